@@ -1,0 +1,121 @@
+"""Numbers, sizes, times and names as people read them; every function is pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timezone
+
+# Lone surrogates (bytes of a file name that are not UTF-8) cannot be sent; control characters have no place in HTML.
+_UNSHOWABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
+_THIN = "\u202f"  # narrow no-break space
+_AGES = ((60, "min"), (3600, "h"), (86400, "day"), (30 * 86400, "month"), (365 * 86400, "year"))
+
+PHASES = {
+    "queued": "Waiting for a free place.",
+    "starting": "Starting cellxgene.",
+    "loading": "Reading the dataset.",
+    "ready": "Ready. Opening the viewer.",
+    "closing": "Closing the viewer.",
+    "closed": "The viewer was closed.",
+    "failed": "The viewer did not start.",
+}
+"""One sentence for each phase of an instance."""
+
+STATES = {
+    "queued": "waiting",
+    "starting": "opening",
+    "loading": "opening",
+    "ready": "open now",
+    "closing": "closing",
+    "closed": "closed",
+    "failed": "stopped by a problem",
+}
+"""The phase of an instance in a word or two, for cards and tables."""
+
+
+def clean(text: str) -> str:
+    """The text with everything that no page can hold shown as U+FFFD."""
+    return _UNSHOWABLE.sub("\ufffd", text)
+
+
+def number(value: float) -> str:
+    """68000 as "68 000"."""
+    return f"{value:,.0f}".replace(",", _THIN)
+
+
+def count(value: int, noun: str) -> str:
+    """1 as "1 dataset", 1200 as "1 200 datasets"."""
+    return f"{number(value)} {noun}" if value == 1 else f"{number(value)} {noun}s"
+
+
+def size(value: float) -> str:
+    """Bytes in SI units: 2100000000 as "2.1 GB"."""
+    amount, units = max(0.0, float(value)), ["B", "kB", "MB", "GB", "TB", "PB"]
+    while amount >= 999.5 and len(units) > 1:
+        amount, units = amount / 1000, units[1:]
+    digits = 1 if amount < 9.95 and units[0] != "B" else 0
+    return f"{amount:.{digits}f}\u00a0{units[0]}"
+
+
+def share(value: float) -> str:
+    """0.43 as "43 %"."""
+    return f"{100 * value:.0f}{_THIN}%"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "4 s", "1 min 20 s" or "2 h 5 min"."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}\u00a0s"
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes}\u00a0min {rest}\u00a0s" if rest else f"{minutes}\u00a0min"
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}\u00a0h {minutes}\u00a0min" if minutes else f"{hours}\u00a0h"
+
+
+def ago(then: float, now: float) -> str:
+    """How long before `now` something was: "just now", "3 min ago", "yesterday", "2 years ago"."""
+    age = now - then
+    if age < -60:
+        return "in the future"
+    if age < 60:
+        return "just now"
+    length, unit = next(pair for pair in reversed(_AGES) if age >= pair[0])
+    amount = int(age // length)
+    if unit == "day" and amount == 1:
+        return "yesterday"
+    plural = "s" if amount > 1 and len(unit) > 3 or unit == "day" and amount > 1 else ""
+    return f"{number(amount)}\u00a0{unit}{plural} ago"
+
+
+def moment(then: float) -> datetime | None:
+    """The time as a date in UTC; None for one that no calendar holds (a file may claim any)."""
+    try:
+        return datetime.fromtimestamp(then, timezone.utc).replace(microsecond=0)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def when(then: float, now: float) -> str:
+    """HTML: how long ago, with the exact time for machines and for the pointer. Made of numbers only."""
+    exact = moment(then)
+    if exact is None:
+        return "at an unknown time"
+    title = f"{exact.day} {exact:%b} {exact.year}, {exact:%H:%M} UTC"
+    return f'<time datetime="{exact.isoformat()}" title="{title}">{ago(then, now)}</time>'
+
+
+def pieces(step: str) -> Iterator[tuple[bool, str]]:
+    """A step cut at its backquotes: (is it a command, text)."""
+    for position, text in enumerate(step.split("`")):
+        if text:
+            yield position % 2 == 1, text
+
+
+FOR_PAGES = {each.__name__: each for each in (number, count, size, share, duration, when, pieces)} | {
+    "PHASES": PHASES,
+    "STATES": STATES,
+}
+"""What templates may call by name."""

@@ -1,0 +1,156 @@
+"""Sample views for the tests of pages: ordinary ones, every state of them, and hostile ones."""
+
+from __future__ import annotations
+
+from cxg_proxy import errors, pages
+
+NOW = 1_780_000_000.0
+HOSTILE = "a'b\"<script>alert(1)</script>&amp;\n\udcff{{ 1 }}"
+
+
+def site(root: str = "", **changes: object) -> pages.Site:
+    given = {"title": "Single-cell datasets", "root": root, "xsrf": "2|token", "now": NOW}
+    return pages.Site(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def card(label: str, /, **changes: object) -> pages.DatasetCard:
+    given: dict[str, object] = {
+        "name": f"shared/{label}.h5ad",
+        "label": label,
+        "folder": "shared",
+        "href": f"view/shared/{label}.h5ad/",
+        "bytes": 2_100_000_000,
+        "modified": NOW - 3 * 86400,
+        "cells": 68_000,
+        "genes": 32_738,
+        "embeddings": ("umap", "pca"),
+        "share": f"/hub/user-redirect/cellxgene/view/shared/{label}.h5ad/",
+    }
+    return pages.DatasetCard(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def row(name: str, /, **changes: object) -> pages.InstanceRow:
+    given: dict[str, object] = {
+        "id": "i" + name,
+        "name": f"shared/{name}.h5ad",
+        "href": f"view/shared/{name}.h5ad/",
+        "phase": "ready",
+        "since": NOW - 7300,
+        "used": NOW - 190,
+        "memory": 412_000_000,
+        "memory_limit": 4_000_000_000,
+        "cpu": 12.0,
+        "log": ("loading data", "GET /api/v0.2/schema 200"),
+    }
+    return pages.InstanceRow(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def library(preview: str = "") -> pages.LibraryView:
+    cards = (
+        card("pbmc68k", preview=preview, phase="ready", instance="abc", labels_saved=NOW - 7200, opened=NOW - 600),
+        card("tabula_muris_senis_droplet", preview=preview, cells=245_389, genes=20_138, bytes=4_870_000_000),
+        card("covid_airways", preview=preview, embeddings=("umap", "tsne", "pca", "phate"), modified=NOW - 86400 * 400),
+        card(
+            "pancreas_integrated_very_long_name_of_a_dataset_v2_final", preview=preview, phase="loading", instance="d"
+        ),
+        card("new_upload", cells=None, genes=None, embeddings=(), pending=True, modified=NOW - 20),
+        card("broken", cells=None, genes=None, embeddings=(), bytes=81_000, problem=errors.DamagedFile("broken.h5ad")),
+        card("no_umap", embeddings=(), bytes=9_400_000, problem=errors.NoEmbedding("no_umap.h5ad")),
+        card("naïve T-cells, 10× — réanalyse", preview=preview, cells=1_306_127, bytes=11_900_000_000),
+    )
+    folders = (
+        pages.FolderCard("atlas", "?folder=shared/atlas", 37),
+        pages.FolderCard("projects 2026", "?folder=shared/projects-2026", 1),
+        pages.FolderCard("archive", "?folder=archive", 0, problem="You may not list this directory."),
+    )
+    return pages.LibraryView(cards, folders, crumbs=(("Datasets", ""),), total=1234, open=2, pages=11, page=2)
+
+
+def opening(**changes: object) -> pages.OpeningView:
+    given: dict[str, object] = {
+        "name": "shared/pbmc68k.h5ad",
+        "label": "pbmc68k",
+        "instance": "abc",
+        "phase": "loading",
+        "done": 0.43,
+        "elapsed": 3.2,
+        "expected": 7.0,
+        "progress": "api/progress/shared/pbmc68k.h5ad",
+    }
+    return pages.OpeningView(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def problem() -> pages.ProblemView:
+    log = ("Traceback (most recent call last):", *(f"  line {n} of something rather long" for n in range(18)))
+    return pages.ProblemView(errors.NoEmbedding("pbmc68k.h5ad", log=log), "shared/pbmc68k.h5ad", "abc")
+
+
+def too_many() -> pages.ProblemView:
+    return pages.ProblemView(errors.TooManyInstances(), "shared/pbmc68k.h5ad", running=(row("a"), row("b")))
+
+
+def rows() -> tuple[pages.InstanceRow, ...]:
+    died = errors.NotEnoughMemory("atlas.h5ad", detail="killed by the system")
+    return (
+        row("pbmc68k"),
+        row("atlas", phase="failed", memory=None, cpu=None, problem=died),
+        row("tabula_muris_senis_droplet", phase="loading", memory=3_900_000_000, memory_limit=None, cpu=198.0, log=()),
+    )
+
+
+MACHINE = pages.Machine(memory=25_000_000_000, available=17_300_000_000, cores=2)
+
+
+def every_page(root: str = "") -> dict[str, str]:
+    """Each page in each of its states, by a name for the screenshot."""
+    here = site(root)
+    deep = site(root or "../../../")
+    return {
+        "library": pages.library(here, library()),
+        "library-empty": pages.library(
+            here, pages.LibraryView((), roots=(("home", "/home/ana"), ("shared", "/srv/data")))
+        ),
+        "library-scanning": pages.library(here, pages.LibraryView(library().datasets[:2], total=240, scanning=240)),
+        "library-limit": pages.library(here, pages.LibraryView(library().datasets[:2], total=2, limit=2, sort="size")),
+        "library-search-none": pages.library(here, pages.LibraryView((), query="no & such", sort="cells")),
+        "library-folder": pages.library(
+            here,
+            pages.LibraryView(
+                library().datasets[:1],
+                crumbs=(("Datasets", ""), ("shared", "?folder=shared"), ("atlas", "?folder=shared/atlas")),
+                folder="shared/atlas",
+                total=1,
+            ),
+        ),
+        "library-folder-empty": pages.library(
+            here, pages.LibraryView((), folder="x", crumbs=(("Datasets", ""), ("x", "")))
+        ),
+        "opening": pages.opening(deep, opening()),
+        "opening-unknown": pages.opening(deep, opening(phase="starting", done=None, expected=None)),
+        "problem": pages.problem(deep, problem()),
+        "problem-too-many": pages.problem(deep, too_many()),
+        "instances": pages.instances(here, rows(), MACHINE),
+        "instances-none": pages.instances(here, (), MACHINE),
+    }
+
+
+def hostile_pages(text: str) -> dict[str, str]:
+    """Every page with every text a file, folder, query or log can bring replaced by `text`."""
+    here = site("../", title=text, xsrf=text, here=text)
+    wrong = errors.DamagedFile(text, detail=text, steps=(text, f"do `{text}` now"), log=(text,))
+    bad = card("x", label=text, name=text, folder=text, embeddings=(text,) * 5, share=text, preview=text)
+    ill = card("y", label=text, name=text, folder=text, problem=wrong, phase=text, instance=text)
+    viewer = row("x", id=text, name=text, phase=text, log=(text,), problem=wrong)
+    crumbs = ((text, ""), (text, text))
+    folders = (pages.FolderCard(text, text, 1), pages.FolderCard(text, text, 1, problem=text))
+    listing = pages.LibraryView((bad, ill), folders, crumbs, query=text, folder=text, total=2, sort=text, pages=3)
+    empty = pages.LibraryView((), roots=((text, text), (text, text)))
+    started = opening(name=text, label=text, instance=text, phase=text, progress=text, preview=text, file=text)
+    return {
+        "library": pages.library(here, listing),
+        "empty": pages.library(here, empty),
+        "nothing": pages.library(here, pages.LibraryView((), query=text)),
+        "opening": pages.opening(here, started),
+        "problem": pages.problem(here, pages.ProblemView(wrong, text, text, (viewer,))),
+        "instances": pages.instances(here, (viewer,), MACHINE),
+    }
