@@ -1,0 +1,160 @@
+"""The list of datasets as its reader sees it: searched, sorted, cut into pages, with what is known of each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from .instances import Instances
+from .library import Dataset, Library, Scan, escape
+from .pages import DatasetCard, FolderCard, LibraryView
+from .summaries import Summaries
+from .visits import Visits
+
+PAGE = 60  # datasets on one page
+FRESH_SECONDS = 2.0  # a list this old is looked through again
+PATIENCE_SECONDS = 0.15  # so long a page waits for that; then it shows the list it has
+
+SORTS: Mapping[str, Callable[[DatasetCard], tuple[object, ...]]] = {
+    "name": lambda card: (card.name.lower(),),
+    "cells": lambda card: (card.cells is None, -(card.cells or 0), card.name.lower()),
+    "size": lambda card: (-card.bytes, card.name.lower()),
+    "opened": lambda card: (-(card.opened or 0), card.name.lower()),
+}
+
+
+class Catalogue:
+    """Everything the list shows, from the walk through the folders, the summaries, the visits and the instances."""
+
+    def __init__(
+        self,
+        library: Library,
+        limit: int,
+        summaries: Summaries,
+        visits: Visits,
+        instances: Instances,
+        *,
+        saved: Callable[[Path], float | None],
+        share: Callable[[Dataset], str],
+    ) -> None:
+        self.library = library
+        self.limit = limit
+        self._scan = Scan(library, limit)
+        self._summaries, self._visits, self._instances = summaries, visits, instances
+        self._saved, self._share = saved, share
+        self._walk: asyncio.Task[None] | None = None
+        self._walked = 0.0
+        self._labels: dict[Path, float | None] = {}
+
+    async def refresh(self) -> None:
+        """Look through the folders again if the list is old; a slow disk is not waited for."""
+        if self._walk is None or (self._walk.done() and time.monotonic() - self._walked > FRESH_SECONDS):
+            self._walk = asyncio.ensure_future(self._look())
+        await asyncio.wait({self._walk}, timeout=PATIENCE_SECONDS)
+
+    async def _look(self) -> None:
+        await asyncio.to_thread(self._scan.run, time.time_ns())
+        datasets = list(self._scan.datasets)
+        self._labels = await asyncio.to_thread(lambda: {each.real: self._saved(each.real) for each in datasets})
+        self._walked = time.monotonic()
+
+    def view(self, *, query: str = "", folder: str = "", sort: str = "name", page: int = 1) -> LibraryView:
+        """One page of the list: all that match `query` below `folder`, or what lies in `folder` itself."""
+        sort = sort if sort in SORTS else "name"
+        datasets = list(self._scan.datasets)
+        inside = [each for each in datasets if not folder or each.name.startswith(folder + "/")]
+        flat = bool(query) or (not folder and len(datasets) <= PAGE // 2)
+        shown = [each for each in inside if _matches(each, query)] if flat else _in_folder(inside, folder)
+        cards = sorted((self._card(each) for each in shown), key=SORTS[sort])
+        pages = max(1, -(-len(cards) // PAGE))
+        page = min(max(1, page), pages)
+        cards = cards[(page - 1) * PAGE : page * PAGE]
+        self._want({card.name for card in cards}, shown)
+        return LibraryView(
+            datasets=cards,
+            folders=[each for each in self._folders(inside, folder) if not flat or (each.problem and not query)],
+            crumbs=_crumbs(folder),
+            query=query,
+            folder=escape(folder),
+            total=len(shown),
+            open=len(self._instances.running()),
+            sort=sort,
+            page=page,
+            pages=pages,
+            scanning=None if self._scan.complete else len(datasets),
+            limit=self.limit if self._scan.cut else None,
+            roots=[(name, str(root)) for name, root in self.library.roots.items()],
+        )
+
+    def summary_of(self, dataset: Dataset) -> DatasetCard:
+        """The card of one dataset."""
+        self._summaries.want([dataset])
+        return self._card(dataset)
+
+    @property
+    def count(self) -> int:
+        """Datasets found."""
+        return len(self._scan.datasets)
+
+    def _want(self, names: set[str], datasets: list[Dataset]) -> None:
+        self._summaries.want([each for each in datasets if each.name in names])
+
+    def _card(self, dataset: Dataset) -> DatasetCard:
+        summary = self._summaries.get(dataset)
+        visit = self._visits.get(dataset.real)
+        card = DatasetCard(
+            name=dataset.name,
+            label=dataset.label,
+            folder=dataset.folder,
+            href=f"view/{dataset.address}/",
+            bytes=dataset.bytes,
+            modified=dataset.modified_ns / 1e9,
+            opened=visit.opened if visit else None,
+            labels_saved=self._labels.get(dataset.real),
+            share=self._share(dataset),
+            pending=summary is None,
+        )
+        if summary is not None:
+            card = replace(
+                card,
+                cells=summary.cells,
+                genes=summary.genes,
+                embeddings=summary.embeddings,
+                problem=summary.problem,
+                preview=f"api/preview/{dataset.address}" if summary.preview else "",
+            )
+        instance = self._instances.of(dataset.real)
+        if instance is not None and not instance.over:
+            card = replace(card, phase=instance.phase.value, instance=instance.id)
+        return card
+
+    def _folders(self, inside: list[Dataset], folder: str) -> list[FolderCard]:
+        """The folders directly below `folder`; at the top, the libraries, empty and unreadable ones too."""
+        counts = dict.fromkeys(self.library.roots, 0) if not folder else {}
+        start = len(folder) + 1 if folder else 0
+        for dataset in inside:
+            name, slash, _ = dataset.name[start:].partition("/")
+            if slash:
+                counts[name] = counts.get(name, 0) + 1
+        at = f"{folder}/" if folder else ""
+        return [
+            FolderCard(name, f"?folder={escape(at + name)}", count, "" if folder else self._scan.problems.get(name, ""))
+            for name, count in sorted(counts.items(), key=lambda item: item[0].lower())
+        ]
+
+
+def _matches(dataset: Dataset, query: str) -> bool:
+    name = dataset.name.lower()
+    return all(word in name for word in query.lower().split())
+
+
+def _in_folder(datasets: list[Dataset], folder: str) -> list[Dataset]:
+    return [each for each in datasets if each.folder == folder]
+
+
+def _crumbs(folder: str) -> list[tuple[str, str]]:
+    parts = folder.split("/") if folder else []
+    return [(part, f"?folder={escape('/'.join(parts[: n + 1]))}") for n, part in enumerate(parts)]

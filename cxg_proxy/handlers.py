@@ -1,0 +1,389 @@
+"""Addresses → calls, problems → status codes. Everything HTTP about our own pages; the viewer's is in `view`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from tornado.iostream import StreamClosedError
+from tornado.web import HTTPError, RequestHandler, StaticFileHandler
+
+from . import __version__, errors, pages, preview, safety
+from .catalogue import Catalogue
+from .instances import Instance, Instances
+from .library import Library, readings
+from .machine import Usage, memory, usage
+from .progress import Phase
+from .summaries import Summaries
+
+# The one place where a problem becomes a status code; a subclass that is not named here takes its parent's.
+STATUS: dict[type[errors.Problem], int] = {
+    errors.Problem: 500,
+    errors.DatasetNotFound: 404,
+    errors.NoSuchPage: 404,
+    errors.BadRequest: 400,
+    errors.NotReadable: 403,
+    errors.Refused: 403,
+    errors.TooLarge: 413,
+    errors.NotH5ad: 422,
+    errors.DamagedFile: 422,
+    errors.NoEmbedding: 422,
+    errors.NotViewable: 422,
+    errors.BadOptions: 422,
+    errors.ViewerMissing: 503,
+    errors.ViewerMismatch: 503,
+    errors.StorageSilent: 503,
+    errors.NotEnoughMemory: 503,
+    errors.StartTimeout: 503,
+    errors.TooManyInstances: 503,
+    errors.Stopped: 503,
+    errors.Died: 503,
+    errors.Busy: 503,
+    errors.LabelsNotSaved: 507,
+}
+FOLDER = Path(str(resources.files(__package__)))
+DISK_PATIENCE = 10.0  # seconds to wait for a disk that does not answer
+BEAT_SECONDS = 15.0  # an event stream that is silent for longer is cut by some proxies
+
+
+@dataclass
+class Desk:
+    """What the handlers work with; made once by the application."""
+
+    title: str
+    library: Library
+    catalogue: Catalogue
+    summaries: Summaries
+    instances: Instances
+    token: str  # "" behind a unix socket, where the file's permissions are the lock
+    xsrf: str
+    cookie: str
+    read_only: bool
+    max_body: int
+    memory_limit: int
+    touched: Callable[[], None]  # told of every request, for the gateway's own idle end
+
+
+def status_of(problem: errors.Problem) -> int:
+    """The status code of a problem."""
+    return next(STATUS[kind] for kind in type(problem).__mro__ if kind in STATUS)
+
+
+class Handler(RequestHandler):
+    """What all our addresses have in common: the lock, the headers, and problems shown as pages or JSON."""
+
+    def initialize(self, desk: Desk) -> None:
+        """Called by tornado for each request."""
+        self.desk = desk
+
+    def set_default_headers(self) -> None:
+        """Set what binds the browser, on errors too."""
+        self.clear_header("Server")
+        for name, value in safety.HEADERS.items():
+            self.set_header(name, value)
+        self.set_header("Content-Security-Policy", safety.PAGE_POLICY)
+        self.set_header("Cache-Control", "no-store")
+
+    async def prepare(self) -> None:
+        """Check the lock before anything else."""
+        self.unlock()
+        self.desk.touched()
+
+    def unlock(self) -> None:
+        """Let in who holds the gateway's token (on a unix socket it has none); a link's token becomes a cookie."""
+        if not self.desk.token or safety.same(self.desk.token, safety.bearer(self.request.headers)):
+            return
+        if safety.same(self.desk.token, self.get_cookie(self.desk.cookie, "") or ""):
+            return
+        if safety.same(self.desk.token, self.get_query_argument("token", "")):
+            self.set_cookie(self.desk.cookie, self.desk.token, httponly=True, samesite="Strict")
+            if self.request.method == "GET":
+                arguments = [
+                    (n, v.decode()) for n, vs in self.request.query_arguments.items() for v in vs if n != "token"
+                ]
+                name = self.request.path.rpartition("/")[2]
+                self.redirect((name or "./") + ("?" + urlencode(arguments) if arguments else ""))
+            return
+        raise errors.Refused(
+            detail="it holds no token", steps=["Open the address that cxg-proxy printed when it started."]
+        )
+
+    def holds_token(self) -> bool:
+        """Whether the request shows that its sender is no foreign page: a host's or our own token."""
+        said = self.request.headers.get("X-XSRFToken", "") or self.form("_xsrf")
+        return bool(safety.bearer(self.request.headers)) or safety.same(self.desk.xsrf, said)
+
+    def form(self, name: str) -> str:
+        """A field of the posted form, "" if there is none."""
+        return self.get_body_argument(name, "") or ""
+
+    def site(self, root: str) -> pages.Site:
+        """What each page shows; `root` leads from it to the gateway's root."""
+        return pages.Site(self.desk.title, root, self.desk.xsrf, time.time(), self.desk.read_only)
+
+    @property
+    def root(self) -> str:
+        """The relative way from this address up to the gateway's root."""
+        return "../" * (self.request.path.count("/") - 1)
+
+    def check_xsrf_cookie(self) -> None:
+        """Ours is a token in the form, not tornado's cookie: a cookie would meet Jupyter's own of the same name."""
+
+    def wants_json(self) -> bool:
+        """Whether the client is a program."""
+        accept = self.request.headers.get("Accept", "")
+        return self.request.path.startswith("/api/") or ("application/json" in accept and "text/html" not in accept)
+
+    def say(self, data: object) -> None:
+        """Reply with JSON."""
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+        self.finish(json.dumps(data, default=_plain))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Show what went wrong, to people or to programs."""
+        reason = kwargs.get("exc_info", (None, None))[1]
+        if isinstance(reason, errors.Problem):
+            problem = reason
+        elif status_code == 404:
+            problem = errors.NoSuchPage(self.request.path)
+        elif isinstance(reason, HTTPError):
+            problem = errors.BadRequest(detail=reason.log_message or self._reason)
+        else:
+            problem = errors.Problem(detail=type(reason).__name__)
+        self.show(problem)
+
+    def show(self, problem: errors.Problem, *, name: str = "", instance: str = "") -> None:
+        """Reply with the page of a problem, or its JSON twin."""
+        self.set_status(status_of(problem) if self.get_status() == 200 else self.get_status())
+        if self.wants_json():
+            self.say({"problem": problem.to_json()})
+            return
+        running = self.desk.instances.running() if isinstance(problem, errors.TooManyInstances) else []
+        rows = [row(each, self.desk.memory_limit) for each in running]
+        view = pages.ProblemView(problem, name, instance, rows)
+        self.finish(pages.problem(self.site(self.root), view))
+
+    def _handle_request_exception(self, e: BaseException) -> None:
+        """Turn a problem into its status code; anything else is tornado's."""
+        if isinstance(e, errors.Problem) and not self._finished:
+            self.send_error(status_of(e), exc_info=(type(e), e, e.__traceback__))
+        elif not isinstance(e, StreamClosedError):  # nobody is left to be told
+            super()._handle_request_exception(e)
+
+    async def disk(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Do what touches a user's disk in a thread; raises StorageSilent when the disk does not answer."""
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(work, *arguments), DISK_PATIENCE)
+        except asyncio.TimeoutError:
+            raise errors.StorageSilent(detail=f"for {DISK_PATIENCE:.0f} s") from None
+
+
+class LibraryPage(Handler):
+    """The list of datasets, as a page and as JSON."""
+
+    async def get(self) -> None:
+        """Search, sort and page are in the query, so that a list can be linked."""
+        await self.desk.catalogue.refresh()
+        page = self.get_query_argument("page", "1")
+        view = self.desk.catalogue.view(
+            query=self.get_query_argument("q", "").strip(),
+            folder=readings(self.get_query_argument("folder", ""))[0],
+            sort=self.get_query_argument("sort", "name"),
+            page=int(page) if page.isascii() and page.isdigit() else 1,
+        )
+        if self.wants_json():
+            self.say(view)
+        else:
+            self.finish(pages.library(self.site(self.root), view))
+
+    head = get
+
+
+class InstancesPage(Handler):
+    """What runs."""
+
+    async def get(self) -> None:
+        """Each instance with what it uses."""
+        rows = [row(each, self.desk.memory_limit) for each in self.desk.instances]
+        if self.wants_json():
+            self.say({"instances": rows})
+            return
+        total, available = memory()
+        self.finish(pages.instances(self.site(self.root), rows, pages.Machine(total, available, os.cpu_count() or 1)))
+
+    head = get
+
+
+class InstanceAction(Handler):
+    """Stop an instance, or try a failed one again."""
+
+    async def post(self, identifier: str, action: str) -> None:
+        """POST with the token of the form; back to `next`, or to the viewer."""
+        safety.refuse_other_sites(self.request.headers, token_seen=self.holds_token())
+        if not self.holds_token():
+            raise errors.Refused(detail="its form has no token")
+        instance = self.desk.instances.find(identifier)
+        if instance is None:
+            raise errors.NoSuchInstance
+        target = self.form("next").lstrip("./")
+        if action == "stop":
+            await instance.close()
+        else:
+            dataset = await self.disk(self.desk.library.find, instance.dataset.address)
+            instance = await self.desk.instances.open(dataset, again=True)
+            target = f"view/{dataset.address}/"
+        if self.wants_program():
+            self.say(row(instance, self.desk.memory_limit))
+        else:
+            self.redirect("../../../" + _inside(target), status=303)
+
+    def wants_program(self) -> bool:
+        """Whether the reply goes to a program; a form's goes to a person."""
+        return "text/html" not in self.request.headers.get("Accept", "")
+
+
+class Progress(Handler):
+    """How far the opening of a dataset is: once as JSON, or as a stream of events."""
+
+    async def get(self, address: str) -> None:
+        """The stream ends when the viewer is ready, failed or closed."""
+        dataset = await self.disk(self.desk.library.find, address)
+        instance = self.desk.instances.of(dataset.real)
+        if instance is None:
+            raise errors.Stopped(dataset.label)
+        if "text/event-stream" not in self.request.headers.get("Accept", ""):
+            self.say(_progress(instance))
+            return
+        self.set_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.set_header("X-Accel-Buffering", "no")
+        while True:
+            self.write(f"data: {json.dumps(_progress(instance), default=_plain)}\n\n")
+            await self.flush()
+            if instance.over or instance.phase is Phase.READY:
+                return
+            await instance.change(BEAT_SECONDS)
+
+
+class Preview(Handler):
+    """The small picture of a dataset's embedding."""
+
+    async def get(self, address: str) -> None:
+        """SVG, revalidated by the file's fingerprint."""
+        dataset = await self.disk(self.desk.library.find, address)
+        summary = self.desk.summaries.get(dataset)
+        if summary is None or summary.preview is None:
+            raise errors.NoSuchPage(self.request.path)
+        self.set_header("Content-Type", "image/svg+xml; charset=utf-8")
+        self.set_header("Cache-Control", "private, no-cache")
+        self.finish(preview.draw(summary.preview))
+
+
+class Health(Handler):
+    """For probes; needs no token and tells nothing."""
+
+    def unlock(self) -> None:
+        """A probe has no token."""
+
+    async def prepare(self) -> None:
+        """A probe is no use of the gateway."""
+
+    def get(self) -> None:
+        """Replies if the gateway is alive."""
+        self.say({"status": "ok", "version": __version__})
+
+    head = get
+
+
+class Metrics(Handler):
+    """Prometheus text."""
+
+    async def prepare(self) -> None:
+        """A scrape is no use of the gateway."""
+        self.unlock()
+
+    def get(self) -> None:
+        """Instances by phase, their memory, and the datasets found."""
+        phases: dict[str, int] = {}
+        for each in self.desk.instances:
+            phases[each.phase.value] = phases.get(each.phase.value, 0) + 1
+        used = sum(found.memory for each in self.desk.instances if each.pid and (found := usage(each.pid)))
+        lines = ["# TYPE cxg_proxy_instances gauge"]
+        lines += [f'cxg_proxy_instances{{phase="{phase}"}} {count}' for phase, count in sorted(phases.items())]
+        lines += ["# TYPE cxg_proxy_memory_bytes gauge", f"cxg_proxy_memory_bytes {used}"]
+        lines += ["# TYPE cxg_proxy_datasets gauge", f"cxg_proxy_datasets {self.desk.catalogue.count}"]
+        self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.finish("\n".join(lines) + "\n")
+
+
+class Static(StaticFileHandler):
+    """Our stylesheet, script and pictures; the same for everybody, so no token is asked."""
+
+    def set_extra_headers(self, path: str) -> None:  # noqa: ARG002 - tornado's signature
+        """Revalidated, so that an upgrade shows at once."""
+        for name, value in safety.HEADERS.items():
+            self.set_header(name, value)
+        self.set_header("Cache-Control", "no-cache")
+
+
+class NotFound(Handler):
+    """Every other address."""
+
+    async def prepare(self) -> None:
+        """Say so for any method."""
+        self.unlock()
+        raise errors.NoSuchPage(self.request.path)
+
+
+def row(instance: Instance, memory_limit: int) -> pages.InstanceRow:
+    """What the list of instances shows of one."""
+    now = usage(instance.pid) if instance.pid else None
+    return pages.InstanceRow(
+        id=instance.id,
+        name=instance.dataset.name,
+        href=f"view/{instance.dataset.address}/",
+        phase=instance.phase.value,
+        since=instance.since,
+        used=instance.used,
+        memory=now.memory if now else None,
+        memory_limit=memory_limit or None,
+        cpu=_share(now, instance) if now else None,
+        log=tuple(instance.log),
+        problem=instance.problem,
+    )
+
+
+def _share(now: Usage, instance: Instance) -> float:
+    """Percent of one core since the instance began."""
+    return round(100 * now.seconds / max(instance.elapsed, 0.1), 1)
+
+
+def _progress(instance: Instance) -> dict[str, object]:
+    return {
+        "phase": instance.phase.value,
+        "done": instance.done,
+        "elapsed": round(instance.elapsed, 1),
+        "expected": instance.expected,
+        "problem": instance.problem,
+    }
+
+
+def _inside(target: str) -> str:
+    """A link that cannot lead away from the gateway."""
+    return target if target.isascii() and ":" not in target and "//" not in target and "\\" not in target else ""
+
+
+def _plain(value: Any) -> Any:
+    """Our objects as JSON."""
+    if isinstance(value, errors.Problem):
+        return value.to_json()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{type(value).__name__} is not for JSON")

@@ -1,0 +1,49 @@
+"""What the system says of processes and memory, read from /proc; unknown (None or 0) where there is no /proc."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def oom_kills() -> int:
+    """How many processes this machine has ended for lack of memory since it started."""
+    return _number(PROC / "vmstat", "oom_kill") or 0
+
+
+def memory() -> tuple[int, int]:
+    """Total and available memory of the machine, in bytes."""
+    file = PROC / "meminfo"
+    return 1024 * (_number(file, "MemTotal:") or 0), 1024 * (_number(file, "MemAvailable:") or 0)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Resident memory in bytes and the processor time so far in seconds."""
+
+    memory: int
+    seconds: float
+
+
+def usage(pid: int) -> Usage | None:
+    """What a process uses now, None if it has gone."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    ticks = os.sysconf("SC_CLK_TCK")
+    # proc(5): fields 14, 15 are the times in user and kernel mode, 24 the resident pages; here the first is field 3.
+    return Usage(int(fields[21]) * os.sysconf("SC_PAGE_SIZE"), (int(fields[11]) + int(fields[12])) / ticks)
+
+
+def _number(file: Path, name: str) -> int | None:
+    try:
+        for line in file.read_text().splitlines():
+            if line.startswith(name):
+                return int(line[len(name) :].split()[0])
+    except (OSError, ValueError, IndexError):
+        pass
+    return None

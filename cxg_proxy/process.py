@@ -1,0 +1,155 @@
+"""One child process, alive exactly as long as a block.
+
+::
+
+    async with running(["python", "-m", "…"], cwd=folder, environment={…}, hear=log.write) as child:
+        async for line in child.lines(): ...
+
+Leaving the block, for whatever reason, ends the child and all of its group: its standard input closes (the
+leash: a child whose parent was killed sees the same), then TERM, then after `patience` seconds KILL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+
+# A step is a line of JSON with up to 20 log lines in it; anything longer is not ours.
+LONGEST_LINE = 1 << 20
+
+
+class Child:
+    """A running process: its steps, its end."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self.pid: int = process.pid
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """The lines of its standard output, until it closes."""
+        assert self._process.stdout is not None
+        while True:
+            try:
+                line = await self._process.stdout.readline()
+            except ValueError:  # a line beyond LONGEST_LINE is dropped, the next one may be fine
+                continue
+            if not line:
+                return
+            yield line
+
+    async def wait(self) -> int:
+        """Wait for its end; the exit status, negative for the signal that ended it."""
+        return await self._process.wait()
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, None while it runs."""
+        return self._process.returncode
+
+    async def tell(self, text: bytes) -> None:
+        """Write to its standard input; a child that has gone is not an error here, its end is told elsewhere."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._process.stdin.write(text)
+            await self._process.stdin.drain()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    hear: Callable[[bytes], None],
+    patience: float = 3.0,
+) -> AsyncIterator[Child]:
+    """Start `command` (a list, never shell text) and end it with the block.
+
+    `hear` gets every line of its standard error. `patience` is in seconds. Raises OSError if it cannot be started.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        env=dict(environment),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        limit=LONGEST_LINE,
+        start_new_session=True,  # a Ctrl-C in the gateway's terminal is the gateway's to pass on
+    )
+    hearing = asyncio.ensure_future(_hear(process, hear))
+    try:
+        yield Child(process)
+    finally:
+        # The ladder must be climbed to its end even when this task is cancelled meanwhile.
+        await _uninterrupted(_end(process, patience))
+        # Grandchildren may keep the pipe open; what the child itself wrote is there at once.
+        await asyncio.wait({hearing}, timeout=0.2)
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
+
+
+async def _hear(process: Process, hear: Callable[[bytes], None]) -> None:
+    assert process.stderr is not None
+    while True:
+        try:
+            line = await process.stderr.readline()
+        except ValueError:
+            continue
+        if not line:
+            return
+        hear(line)
+
+
+async def _end(process: Process, patience: float) -> None:
+    """Close the leash, TERM, wait `patience` seconds, KILL the group."""
+    assert process.stdin is not None
+    process.stdin.close()
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+    try:
+        await asyncio.wait_for(asyncio.shield(process.wait()), patience)
+    except asyncio.TimeoutError:
+        # Only while it is unreaped: afterwards its number may belong to somebody else.
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+async def _uninterrupted(work: Coroutine[None, None, None]) -> None:
+    """Await `work` to its end; a cancellation meanwhile is passed on only afterwards."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+def words(status: int) -> str:
+    """An exit status as a person would say it."""
+    if status >= 0:
+        return "it ended by itself" if status == 0 else f"it ended with exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    said: dict[int, str] = {
+        signal.SIGKILL: "it was killed from outside",
+        signal.SIGSEGV: "it crashed on a memory error of its own",
+        signal.SIGABRT: "it aborted",
+        signal.SIGTERM: "it was asked to end",
+        signal.SIGBUS: "its file was cut off or its disk went away while it was being read",
+    }
+    return f"{said.get(-status, 'a signal ended it')}, {name}"

@@ -1,0 +1,64 @@
+"""What a worker tells the gateway while it starts: one JSON line per step, on its standard output."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from .errors import Problem
+
+
+class Phase(str, Enum):
+    """Where a worker is in its life; `instances` allows only forward moves."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    CLOSING = "closing"
+    CLOSED = "closed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line from a worker.
+
+    `done` is the share of the phase that is over, 0 to 1, or None where it cannot be known. `version` is the
+    worker's cxg-proxy, said in its first line. `problem` comes with `Phase.FAILED` only.
+    """
+
+    phase: Phase
+    done: float | None = None
+    version: str = ""
+    problem: Problem | None = None
+
+    def line(self) -> bytes:
+        """The step as one line of JSON."""
+        data: dict[str, Any] = {"phase": self.phase.value}
+        if self.done is not None:
+            data["done"] = round(self.done, 3)
+        if self.version:
+            data["version"] = self.version
+        if self.problem is not None:
+            data["problem"] = self.problem.to_json()
+        return json.dumps(data).encode() + b"\n"
+
+    @staticmethod
+    def parse(line: bytes) -> Step:
+        """Read a line back; raises ValueError for anything `line` cannot have written."""
+        data = json.loads(line)
+        if not isinstance(data, dict):
+            raise ValueError(f"not a step: {line!r}")  # noqa: TRY004 - one error for whatever is no step
+        done = data.get("done")
+        if done is not None:
+            done = min(1.0, max(0.0, float(done)))
+        problem = data.get("problem")
+        return Step(
+            phase=Phase(data.get("phase")),
+            done=done,
+            version=str(data.get("version", "")),
+            problem=Problem.from_json(problem) if isinstance(problem, dict) else None,
+        )

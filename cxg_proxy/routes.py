@@ -1,0 +1,39 @@
+"""Which address is answered by which handler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .handlers import (
+    FOLDER,
+    Desk,
+    Health,
+    InstanceAction,
+    InstancesPage,
+    LibraryPage,
+    Metrics,
+    NotFound,
+    Preview,
+    Progress,
+    Static,
+)
+from .view import View
+
+
+def routes(desk: Desk) -> list[tuple[Any, ...]]:
+    """All addresses, below whatever prefix the host adds and strips."""
+    with_desk = {"desk": desk}
+    return [
+        (r"/", LibraryPage, with_desk),
+        (r"/api/datasets", LibraryPage, with_desk),
+        (r"/instances", InstancesPage, with_desk),
+        (r"/api/instances", InstancesPage, with_desk),
+        (r"/api/instances/([0-9a-f]{16})/(stop|retry)", InstanceAction, with_desk),
+        (r"/api/progress/(.+)", Progress, with_desk),
+        (r"/api/preview/(.+)", Preview, with_desk),
+        (r"/api/health", Health, with_desk),
+        (r"/metrics", Metrics, with_desk),
+        (r"/static/(.+)", Static, {"path": str(FOLDER / "static")}),
+        (r"/view/.+", View, with_desk),
+        (r".*", NotFound, with_desk),
+    ]

@@ -1,0 +1,48 @@
+"""Who may ask for what: the gateway's token, requests from other sites, and the headers that bind a browser."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from .errors import Refused
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    # The viewer's logo is asked for one level too high; its Referer says by which viewer.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+)
+
+
+def refuse_other_sites(headers: Mapping[str, str], *, token_seen: bool) -> None:
+    """Raise Refused unless a request that changes something comes from our own pages.
+
+    Browsers say where a request comes from: Sec-Fetch-Site, or Origin in older ones. A client that says neither is no
+    browser's page; it must hold a token, which no foreign page can make a browser send.
+    """
+    site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
+    if site is not None:
+        if site != "same-origin":
+            raise Refused(detail=f"it came from a page that is {site}")
+    elif origin is not None:
+        if urlsplit(origin).netloc.lower() != headers.get("Host", "").lower():
+            raise Refused(detail=f"it came from {origin[:200]}")
+    elif not token_seen:
+        raise Refused(detail="it says neither its origin nor a token")
+
+
+def same(secret: str, said: str) -> bool:
+    """Compare without telling by the time taken how much was right."""
+    return bool(secret) and hmac.compare_digest(secret.encode(), said.encode(errors="replace"))
+
+
+def bearer(headers: Mapping[str, str]) -> str:
+    """The token in `Authorization: token …` or `Bearer …`, "" if there is none."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() in ("token", "bearer") else ""

@@ -1,0 +1,172 @@
+"""What is in each dataset (cells, genes, embeddings, a preview), read by a short-lived child and remembered.
+
+The gateway itself never opens a dataset: a file that makes its reader crash, hang or grow can only end that child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import DamagedFile, Problem, ViewerMissing
+from .library import Dataset
+from .process import Child, running, words
+from .visits import write_whole
+
+RETRY_SECONDS = 60  # a problem may go away without the file changing, as a permission does
+FORMAT = 1  # counted up when the content of a summary changes
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the list shows of one dataset; `preview` is the plain data that `preview.draw` turns into a picture."""
+
+    cells: int | None = None
+    genes: int | None = None
+    embeddings: tuple[str, ...] = ()
+    preview: dict[str, Any] | None = None
+    problem: Problem | None = None
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Summary:
+        """Read what the child wrote; raises ValueError, KeyError or TypeError for anything else."""
+        problem = data["problem"]
+        return Summary(
+            cells=None if data["cells"] is None else int(data["cells"]),
+            genes=None if data["genes"] is None else int(data["genes"]),
+            embeddings=tuple(str(name) for name in data["embeddings"]),
+            preview=data["preview"],
+            problem=None if problem is None else Problem.from_json(problem),
+        )
+
+
+class Summaries:
+    """Summaries by file fingerprint: in memory, on disk, or wanted."""
+
+    def __init__(
+        self,
+        folder: Path,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        environment: Mapping[str, str],
+        patience: float = 60.0,
+    ) -> None:
+        self.folder = folder
+        self.patience = patience  # seconds for one file
+        self._command = command
+        self._cwd = cwd
+        self._environment = environment
+        self._known: dict[tuple[str, int, int, int], Summary] = {}
+        self._failed: dict[tuple[str, int, int, int], float] = {}
+        self._wanted: dict[tuple[str, int, int, int], Dataset] = {}
+        self._work: asyncio.Task[None] | None = None
+
+    def get(self, dataset: Dataset) -> Summary | None:
+        """The summary of the file as it is now, None if it has not been read yet."""
+        return self._known.get(dataset.fingerprint)
+
+    def want(self, datasets: Sequence[Dataset]) -> None:
+        """Have these read soon, before anything that was wanted earlier."""
+        now = time.monotonic()
+        for key in [key for key, when in self._failed.items() if now - when > RETRY_SECONDS]:
+            del self._failed[key]
+        new = {
+            each.fingerprint: each
+            for each in datasets
+            if each.fingerprint not in self._failed
+            and ((known := self._known.get(each.fingerprint)) is None or known.problem is not None)
+        }
+        if new:
+            self._wanted = {**new, **{key: each for key, each in self._wanted.items() if key not in new}}
+            if self._work is None or self._work.done():
+                self._work = asyncio.ensure_future(self._read_wanted())
+
+    async def close(self) -> None:
+        """Stop reading."""
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.gather(self._work, return_exceptions=True)
+
+    async def _read_wanted(self) -> None:
+        while self._wanted:
+            datasets = list(self._wanted.values())
+            for dataset in await asyncio.to_thread(self._recall, datasets):
+                self._wanted.pop(dataset.fingerprint, None)
+            if self._wanted:
+                await self._read_with_child()
+
+    async def _read_with_child(self) -> None:
+        """One child reads until nothing is wanted; a file that ends it is named as the one that did."""
+        log: list[bytes] = []
+        try:
+            async with running(
+                self._command, cwd=self._cwd, environment=self._environment, hear=log.append, patience=0.5
+            ) as child:
+                lines = child.lines()
+                while self._wanted:
+                    dataset = next(iter(self._wanted.values()))
+                    await child.tell(json.dumps(str(dataset.file)).encode() + b"\n")
+                    try:
+                        line = await asyncio.wait_for(anext(lines), self.patience)
+                        summary = Summary.from_json(json.loads(line))
+                    except (asyncio.TimeoutError, StopAsyncIteration, ValueError, KeyError, TypeError) as reason:
+                        await self._give_up(dataset, child, reason, log)
+                        return
+                    await self._learn(dataset, summary)
+        except OSError as reason:  # the viewer's Python does not exist
+            await self._all_fail(ViewerMissing(self._command[0], detail=str(reason.strerror)))
+
+    async def _give_up(self, dataset: Dataset, child: Child, reason: Exception, log: list[bytes]) -> None:
+        tail = [line.decode(errors="replace").rstrip() for line in log[-20:]]
+        if any("No module named" in line for line in tail):
+            await self._all_fail(ViewerMissing(self._command[0], detail=tail[-1], log=tail))
+            return
+        if isinstance(reason, StopAsyncIteration):
+            detail = f"the program that reads it stopped: {words(await child.wait())}"
+        else:
+            detail = f"it could not be read within {self.patience:.0f} s"
+        await self._learn(dataset, Summary(problem=DamagedFile(dataset.label, detail=detail, log=tail)))
+
+    async def _all_fail(self, problem: Problem) -> None:
+        for dataset in list(self._wanted.values()):
+            await self._learn(dataset, Summary(problem=problem))
+
+    async def _learn(self, dataset: Dataset, summary: Summary) -> None:
+        self._known[dataset.fingerprint] = summary
+        self._wanted.pop(dataset.fingerprint, None)
+        if summary.problem is not None:
+            self._failed[dataset.fingerprint] = time.monotonic()
+        else:
+            await asyncio.to_thread(self._keep, dataset, summary)
+
+    def _file(self, dataset: Dataset) -> Path:
+        key = hashlib.blake2b(repr((FORMAT, dataset.fingerprint)).encode(errors="replace"), digest_size=16)
+        return self.folder / f"{key.hexdigest()}.json"
+
+    def _recall(self, datasets: Sequence[Dataset]) -> list[Dataset]:
+        """Read what is on disk already; the datasets that were."""
+        found = []
+        for dataset in datasets:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                self._known[dataset.fingerprint] = Summary.from_json(json.loads(self._file(dataset).read_bytes()))
+                found.append(dataset)
+        return found
+
+    def _keep(self, dataset: Dataset, summary: Summary) -> None:
+        data = {
+            "cells": summary.cells,
+            "genes": summary.genes,
+            "embeddings": list(summary.embeddings),
+            "preview": summary.preview,
+            "problem": None if summary.problem is None else summary.problem.to_json(),
+        }
+        with contextlib.suppress(OSError):  # it will be read again another time
+            write_whole(self._file(dataset), json.dumps(data).encode())

@@ -1,0 +1,243 @@
+"""`view/<library>/<path.h5ad>/…`: the opening page, the problem page, and once it is ready cellxgene itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tornado.http1connection import HTTP1Connection
+from tornado.httputil import HTTPHeaders
+from tornado.iostream import StreamClosedError
+from tornado.web import stream_request_body
+
+from . import errors, pages, safety
+from .forward import SAFE_METHODS, Exchange, WorkerGone, for_worker
+from .handlers import FOLDER, Handler
+from .instances import Instance
+from .library import Dataset
+from .progress import Phase
+
+OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
+ADDED = {"viewer.js": "text/javascript", "viewer.css": "text/css"}
+
+
+@stream_request_body
+class View(Handler):
+    """One request to a viewer, whatever state that viewer is in."""
+
+    SUPPORTED_METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE", "PATCH")
+
+    async def prepare(self) -> None:
+        """Decide who answers; for the worker the exchange begins here, so that the body can stream."""
+        self._exchange: Exchange | None = None
+        self._instance: Instance | None = None
+        await super().prepare()
+        if self._finished:
+            return
+        if self.request.method not in SAFE_METHODS:
+            self._bound_body()
+            safety.refuse_other_sites(self.request.headers, token_seen=self.holds_token())
+        address, rest = await self._split()
+        if address is None:
+            return
+        if not self.request.path.startswith(f"/view/{address}/"):
+            self.redirect(f"{address.rpartition('/')[2]}/" + self._query())  # cellxgene's address needs its slash
+        elif rest.startswith(OURS):
+            await self._ours(address, rest[len(OURS) :])
+        elif rest:
+            await self._begin(await self._running(address), "/" + rest)
+        else:
+            await self._open(address)
+
+    def holds_token(self) -> bool:
+        """As everywhere, but the body is not a form: it belongs to the worker."""
+        said = self.request.headers.get("X-XSRFToken", "")
+        return bool(safety.bearer(self.request.headers)) or safety.same(self.desk.xsrf, said)
+
+    async def data_received(self, chunk: bytes) -> None:
+        """A piece of the body goes on to the worker, no faster than it reads."""
+        if self._exchange is not None:
+            await self._exchange.send(chunk)
+
+    async def reply(self) -> None:
+        """The body is complete: pass the worker's reply on."""
+        if self._exchange is None or self._instance is None:
+            return
+        try:
+            await self._receive(self._exchange)
+        except WorkerGone:
+            await self._broken(self._exchange, self._instance)
+        finally:
+            self._release()
+
+    get = head = post = put = options = delete = patch = reply
+
+    def on_connection_close(self) -> None:
+        """The client has gone: so does its exchange."""
+        if self._exchange is not None:
+            self._exchange.cancel()
+        self._release()
+
+    # --- who answers ------------------------------------------------------------------------------------------
+
+    async def _split(self) -> tuple[str | None, str]:
+        """The dataset's address and the rest; (None, "") if the viewer's own logo was asked for and is under way."""
+        tail = self.request.path[len("/view/") :]
+        ready = next((each for each in self.desk.instances if tail.startswith(each.dataset.address + "/")), None)
+        if ready is not None:
+            return ready.dataset.address, tail[len(ready.dataset.address) + 1 :]
+        try:
+            address, rest = await self.disk(self.desk.library.split, tail)
+        except errors.DatasetNotFound:
+            # cellxgene asks for its logo at `../static/…`, one level above its own address.
+            folder, static, asset = tail.partition("/static/")
+            for each in self.desk.instances:
+                if static and each.phase is Phase.READY and each.dataset.address.rpartition("/")[0] == folder:
+                    await self._begin(each, static + asset)
+                    return None, ""
+            raise
+        return address, rest
+
+    async def _open(self, address: str) -> None:
+        """The viewer's own address: cellxgene if it is ready, else a page that says how far it is."""
+        dataset = await self.disk(self.desk.library.find, address)
+        instance = await self.desk.instances.open(dataset)
+        if instance.problem is not None:
+            self.show(instance.problem, name=dataset.name, instance=instance.id)
+        elif instance.phase is Phase.READY:
+            await self._begin(instance, "/")
+        else:
+            self._show_opening(dataset, instance)
+
+    async def _running(self, address: str) -> Instance:
+        """The instance for a request of an open viewer; one that was closed meanwhile is opened again and waited for.
+
+        So that a label set after a long pause is saved and not refused. A failed one stays failed.
+        """
+        for each in self.desk.instances:
+            if each.dataset.address == address and each.phase is Phase.READY:
+                return each
+        dataset = await self.disk(self.desk.library.find, address)
+        instance = await self.desk.instances.open(dataset)
+        await instance.ready()
+        return instance
+
+    async def _ours(self, address: str, name: str) -> None:
+        """What we add to the viewer: its script, and the state that script asks for."""
+        if name in ADDED:
+            self.set_header("Content-Type", f"{ADDED[name]}; charset=utf-8")
+            self.set_header("Cache-Control", "no-cache")
+            self.finish(await asyncio.to_thread((FOLDER / "static" / name).read_bytes))
+        elif name == "state":
+            dataset = await self.disk(self.desk.library.find, address)
+            self.say(self._state(dataset))
+        else:
+            raise errors.NoSuchPage(self.request.path)
+
+    def _state(self, dataset: Dataset) -> dict[str, object]:
+        instance = self.desk.instances.of(dataset.real)
+        if instance is not None and not instance.over:
+            instance.touch()  # a visible tab asks for this: somebody looks
+        return {
+            "phase": instance.phase.value if instance else Phase.CLOSED.value,
+            "library": self.root,
+            "title": dataset.label,
+            "changed": bool(instance and instance.dataset.fingerprint != dataset.fingerprint),
+            "problem": instance.problem if instance else None,
+        }
+
+    def _show_opening(self, dataset: Dataset, instance: Instance) -> None:
+        card = self.desk.catalogue.summary_of(dataset)
+        view = pages.OpeningView(
+            name=dataset.name,
+            label=dataset.label,
+            instance=instance.id,
+            phase=instance.phase.value,
+            done=instance.done,
+            elapsed=instance.elapsed,
+            expected=instance.expected,
+            progress=f"api/progress/{dataset.address}",
+            preview=card.preview,
+            file=dataset.path,
+        )
+        self.finish(pages.opening(self.site(self.root), view))
+
+    # --- the exchange with the worker -------------------------------------------------------------------------
+
+    def _bound_body(self) -> None:
+        limit = self.desk.max_body
+        length = self.request.headers.get("Content-Length", "0")
+        if not (length.isascii() and length.isdigit()) or int(length) > limit:
+            raise errors.TooLarge(detail=f"{limit / 1e6:.0f} MB")
+        self._client().set_max_body_size(limit)
+
+    async def _begin(self, instance: Instance, path: str) -> None:
+        """Ask the worker; the reply is awaited in `reply`, when the request's body is complete."""
+        instance.touch()
+        instance.exchanges += 1
+        self._instance = instance
+        self._target = path + self._query()
+        self._exchange = Exchange(instance.connections, self._head, self._body)
+        try:
+            await self._ask(self._exchange)
+        except WorkerGone:
+            exchange, self._exchange = self._exchange, None
+            self._release()
+            await self._broken(exchange, instance)
+
+    async def _ask(self, exchange: Exchange, *, fresh: bool = False) -> None:
+        headers = for_worker(self.request.headers)
+        self._old = await exchange.start(str(self.request.method), self._target, headers, fresh=fresh)
+
+    async def _receive(self, exchange: Exchange) -> None:
+        try:
+            await exchange.receive()
+        except WorkerGone:
+            # A kept-alive connection may have ended just before it was used; what may be asked twice is.
+            if exchange.begun or not self._old or self._client().stream.closed():
+                raise
+            await self._ask(exchange, fresh=True)
+            await exchange.receive()
+
+    async def _broken(self, exchange: Exchange, instance: Instance) -> None:
+        """The worker's reply broke off, or never began."""
+        if exchange.begun:
+            self._client().close()  # a cut-off reply must not look complete
+            return
+        for _ in range(3):  # its death is told a moment later by its own task
+            if instance.problem is None:
+                await instance.change(0.3)
+        raise instance.problem or errors.Died(instance.dataset.label, detail="it did not answer")
+
+    async def _head(self, code: int, reason: str, headers: HTTPHeaders) -> None:
+        self.clear()
+        self.set_status(code, reason)
+        self.clear_header("Content-Type")
+        for name in headers:
+            self.clear_header(name)  # the worker knows better than our defaults
+        for name, value in headers.get_all():
+            self.add_header(name, value)
+        await self._flow()
+
+    async def _body(self, chunk: bytes) -> None:
+        self.write(chunk)
+        await self._flow()
+
+    async def _flow(self) -> None:
+        try:
+            await self.flush()
+        except StreamClosedError:
+            if self._exchange is not None:
+                self._exchange.cancel()
+
+    def _client(self) -> HTTP1Connection:
+        assert isinstance(self.request.connection, HTTP1Connection)
+        return self.request.connection
+
+    def _release(self) -> None:
+        if self._instance is not None:
+            self._instance.exchanges -= 1
+            self._instance.touch()
+            self._instance = None
+
+    def _query(self) -> str:
+        return f"?{self.request.query}" if self.request.query else ""

@@ -1,0 +1,62 @@
+"""When each dataset was opened last and how long that took, kept between runs of the gateway."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+MOST = 2000  # datasets remembered; the longest unopened are forgotten first
+
+
+@dataclass(frozen=True)
+class Visit:
+    """The last opening of a dataset: when (seconds since 1970), and how many seconds until it was ready."""
+
+    opened: float
+    seconds: float
+
+
+class Visits:
+    """A small file of visits. Losing it costs an estimate and a sort order, so no failure to write is told."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._visits = self._read()
+
+    def get(self, real: Path) -> Visit | None:
+        """The last visit to the file, None if it was never opened."""
+        return self._visits.get(str(real))
+
+    def add(self, real: Path, visit: Visit) -> None:
+        """Remember a visit, replacing the one before."""
+        self._visits.pop(str(real), None)
+        self._visits[str(real)] = visit
+        while len(self._visits) > MOST:
+            del self._visits[next(iter(self._visits))]
+        with contextlib.suppress(OSError):
+            write_whole(self.file, json.dumps({name: asdict(visit) for name, visit in self._visits.items()}).encode())
+
+    def _read(self) -> dict[str, Visit]:
+        try:
+            data = json.loads(self.file.read_bytes())
+            return {str(name): Visit(float(visit["opened"]), float(visit["seconds"])) for name, visit in data.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Replace `file` so that a reader sees the old content or the new one, never a part; raises OSError."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
+    try:
+        with os.fdopen(handle, "wb") as beside:
+            beside.write(content)
+        os.replace(name, file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise

@@ -1,0 +1,79 @@
+"""How a worker is started: its command line, what it may know of its surroundings, and where its log goes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+from .library import Dataset
+
+LOG_BYTES = 1_000_000
+
+# What to run for a dataset: (dataset, socket) → the command as a list.
+Command = Callable[[Dataset, Path], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where workers live: `sockets` is a 0700 folder with a short name, `logs` is kept for the administrator."""
+
+    sockets: Path
+    logs: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def clean_environment(environment: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """What a worker may know of its surroundings: no token of a hub, of Jupyter or of Galaxy is among it."""
+    names = {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"}
+    starts = ("LC_", "MKL_", "NUMBA_", "OMP_", "OPENBLAS_", "XDG_")
+    kept = {name: value for name, value in environment.items() if name in names or name.startswith(starts)}
+    return {**kept, "PYTHONUNBUFFERED": "1", **more}
+
+
+def real_worker(
+    python: str, options: Callable[[Dataset], Mapping[str, Any]], labels: Callable[[Dataset], Path], more: Sequence[str]
+) -> Command:
+    """The command line of the real worker, `python -m cxg_proxy.viewer serve …`."""
+
+    def command(dataset: Dataset, socket: Path) -> Sequence[str]:
+        start = [python, "-m", "cxg_proxy.viewer", "serve", "--socket", str(socket), "--labels", str(labels(dataset))]
+        return [*start, "--options", json.dumps(options(dataset)), *more, "--", str(dataset.file)]
+
+    return command
+
+
+@contextlib.contextmanager
+def logging_to(file: Path, tail: deque[str]) -> Iterator[Callable[[bytes], None]]:
+    """What to do with a line of a worker's standard error: keep it in `tail`, and in a rotating file."""
+    handler = _log_file(file)
+
+    def hear(line: bytes) -> None:
+        text = line.decode(errors="replace").rstrip()
+        tail.append(text)
+        if handler is not None:
+            handler.emit(logging.makeLogRecord({"msg": text, "levelno": logging.INFO}))
+
+    try:
+        yield hear
+    finally:
+        if handler is not None:
+            handler.close()
+
+
+def _log_file(file: Path) -> RotatingFileHandler | None:
+    """None where it cannot be written: a full disk must not keep a viewer closed."""
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handler = RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=1, errors="replace")
+    except (OSError, ValueError):
+        return None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # noqa: ARG005 - as above, while it runs
+    return handler
