@@ -1,0 +1,132 @@
+"""cellxgene's data adaptor with errors in the user's words: the seam where another way of reading will go in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anndata
+import h5py
+import numpy as np
+from anndata._io.specs.registry import IORegistryError
+from server.common.errors import CellxgeneException, PrepareError
+from server.data_anndata.anndata_adaptor import AnndataAdaptor
+
+from cxg_proxy.annotations import display_name
+from cxg_proxy.errors import BadOptions, Busy, NoEmbedding, NotH5ad, NotViewable
+
+from . import reading
+
+TOP_N_MAX = 1000
+
+
+class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
+    """One dataset in memory, as cellxgene's request handlers want it."""
+
+    def __init__(self, locator: Any, config: Any, *, turns: int, report: Callable[[float], None]):
+        self._path: str = locator.path
+        self._name = display_name(self._path)
+        self._report = report
+        self._turns = Turns(turns)
+        with self._explained():
+            super().__init__(locator, config)
+            self._check_embeddings()
+
+    def get_title(self) -> str:
+        """The file's name without its ending, printable."""
+        return self._name.removesuffix(".h5ad")
+
+    def query_obs_array(self, term_name: str) -> Any:
+        """The column; cellxgene reads an attribute here, and a column named like a method gives that method."""
+        return self.data.obs[term_name]
+
+    def query_var_array(self, term_name: str) -> Any:
+        """The column, as in `query_obs_array`."""
+        return self.data.var[term_name]
+
+    def compute_diffexp_ttest(self, maskA: Any, maskB: Any, top_n: int, lfc_cutoff: float) -> Any:  # noqa: N803 - cellxgene's names
+        """Compare two sets of cells, when it is this request's turn."""
+        for mask, which in ((maskA, "first"), (maskB, "second")):
+            if not np.any(mask):
+                raise ValueError(f"The {which} set holds no cells. Select some and try again.")
+        # argpartition, which cellxgene uses next, fails when as many genes are asked for as there are.
+        top_n = min(top_n, self.gene_count - 1)
+        with self._turns.one():
+            return super().compute_diffexp_ttest(maskA, maskB, top_n, lfc_cutoff)
+
+    def _load_data(self, data_locator: Any) -> None:  # noqa: ARG002 - cellxgene calls it so
+        reading.check(self._path)
+        if not self._path.endswith(".h5ad"):
+            raise NotH5ad(self._name, detail="its name does not end in .h5ad")
+        try:
+            with reading.reported(self._path, self._report):
+                with h5py.File(self._path, "r") as file:
+                    reading.check_anndata(self._path, file)
+                self.data = anndata.read_h5ad(self._path)
+        except (*reading.ERRORS, IORegistryError) as error:
+            raise reading.open_problem(self._path, error) from error
+        self._check_content()
+
+    def _check_content(self) -> None:
+        if self.data.X is None:
+            raise NotViewable(self._name, detail="it has no matrix X")
+        if not self.data.n_obs or not self.data.n_vars:
+            raise NotViewable(self._name, detail=f"it holds {self.data.n_obs} cells and {self.data.n_vars} genes")
+        for axis, columns in (("obs", self.data.obs.columns), ("var", self.data.var.columns)):
+            name = getattr(self.server_config, f"single_dataset__{axis}_names")
+            if name is not None and name not in columns:
+                raise BadOptions(self._name, detail=f"{axis}_names is {name!r}, but {axis} has {_listed(columns)}")
+
+    def _check_embeddings(self) -> None:
+        try:
+            self.get_embedding_names()
+        except PrepareError as error:
+            wanted, self.dataset_config.embeddings__names = self.dataset_config.embeddings__names, []
+            if not wanted:
+                raise NoEmbedding(self._name) from error
+            try:
+                known = self.get_embedding_names()
+            except PrepareError:
+                raise NoEmbedding(self._name) from error
+            raise BadOptions(
+                self._name, detail=f"embeddings is {_listed(wanted)}, but the file has {_listed(known)}"
+            ) from error
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn cellxgene's and Python's ways to refuse a dataset into problems."""
+        try:
+            yield
+        except MemoryError as error:
+            raise reading.open_problem(self._path, error) from error
+        except PrepareError as error:
+            raise NoEmbedding(self._name) from error
+        except (CellxgeneException, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise NotViewable(self._name, detail=str(error.args[0] if error.args else error).rstrip(".")) from error
+
+
+class Turns:
+    """One computation runs, a few wait for their turn, more are refused: the others must not take every thread."""
+
+    def __init__(self, places: int):
+        self._places = threading.BoundedSemaphore(places)
+        self._running = threading.Lock()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Wait for this computation's turn, or raise Busy when too many wait already."""
+        if not self._places.acquire(blocking=False):
+            raise Busy("Differential expression")
+        try:
+            with self._running:
+                yield
+        finally:
+            self._places.release()
+
+
+def _listed(names: Any, most: int = 12) -> str:
+    names = [str(name) for name in names]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + more

@@ -1,0 +1,150 @@
+"""Reads the .h5ad file: tells how far it is, and says in the user's words what is wrong with a file it cannot read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cxg_proxy.annotations import display_name
+from cxg_proxy.errors import DamagedFile, DatasetNotFound, NotEnoughMemory, NotH5ad, NotReadable, NotViewable
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_LOOKALIKES = (
+    (b"\x1f\x8b", "it is compressed with gzip; unpack it first"),
+    (b"PK\x03\x04", "it is a zip archive; unpack it first"),
+    (b"BZh", "it is compressed with bzip2; unpack it first"),
+    (b"\xfd7zXZ", "it is compressed with xz; unpack it first"),
+    (b"<", "it is a web page or XML; perhaps a download that failed"),
+)
+_STEP_SECONDS = 0.2
+
+# What HDF5 and anndata raise at a file that is damaged or not what it claims to be.
+ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def check(path: str) -> None:
+    """Raise the problem that keeps `path` from being opened at all, if there is one."""
+    name = display_name(path)
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise NotH5ad(name, detail="it is a directory")
+        if not stat.S_ISREG(status.st_mode):
+            raise NotH5ad(name, detail="it is not an ordinary file")
+        with open(path, "rb") as file:
+            _check_start(name, file.read(8), status.st_size)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DatasetNotFound(name) from error
+    except PermissionError as error:
+        raise NotReadable(name) from error
+    except OSError as error:
+        raise DamagedFile(name, detail=error.strerror or str(error)) from error
+
+
+def _check_start(name: str, start: bytes, size: int) -> None:
+    if size == 0:
+        raise NotH5ad(name, detail="it is empty")
+    for magic, detail in _LOOKALIKES:
+        if start.startswith(magic):
+            raise NotH5ad(name, detail=detail)
+    # HDF5 may begin with a block of the user's own, so another start proves nothing yet: h5py has the last word.
+
+
+def open_problem(path: str, error: Exception) -> Exception:
+    """What the failure of opening or reading the file means for its reader."""
+    name = display_name(path)
+    text = _first_line(error)
+    if isinstance(error, MemoryError) or "memory allocation failed" in text or "unable to allocate" in text.lower():
+        return NotEnoughMemory(name)
+    if isinstance(error, PermissionError):
+        return NotReadable(name)
+    if isinstance(error, FileNotFoundError):
+        return DatasetNotFound(name)
+    if isinstance(error, OSError) and not _has_signature(path):
+        return NotH5ad(name)
+    if isinstance(error, (OSError, KeyError, RuntimeError)):
+        return DamagedFile(name, detail=text)
+    return NotViewable(name, detail=text)
+
+
+def _has_signature(path: str) -> bool:
+    """Whether HDF5's signature is where the format allows it: at 0, 512, 1024, 2048 and so on."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        size, offset = os.fstat(file.fileno()).st_size, 0
+        while offset < size:
+            file.seek(offset)
+            if file.read(len(_HDF5)) == _HDF5:
+                return True
+            offset = max(512, offset * 2)
+    return False
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300].rstrip(".")
+
+
+def check_anndata(path: str, root: Any) -> None:
+    """Raise NotH5ad unless the open HDF5 file holds what every AnnData file holds."""
+    keys = [str(key) for key in root]
+    if {"obs", "var"} <= set(keys):
+        return
+    if {"matrix", "row_attrs"} <= set(keys):
+        detail = "it is a .loom file"
+    else:
+        detail = f"it is HDF5, but holds {', '.join(sorted(keys)[:5]) or 'nothing'} in place of obs and var"
+    raise NotH5ad(display_name(path), detail=detail)
+
+
+@contextlib.contextmanager
+def reported(path: str, report: Callable[[float], None]) -> Iterator[None]:
+    """While the block reads `path`, report the share of its bytes that this process has read, rising and below 1."""
+    done = threading.Event()
+    start, size = _bytes_read(), max(1, os.stat(path).st_size)
+    if start is None:  # not Linux: the share cannot be known
+        yield
+        return
+
+    def watch() -> None:
+        last = 0.0
+        while not done.wait(_STEP_SECONDS):
+            share = min(0.99, ((_bytes_read() or 0) - start) / size)
+            if share > last:
+                last = share
+                report(share)
+
+    thread = threading.Thread(target=watch, name="reading", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _bytes_read() -> int | None:
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/io", "rb") as file:
+        for line in file:
+            if line.startswith(b"rchar:"):
+                return int(line.split()[1])
+    return None
+
+
+def fingerprint(path: str) -> str:
+    """What tells one state of the file from another, for ETags."""
+    status = os.stat(path)
+    return f"{os.path.realpath(path)!r} {status.st_ino} {status.st_size} {status.st_mtime_ns}"

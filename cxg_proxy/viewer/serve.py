@@ -1,0 +1,194 @@
+"""The worker's life: say `starting`, load, listen, say `ready`, and leave when the leash is cut or TERM comes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cxg_proxy import __version__
+from cxg_proxy.annotations import display_name
+from cxg_proxy.errors import CannotListen, NotEnoughMemory, Problem, ViewerMissing
+from cxg_proxy.progress import Phase, Step
+
+_log = logging.getLogger(__name__)
+_PATIENCE_SECONDS = 1.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the gateway asks for."""
+
+    dataset: str
+    socket: str
+    labels: Path
+    options: dict[str, Any]
+    read_only: bool = False
+    memory_limit: int | None = None  # bytes
+    threads: int = 4
+
+
+def serve(order: Order) -> int:
+    """Serve one dataset until told to leave; returns the exit status."""
+    tell = _teller()
+    tell(Step(Phase.STARTING, version=__version__))
+    os.umask(0o077)
+    life = _Life()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # cellxgene 1.3 calls what today's anndata means to remove: nothing a reader of the log can do about.
+    warnings.simplefilter("ignore", FutureWarning)
+    try:
+        _limit_memory(order.memory_limit)
+        server = _start(order, tell)
+    except Problem as problem:
+        _log.error("%s", problem.sentence)
+        tell(Step(Phase.FAILED, problem=problem))
+        return 1
+    except Exception as error:  # noqa: BLE001 - the edge of the worker: whatever it was, the gateway must hear of it
+        _log.exception("The viewer could not be started")
+        tell(
+            Step(Phase.FAILED, problem=Problem(display_name(order.dataset), detail=f"{type(error).__name__}: {error}"))
+        )
+        return 1
+    tell(Step(Phase.READY))
+    life.run(server)
+    return 0
+
+
+def _teller() -> Callable[[Step], None]:
+    """Keep standard output for steps alone: whatever else prints there is sent to the log."""
+    channel = os.dup(1)
+    os.dup2(2, 1)
+
+    def tell(step: Step) -> None:
+        try:
+            os.write(channel, step.line())
+        except BrokenPipeError:
+            _log.warning("The gateway no longer listens")
+
+    return tell
+
+
+def _limit_memory(limit: int | None) -> None:
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def _start(order: Order, tell: Callable[[Step], None]) -> Any:
+    """Load the dataset and listen; the heavy imports are here, after the first word is out."""
+    tell(Step(Phase.LOADING, done=0.0))
+    name = display_name(order.dataset)
+    try:
+        try:
+            from .application import load  # noqa: PLC0415 - see above
+        except ImportError as error:
+            raise ViewerMissing(sys.executable, detail=str(error)) from error
+        application = load(
+            os.path.abspath(order.dataset),
+            order.labels,
+            order.options,
+            read_only=order.read_only,
+            threads=order.threads,
+            report=lambda done: tell(Step(Phase.LOADING, done=done)),
+        )
+    except MemoryError as error:
+        raise NotEnoughMemory(name, detail=_limit_words(order.memory_limit)) from error
+    return _listen(order, application)
+
+
+def _limit_words(limit: int | None) -> str:
+    return f"the limit is {limit / 2**30:.1f} GiB" if limit else ""
+
+
+def _listen(order: Order, application: Any) -> Any:
+    from waitress.channel import HTTPChannel  # noqa: PLC0415 - it may be missing, and `starting` must be out before
+    from waitress.server import create_server  # noqa: PLC0415
+
+    from .limits import BODY_BYTES, Parser  # noqa: PLC0415
+
+    class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+        parser_class = Parser
+
+    never = 2**62  # bodies and replies are bounded; on disk, a full disk would break them
+    try:
+        server = create_server(
+            application,
+            unix_socket=order.socket,
+            unix_socket_perms="600",
+            threads=order.threads,
+            ident=None,
+            max_request_body_size=BODY_BYTES + 1,
+            inbuf_overflow=never,
+            outbuf_overflow=never,
+        )
+    except OSError as error:
+        raise CannotListen(order.socket, detail=error.strerror or str(error)) from error
+    server.channel_class = Channel
+    return server
+
+
+class _Life:
+    """Ends the worker: at once while it loads, and after its running requests while it serves."""
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+        self._server: Any = None
+        self._lock = threading.Lock()
+        # Blocked in every thread and taken by one: a handler would wait for the end of a long read in the main thread.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        for name, wait in (("signals", self._wait_for_signal), ("leash", self._wait_for_leash)):
+            threading.Thread(target=self._end_after, args=(wait,), name=name, daemon=True).start()
+
+    def run(self, server: Any) -> None:
+        """Answer requests until it is time to leave."""
+        with self._lock:
+            self._server = server
+        while not self._stopping.is_set():
+            _turn(server, timeout=1)
+        server.accepting = False
+        os.unlink(server.adj.unix_socket)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while _busy(server) and time.monotonic() < deadline:
+            _turn(server, timeout=0.02)
+        self._leave()
+
+    def _end_after(self, wait: Callable[[], None]) -> None:
+        wait()
+        with self._lock:
+            if self._server is None:
+                self._leave()
+            self._stopping.set()
+            self._server.pull_trigger()
+
+    @staticmethod
+    def _wait_for_signal() -> None:
+        signal.sigwait(_SIGNALS)
+
+    @staticmethod
+    def _wait_for_leash() -> None:
+        while os.read(0, 4096):
+            pass
+
+    @staticmethod
+    def _leave() -> None:
+        # A thread may be deep in a computation that nothing interrupts; the ordinary end of Python would wait for it.
+        os._exit(0)
+
+
+def _turn(server: Any, timeout: float) -> None:
+    # waitress's own `run` cannot be told to stop from another thread.
+    server.asyncore.loop(timeout=timeout, use_poll=True, map=server._map, count=1)  # noqa: SLF001
+
+
+def _busy(server: Any) -> bool:
+    return any(channel.requests or channel.total_outbufs_len for channel in list(server.active_channels.values()))
