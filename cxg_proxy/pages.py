@@ -29,7 +29,6 @@ class Site:
     xsrf: str
     now: float
     read_only: bool = False
-    here: str = ""  # address of this page, relative to the root: where a form comes back to
 
 
 @dataclass(frozen=True)
@@ -125,6 +124,7 @@ class ProblemView:
     name: str = ""
     instance: str = ""  # Try again is a POST to this instance, or a plain reload if there is none
     running: Sequence[InstanceRow] = field(default=())  # with Stop buttons, when there are too many
+    href: str = ""  # of this page, relative to the gateway's root: where Stop comes back to
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,15 @@ class Machine:
 def library(site: Site, view: LibraryView) -> str:
     """The list of datasets."""
     view = _showable(view)
+    page = view.page if view.page > 1 else ""
     here = {"q": view.query, "folder": view.folder, "sort": view.sort if view.sort != "name" else ""}
-    return _render("library.html", site, view=view, link=lambda **changes: _query({**here, **changes}))
+    return _render(
+        "library.html",
+        site,
+        view=view,
+        link=lambda **changes: _query({**here, **changes}),
+        back=_query({**here, "page": page}),
+    )
 
 
 def opening(site: Site, view: OpeningView) -> str:
@@ -150,12 +157,12 @@ def opening(site: Site, view: OpeningView) -> str:
 
 def problem(site: Site, view: ProblemView) -> str:
     """What happened, which file, what to do next."""
-    return _render("problem.html", site, view=view, problem=view.problem)
+    return _render("problem.html", site, view=view, problem=view.problem, back=view.href)
 
 
 def instances(site: Site, rows: Sequence[InstanceRow], machine: Machine) -> str:
     """What runs, with Stop buttons."""
-    return _render("instances.html", site, rows=rows, machine=machine)
+    return _render("instances.html", site, rows=rows, machine=machine, back="instances")
 
 
 def _render(template: str, site: Site, **values: Any) -> str:

@@ -55,7 +55,7 @@ def size(value: float) -> str:
     while amount >= 999.5 and len(units) > 1:
         amount, units = amount / 1000, units[1:]
     digits = 1 if amount < 9.95 and units[0] != "B" else 0
-    return f"{amount:.{digits}f}\u00a0{units[0]}"
+    return f"{amount:.{digits}f}".removesuffix(".0") + f"\u00a0{units[0]}"
 
 
 def share(value: float) -> str:
@@ -84,9 +84,9 @@ def ago(then: float, now: float) -> str:
         return "just now"
     length, unit = next(pair for pair in reversed(_AGES) if age >= pair[0])
     amount = int(age // length)
-    if unit == "day" and amount == 1:
+    if (unit, amount) == ("day", 1):
         return "yesterday"
-    plural = "s" if amount > 1 and len(unit) > 3 or unit == "day" and amount > 1 else ""
+    plural = "s" if amount > 1 and unit in ("day", "month", "year") else ""
     return f"{number(amount)}\u00a0{unit}{plural} ago"
 
 
@@ -114,7 +114,12 @@ def pieces(step: str) -> Iterator[tuple[bool, str]]:
             yield position % 2 == 1, text
 
 
-FOR_PAGES = {each.__name__: each for each in (number, count, size, share, duration, when, pieces)} | {
+def parts(name: str) -> list[str]:
+    """A name cut where a line may break: after each `_`, `-`, `.` and `/` inside it."""
+    return re.findall(r".+?(?:[-_./]+(?=\w)|$)", name, re.DOTALL)
+
+
+FOR_PAGES = {each.__name__: each for each in (number, count, size, share, duration, when, pieces, parts)} | {
     "PHASES": PHASES,
     "STATES": STATES,
 }

@@ -63,7 +63,7 @@ def library(preview: str = "") -> pages.LibraryView:
         pages.FolderCard("projects 2026", "?folder=shared/projects-2026", 1),
         pages.FolderCard("archive", "?folder=archive", 0, problem="You may not list this directory."),
     )
-    return pages.LibraryView(cards, folders, crumbs=(("Datasets", ""),), total=1234, open=2, pages=11, page=2)
+    return pages.LibraryView(cards, folders, total=1234, open=2, pages=11, page=2)
 
 
 def opening(**changes: object) -> pages.OpeningView:
@@ -101,32 +101,36 @@ def rows() -> tuple[pages.InstanceRow, ...]:
 MACHINE = pages.Machine(memory=25_000_000_000, available=17_300_000_000, cores=2)
 
 
-def every_page(root: str = "") -> dict[str, str]:
+def every_page(root: str = "", preview: str = "") -> dict[str, str]:
     """Each page in each of its states, by a name for the screenshot."""
     here = site(root)
     deep = site(root or "../../../")
     return {
-        "library": pages.library(here, library()),
+        "library": pages.library(here, library(preview)),
         "library-empty": pages.library(
             here, pages.LibraryView((), roots=(("home", "/home/ana"), ("shared", "/srv/data")))
         ),
-        "library-scanning": pages.library(here, pages.LibraryView(library().datasets[:2], total=240, scanning=240)),
-        "library-limit": pages.library(here, pages.LibraryView(library().datasets[:2], total=2, limit=2, sort="size")),
+        "library-scanning": pages.library(
+            here, pages.LibraryView(library(preview).datasets[:2], total=240, scanning=240)
+        ),
+        "library-limit": pages.library(
+            here, pages.LibraryView(library(preview).datasets[:2], total=2, limit=2, sort="size")
+        ),
         "library-search-none": pages.library(here, pages.LibraryView((), query="no & such", sort="cells")),
         "library-folder": pages.library(
             here,
             pages.LibraryView(
-                library().datasets[:1],
-                crumbs=(("Datasets", ""), ("shared", "?folder=shared"), ("atlas", "?folder=shared/atlas")),
+                library(preview).datasets[:1],
+                crumbs=(("shared", "?folder=shared"), ("atlas", "?folder=shared/atlas")),
                 folder="shared/atlas",
                 total=1,
             ),
         ),
-        "library-folder-empty": pages.library(
-            here, pages.LibraryView((), folder="x", crumbs=(("Datasets", ""), ("x", "")))
+        "library-folder-empty": pages.library(here, pages.LibraryView((), folder="x", crumbs=(("x", ""),))),
+        "opening": pages.opening(deep, opening(preview=preview)),
+        "opening-unknown": pages.opening(
+            deep, opening(phase="starting", done=None, expected=None, progress="api/progress/unknown")
         ),
-        "opening": pages.opening(deep, opening()),
-        "opening-unknown": pages.opening(deep, opening(phase="starting", done=None, expected=None)),
         "problem": pages.problem(deep, problem()),
         "problem-too-many": pages.problem(deep, too_many()),
         "instances": pages.instances(here, rows(), MACHINE),
@@ -136,7 +140,7 @@ def every_page(root: str = "") -> dict[str, str]:
 
 def hostile_pages(text: str) -> dict[str, str]:
     """Every page with every text a file, folder, query or log can bring replaced by `text`."""
-    here = site("../", title=text, xsrf=text, here=text)
+    here = site("../", title=text, xsrf=text)
     wrong = errors.DamagedFile(text, detail=text, steps=(text, f"do `{text}` now"), log=(text,))
     bad = card("x", label=text, name=text, folder=text, embeddings=(text,) * 5, share=text, preview=text)
     ill = card("y", label=text, name=text, folder=text, problem=wrong, phase=text, instance=text)
