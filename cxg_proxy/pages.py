@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -194,5 +194,7 @@ def _showable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_showable(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{each.name: _showable(getattr(value, each.name)) for each in fields(value)})
+        texts = {name: item for name, item in vars(value).items() if item and not isinstance(item, (int, float))}
+        shown = {name: clean for name, item in texts.items() if (clean := _showable(item)) is not item}
+        return replace(value, **shown) if shown else value
     return value

@@ -7,7 +7,7 @@ and colours reaches the picture.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -37,7 +37,7 @@ def draw(preview: dict[str, Any]) -> str:
 
 def _groups(preview: dict[str, Any]) -> dict[str, set[tuple[int, int]]]:
     """The places of the cells by colour, y pointing down."""
-    palette = [str(colour) for colour in _items(preview.get("palette"))]
+    palette = _items(preview.get("palette"))
     groups: dict[str, set[tuple[int, int]]] = {}
     cells = zip(_items(preview.get("x")), _items(preview.get("y")), _items(preview.get("color")), strict=False)
     for x, y, index in islice(cells, CELLS):
@@ -47,7 +47,7 @@ def _groups(preview: dict[str, Any]) -> dict[str, set[tuple[int, int]]]:
     return groups
 
 
-def _items(value: Any) -> Iterable[Any]:
+def _items(value: Any) -> Sequence[Any]:
     return value if isinstance(value, (list, tuple)) else ()
 
 
@@ -55,10 +55,9 @@ def _is_place(value: Any) -> bool:
     return type(value) is int and 0 <= value <= 1000
 
 
-def _colour(palette: list[str], index: Any) -> str:
-    if type(index) is int and 0 <= index < len(palette) and _COLOUR.fullmatch(palette[index]):
-        return palette[index]
-    return _UNKNOWN
+def _colour(palette: Sequence[Any], index: Any) -> str:
+    colour = palette[index] if type(index) is int and 0 <= index < len(palette) else None
+    return colour if isinstance(colour, str) and _COLOUR.fullmatch(colour) else _UNKNOWN
 
 
 def _frame(cells: list[tuple[int, int]]) -> tuple[float, float, float, float, float]:
