@@ -1,31 +1,37 @@
-"""The rendered pages in a real Chromium: how they look, that axe finds nothing, and that they work with and without script."""
+"""The rendered pages in a real Chromium: their looks, what axe finds, and that they work with and without script."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
-import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-import pages_samples
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from cxg_proxy import pages, preview, safety
+import pages_samples
+from conftest import until_now
+from cxg_proxy import preview, safety
 
 STATIC = Path(str(resources.files("cxg_proxy"))) / "static"
 ARTEFACTS = Path(os.environ.get("CXG_ARTEFACTS", "build/artefacts"))
 KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 SIZES = {"wide": (1280, 800), "narrow": (360, 740)}
-QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+QUIET = (
+    "--no-sandbox",
+    "--host-resolver-rules=MAP plain.test 127.0.0.1",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 def picture() -> str:
@@ -52,8 +58,9 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.pages = pages_samples.every_page(preview="picture.svg")
         self.events: list[dict[str, Any]] = []
-        self.posted: list[tuple[str, str]] = []
+        self.posted: list[tuple[str, dict[str, list[str]]]] = []
         self.asked: list[str] = []
+        self.state: dict[str, Any] | None = None
 
     @property
     def url(self) -> str:
@@ -61,34 +68,41 @@ class Server(ThreadingHTTPServer):
 
 
 class Answer(BaseHTTPRequestHandler):
+    """One request to that site."""
+
     server: Server
 
     def do_GET(self) -> None:
+        """A page by its name, or one of the things a page asks for."""
         path = urlsplit(self.path).path
-        self.server.asked.append(path)
         name = path.strip("/").rpartition("/")[2] or "library"
-        if "/static/" in path:
+        self.server.asked.append(self.path)
+        if "/static/" in path or name == "viewer.js":
             self.reply((STATIC / name).read_bytes(), KINDS[Path(name).suffix])
         elif name == "picture.svg":
             self.reply(picture().encode(), KINDS[".svg"])
         elif "/api/progress/" in path:
-            lines = "".join(f"data: {json.dumps(event)}\n\n" for event in self.server.events)
-            self.reply(lines.encode(), "text/event-stream")
-        elif name == "state":
-            self.reply(self.server.pages["state"].encode(), "application/json")
+            said = [{"phase": "starting"}] if name == "unknown" else self.server.events
+            stream = "retry: 200\n" + "".join(f"data: {json.dumps(each)}\n\n" for each in said)
+            self.reply(stream.encode(), "text/event-stream")
+        elif name == "state" and self.server.state is not None:
+            self.reply(json.dumps(self.server.state).encode(), "application/json")
         elif name in self.server.pages:
             self.reply(self.server.pages[name].encode(), "text/html; charset=utf-8")
         else:
             self.send_error(404)
 
     def do_POST(self) -> None:
+        """Note what a form sends, then lead to the library as the gateway does."""
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.server.posted.append((self.path, body))
+        self.server.posted.append((self.path, parse_qs(body)))
         self.send_response(303)
         self.send_header("Location", "/")
+        self.send_header("Content-Length", "0")
         self.end_headers()
 
     def reply(self, body: bytes, kind: str) -> None:
+        """Send it under the policy that binds the real pages."""
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -96,7 +110,7 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *_: Any) -> None:
         """Stay quiet."""
 
 
@@ -114,46 +128,278 @@ def server() -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=QUIET
-        )
+        chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
         yield browser
         browser.close()
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
+def tab(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a tab in a context of its own; fails the test if the browser complained in it."""
+    contexts = []
     complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    context.close()
-    assert complaints == []
+
+    def open_tab(**how: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **how})
+        context.set_default_timeout(8000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        return page
+
+    yield open_tab
+    for context in contexts:
+        context.close()
+    assert [each for each in complaints if "404" not in each] == []
 
 
 def address(server: Server, name: str) -> str:
+    """Where the sample page lies: as deep as its links expect."""
     deep = name.startswith(("opening", "problem"))
     return server.url + ("view/shared/pbmc68k.h5ad/" if deep else "") + name
 
 
+# --- looks ---------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_no_page_has_an_accessibility_violation_or_a_sideways_scrollbar(
-    server: Server, browser: Browser, size: str, scheme: Any
+def test_every_page_fits_its_window_and_axe_finds_nothing(
+    server: Server, tab: Callable[..., Page], size: str, scheme: str
 ) -> None:
     width, height = SIZES[size]
     server.events = [{"phase": "loading", "done": 0.43, "elapsed": 3.2}]
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-    page = context.new_page()
-    found = {}
+    page = tab(viewport={"width": width, "height": height}, color_scheme=scheme)
+    found: dict[str, list[str]] = {}
     for name in server.pages:
         page.goto(address(server, name))
         page.screenshot(path=str(ARTEFACTS / f"{name}-{size}-{scheme}.png"), full_page=True)
-        found[name] = [f"{each['id']}: {each['nodes'][0]['html']}" for each in Axe().run(page).response["violations"]]
         if page.evaluate("document.documentElement.scrollWidth") > width:
-            found[name].append("scrolls sideways")
-    context.close()
+            found[name] = ["scrolls sideways"]
+        # axe takes long: every state once, and each kind of page in the other size and scheme.
+        if (size, scheme) == ("wide", "light") or ((size, scheme) == ("narrow", "dark") and "-" not in name):
+            wrong = Axe().run(page).response["violations"]
+            found.setdefault(name, []).extend(f"{each['id']}: {each['nodes'][0]['html']}" for each in wrong)
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
+
+
+def test_a_menu_opened_at_the_edge_of_a_narrow_window_stays_inside_and_readable(
+    server: Server, tab: Callable[..., Page]
+) -> None:
+    page = tab(viewport={"width": 360, "height": 740})
+    page.goto(server.url)
+    page.get_by_label("More about pbmc68k").click()
+    panel = page.locator(".menu[open] .panel")
+    box = panel.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 360
+    assert Axe().run(page).response["violations"] == []
+    page.screenshot(path=str(ARTEFACTS / "library-menu-narrow-light.png"))
+    page.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    expect(page.get_by_label("More about pbmc68k")).to_be_focused()
+
+
+# --- without script ------------------------------------------------------------------------------------------------
+
+
+def test_without_script_one_click_anywhere_on_a_card_opens_it(server: Server, tab: Callable[..., Page]) -> None:
+    server.pages["pbmc68k.h5ad"] = "<title>opened</title>"
+    page = tab(java_script_enabled=False)
+    page.goto(server.url)
+    box = page.locator(".card .tile").first.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 20, box["y"] + 20)
+    expect(page).to_have_url(server.url + "view/shared/pbmc68k.h5ad/")
+    expect(page).to_have_title("opened")
+
+
+def test_without_script_the_menu_searching_and_stopping_work(server: Server, tab: Callable[..., Page]) -> None:
+    page = tab(java_script_enabled=False)
+    page.goto(server.url)
+    page.get_by_label("Search all datasets").fill("t cell")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(server.url + "?q=t+cell")
+    page.get_by_label("More about pbmc68k").click()
+    expect(page.get_by_text("Link to share").first).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    expect(page).to_have_url(server.url)
+    assert server.posted == [("/api/instances/abc/stop", {"_xsrf": ["2|token"], "next": ["?page=2"]})]
+
+
+def test_without_script_the_opening_page_reloads_itself_until_the_viewer_is_there(
+    server: Server, tab: Callable[..., Page]
+) -> None:
+    page = tab(java_script_enabled=False)
+    page.goto(address(server, "opening"))
+    server.pages["opening"] = "<title>the viewer</title>"
+    expect(page).to_have_title("the viewer", timeout=8000)
+
+
+def test_without_script_cancel_leads_back_to_the_list(server: Server, tab: Callable[..., Page]) -> None:
+    page = tab(java_script_enabled=False)
+    page.goto(address(server, "opening"))
+    page.get_by_role("button", name="Cancel").click()
+    expect(page).to_have_url(server.url)
+    assert server.posted == [("/api/instances/abc/stop", {"_xsrf": ["2|token"], "next": ["./"]})]
+
+
+# --- keyboard and copying ------------------------------------------------------------------------------------------
+
+
+def test_the_keyboard_alone_reaches_content_search_and_dataset(server: Server, tab: Callable[..., Page]) -> None:
+    server.pages["pbmc68k.h5ad"] = "<title>opened</title>"
+    page = tab()
+    page.goto(server.url)
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search all datasets")).to_be_focused()
+    page.get_by_role("link", name="pbmc68k").focus()
+    page.keyboard.press("Enter")
+    expect(page).to_have_title("opened")
+
+
+def test_copy_link_gives_the_whole_address_to_send(server: Server, tab: Callable[..., Page]) -> None:
+    page = tab(permissions=["clipboard-read", "clipboard-write"])
+    page.goto(server.url)
+    page.get_by_label("More about pbmc68k").click()
+    page.get_by_text("Copy link").first.click()
+    expect(page.get_by_role("status").last).to_have_text("Copied")
+    expected = server.url + "hub/user-redirect/cellxgene/view/shared/pbmc68k.h5ad/"
+    assert page.evaluate("navigator.clipboard.readText()") == expected
+
+
+def test_copying_works_where_plain_http_has_no_clipboard_interface(server: Server, tab: Callable[..., Page]) -> None:
+    page = tab()
+    page.goto(address(server, "problem").replace("127.0.0.1", "plain.test"))
+    assert page.evaluate("window.isSecureContext") is False
+    page.get_by_role("button", name="Copy cellxgene prepare").click()
+    expect(page.get_by_role("status").last).to_have_text("Copied")
+    page.goto(server.url.replace("127.0.0.1", "plain.test"))
+    page.keyboard.press("/")
+    page.keyboard.press("Control+V")
+    expect(page.get_by_label("Search all datasets")).to_have_value("cellxgene prepare FILE --output new.h5ad")
+
+
+# --- following and refreshing --------------------------------------------------------------------------------------
+
+
+def test_the_opening_page_becomes_the_viewer_and_back_returns_to_the_list(
+    server: Server, tab: Callable[..., Page]
+) -> None:
+    server.events = [{"phase": "starting", "elapsed": 0.1}, {"phase": "loading", "done": 0.6, "elapsed": 2.0}]
+    page = tab()
+    page.goto(server.url)
+    page.goto(address(server, "opening"))
+    expect(page.locator("#done")).to_have_text("60\u202f%")
+    expect(page.locator("#phase")).to_have_text("Reading the dataset.")
+    server.pages["opening"] = "<title>the viewer</title>"
+    server.events = [{"phase": "ready", "elapsed": 3.0}]
+    expect(page).to_have_title("the viewer", timeout=8000)
+    page.go_back()
+    expect(page).to_have_url(server.url)
+
+
+def test_cancel_leaves_no_page_behind_that_would_start_it_again(server: Server, tab: Callable[..., Page]) -> None:
+    server.events = [{"phase": "loading", "done": 0.6, "elapsed": 2.0}]
+    page = tab()
+    page.goto(server.url)
+    page.goto(address(server, "opening"))
+    page.get_by_role("button", name="Cancel").click()
+    expect(page).to_have_url(server.url)
+    page.go_back()
+    expect(page).to_have_url(server.url)
+    assert [path for path, _ in server.posted] == ["/api/instances/abc/stop"]
+
+
+def test_a_list_with_unread_datasets_renews_itself_and_keeps_the_focus(
+    server: Server, tab: Callable[..., Page]
+) -> None:
+    page = tab()
+    page.goto(server.url)
+    expect(page.get_by_text("reading…")).to_be_visible()
+    page.get_by_role("link", name="new_upload").focus()
+    server.pages["library"] = server.pages["library"].replace("reading…", "700 cells × 765 genes")
+    expect(page.get_by_text("700 cells × 765 genes")).to_be_visible()
+    expect(page.get_by_role("link", name="new_upload")).to_be_focused()
+
+
+def test_a_hidden_list_asks_nothing(server: Server, tab: Callable[..., Page]) -> None:
+    page = tab()
+    page.add_init_script(HIDDEN)
+    page.goto(server.url + "?q=hidden")
+    tab().goto(server.url + "?q=seen")
+    until_now(lambda: server.asked.count("/?q=seen") == 2)
+    assert server.asked.count("/?q=hidden") == 1
+
+
+def test_stopping_in_the_table_renews_it_in_place_and_keeps_a_log_open(
+    server: Server, tab: Callable[..., Page]
+) -> None:
+    page = tab()
+    page.goto(address(server, "instances"))
+    page.get_by_text("Last log lines").first.click()
+    server.pages["instances"] = server.pages["instances"].replace("open now", "closing")
+    page.get_by_role("button", name="Stop").first.click()
+    expect(page.get_by_text("closing")).to_be_visible()
+    expect(page.get_by_text("GET /api/v0.2/schema 200").first).to_be_visible()
+    assert [path for path, _ in server.posted] == ["/api/instances/ipbmc68k/stop"]
+
+
+# --- in the viewer -------------------------------------------------------------------------------------------------
+
+HIDDEN = "Object.defineProperty(Document.prototype, 'visibilityState', { get: () => 'hidden' })"
+VIEWER = """<!doctype html><html lang="en"><title>CELLxGENE</title><body><div id="root"></div>
+<script src="cxg-proxy/viewer.js"></script>"""
+READY = {"phase": "ready", "library": "../../../", "title": "pbmc68k", "changed": False, "problem": None}
+STRIPS = {
+    "ready": ({}, ""),
+    "closed": ({"phase": "closed"}, "This viewer was closed; nothing is lost.Reopen"),
+    "changed": ({"changed": True}, "The file of this dataset has changed since it was opened.Reload"),
+    "failed": ({"phase": "failed", "problem": {"sentence": "It died."}}, "It died.What to do"),
+}
+
+
+@pytest.mark.parametrize("case", STRIPS)
+def test_in_the_viewer_the_strip_speaks_only_when_there_is_something_to_say(
+    server: Server, tab: Callable[..., Page], case: str
+) -> None:
+    change, said = STRIPS[case]
+    server.state = {**READY, **change}
+    server.pages["x.h5ad"] = VIEWER
+    page = tab()
+    page.goto(server.url + "view/shared/x.h5ad/")
+    expect(page).to_have_title("pbmc68k")
+    expect(page.locator(".strip")).to_have_text(said)
+    expect(page.locator(".strip")).to_be_visible(visible=bool(said))
+    page.get_by_role("link", name="library").click()
+    expect(page).to_have_url(server.url)
+
+
+def test_in_the_viewer_a_lost_connection_is_told_and_found_again(server: Server, tab: Callable[..., Page]) -> None:
+    server.pages["x.h5ad"] = VIEWER
+    page = tab()
+    page.goto(server.url + "view/shared/x.h5ad/")
+    expect(page.get_by_role("status")).to_have_text(
+        "The connection to the server is lost. What was saved is safe.Reload"
+    )
+    server.state = READY
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    expect(page.get_by_role("status")).to_be_hidden()
+
+
+def test_in_the_viewer_a_hidden_tab_asks_nothing(server: Server, tab: Callable[..., Page]) -> None:
+    server.state, server.pages["x.h5ad"] = READY, VIEWER
+    page = tab()
+    page.add_init_script(HIDDEN)
+    page.goto(server.url + "view/shared/x.h5ad/")
+    page.wait_for_selector("cxg-proxy", state="attached")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    assert "/view/shared/x.h5ad/cxg-proxy/state" not in server.asked

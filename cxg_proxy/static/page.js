@@ -4,7 +4,6 @@
 document.documentElement.classList.add("js");
 
 const here = () => location.pathname + location.search;
-const seen = () => document.visibilityState === "visible";
 
 // --- copying ---
 
@@ -68,6 +67,36 @@ document.addEventListener("pointerover", (event) => {
   if (time) time.title = new Date(time.dateTime).toLocaleString();
 });
 
+// --- lists that renew themselves: only while visible, and not for ever, or an idle server would never rest ---
+
+function place(element) {
+  const home = element.closest("[id]");
+  return "#" + CSS.escape(home.id) + (home === element ? "" : " " + element.localName);
+}
+
+async function renew() {
+  const reply = await fetch(here(), { headers: { Accept: "text/html" } }).catch(() => null);
+  if (!reply?.ok) return;
+  const next = new DOMParser().parseFromString(await reply.text(), "text/html").querySelector("main");
+  const main = document.querySelector("main");
+  if (!next || main.querySelector(".menu[open]")) return;
+  for (const log of main.querySelectorAll("details[id][open]")) {
+    next.querySelector("#" + CSS.escape(log.id))?.setAttribute("open", "");
+  }
+  const focused = main.contains(document.activeElement) ? place(document.activeElement) : null;
+  main.replaceWith(document.adoptNode(next));
+  if (focused) document.querySelector(focused)?.focus({ preventScroll: true });
+}
+
+async function keepFresh(rounds) {
+  const main = document.querySelector("main[data-refresh]");
+  if (!main || rounds >= Number(main.dataset.rounds)) return;
+  const wanted = document.visibilityState === "visible" && !main.querySelector(".menu[open]");
+  if (wanted && rounds >= 0) await renew();
+  setTimeout(keepFresh, 1000 * Number(main.dataset.refresh), rounds + (wanted ? 1 : 0));
+}
+keepFresh(-1); // the page itself is round 0
+
 // --- forms whose page should not stay in the history: Back must not start again what was stopped ---
 
 document.addEventListener("submit", async (event) => {
@@ -77,41 +106,11 @@ document.addEventListener("submit", async (event) => {
   for (const button of form.querySelectorAll("button")) button.disabled = true;
   const body = new URLSearchParams(new FormData(form));
   const reply = await fetch(form.action, { method: "POST", body, redirect: "manual" }).catch(() => null);
-  if (reply && (reply.ok || reply.type === "opaqueredirect")) location.replace(form.dataset.soft || here());
-  else form.submit();
+  form.closest(".menu")?.removeAttribute("open");
+  if (!reply?.ok && reply?.type !== "opaqueredirect") form.submit(); // the server says what is wrong
+  else if (form.dataset.soft === "#") renew();
+  else location.replace(form.dataset.soft || here());
 });
-
-// --- lists that refresh themselves: only while visible, and not for ever, or an idle server would never rest ---
-
-let rounds = 0;
-
-function swap(next) {
-  const main = document.querySelector("main");
-  for (const part of main.querySelectorAll("[id]")) {
-    const twin = next.querySelector("#" + CSS.escape(part.id));
-    if (twin && part.matches("details")) twin.open = part.open;
-  }
-  const focused = main.contains(document.activeElement) ? document.activeElement : null;
-  const key = focused && (focused.id ? "#" + CSS.escape(focused.id) : focused.closest("[id]") && `#${CSS.escape(focused.closest("[id]").id)} ${focused.tagName}`);
-  main.replaceWith(next);
-  if (key) document.querySelector(key)?.focus({ preventScroll: true });
-}
-
-async function refresh() {
-  const main = document.querySelector("main[data-refresh]");
-  if (!main || rounds >= Number(main.dataset.rounds)) return;
-  const wanted = seen() && !main.querySelector(".menu[open]");
-  if (wanted) {
-    rounds += 1;
-    const reply = await fetch(here(), { headers: { Accept: "text/html" } }).catch(() => null);
-    const page = reply?.ok && new DOMParser().parseFromString(await reply.text(), "text/html");
-    const next = page && page.querySelector("main");
-    if (next && !document.querySelector(".menu[open]")) swap(document.adoptNode(next));
-  }
-  setTimeout(refresh, 1000 * Number(main.dataset.refresh));
-}
-refresh.first = document.querySelector("main[data-refresh]");
-if (refresh.first) setTimeout(refresh, 1000 * Number(refresh.first.dataset.refresh));
 
 // --- an opening dataset ---
 
