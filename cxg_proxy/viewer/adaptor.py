@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import anndata
 import h5py
 import numpy as np
 from anndata._io.specs.registry import IORegistryError
-from server.common.errors import CellxgeneException, PrepareError
+from server.common.colors import convert_anndata_category_colors_to_cxg_category_colors as converted_colors
+from server.common.errors import CellxgeneException, ColorFormatException, PrepareError
 from server.data_anndata.anndata_adaptor import AnndataAdaptor
 
 from cxg_proxy.annotations import display_name
-from cxg_proxy.errors import BadOptions, Busy, NoEmbedding, NotH5ad, NotViewable
+from cxg_proxy.errors import BadOptions, NoEmbedding, NotH5ad, NotViewable
 
 from . import reading
+from .turns import Turns
 
 TOP_N_MAX = 1000
 
@@ -46,6 +49,24 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
         """The column, as in `query_obs_array`."""
         return self.data.var[term_name]
 
+    def get_colors(self) -> dict[str, Any]:
+        """The file's own colours; cellxgene refuses them all, and its page fails, if one category's are unusable."""
+        colors: dict[str, Any] = {}
+        for key, value in self.data.uns.items():
+            try:
+                colors.update(converted_colors(SimpleNamespace(obs=self.data.obs, uns={key: value})))
+            except (ColorFormatException, AttributeError, TypeError) as error:
+                warnings.warn(f"Ignoring uns[{key!r}]: {error}", stacklevel=1)
+        return colors
+
+    def get_corpora_props(self) -> Any:
+        """The file's description by the Corpora schema, if it has one that is whole; cellxgene's page needs none."""
+        try:
+            return super().get_corpora_props()
+        except (ValueError, KeyError, TypeError) as error:
+            warnings.warn(f"Ignoring the Corpora description: {error}", stacklevel=1)
+            return None
+
     def compute_diffexp_ttest(self, maskA: Any, maskB: Any, top_n: int, lfc_cutoff: float) -> Any:  # noqa: N803 - cellxgene's names
         """Compare two sets of cells, when it is this request's turn."""
         for mask, which in ((maskA, "first"), (maskB, "second")):
@@ -53,7 +74,7 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
                 raise ValueError(f"The {which} set holds no cells. Select some and try again.")
         # argpartition, which cellxgene uses next, fails when as many genes are asked for as there are.
         top_n = min(top_n, self.gene_count - 1)
-        with self._turns.one():
+        with self._turns.one("Differential expression"):
             return super().compute_diffexp_ttest(maskA, maskB, top_n, lfc_cutoff)
 
     def _load_data(self, data_locator: Any) -> None:  # noqa: ARG002 - cellxgene calls it so
@@ -61,10 +82,10 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
         if not self._path.endswith(".h5ad"):
             raise NotH5ad(self._name, detail="its name does not end in .h5ad")
         try:
-            with reading.reported(self._path, self._report):
-                with h5py.File(self._path, "r") as file:
-                    reading.check_anndata(self._path, file)
-                self.data = anndata.read_h5ad(self._path)
+            with reading.Watched(self._path, self._report) as file:
+                with h5py.File(file, "r") as content:
+                    reading.check_anndata(self._path, content)
+                self.data = anndata.read_h5ad(file)
         except (*reading.ERRORS, IORegistryError) as error:
             raise reading.open_problem(self._path, error) from error
         self._check_content()
@@ -103,27 +124,8 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
             raise reading.open_problem(self._path, error) from error
         except PrepareError as error:
             raise NoEmbedding(self._name) from error
-        except (CellxgeneException, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (CellxgeneException, LookupError, TypeError, ValueError, AttributeError) as error:
             raise NotViewable(self._name, detail=str(error.args[0] if error.args else error).rstrip(".")) from error
-
-
-class Turns:
-    """One computation runs, a few wait for their turn, more are refused: the others must not take every thread."""
-
-    def __init__(self, places: int):
-        self._places = threading.BoundedSemaphore(places)
-        self._running = threading.Lock()
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Wait for this computation's turn, or raise Busy when too many wait already."""
-        if not self._places.acquire(blocking=False):
-            raise Busy("Differential expression")
-        try:
-            with self._running:
-                yield
-        finally:
-            self._places.release()
 
 
 def _listed(names: Any, most: int = 12) -> str:

@@ -38,15 +38,13 @@ _RETRY_SECONDS = "5"
 def load(
     dataset: str,
     labels: Path,
-    configured: dict[str, Any],
+    chosen: dict[str, Any],
     *,
     read_only: bool,
     threads: int,
     report: Callable[[float], None],
 ) -> Flask:
-    """Read the dataset and build the application that shows it; raises the Problem that prevents it."""
-    reading.check(dataset)
-    chosen = options.gather(dataset, configured)
+    """Read the dataset and build the application that shows it, or raise the Problem that prevents it."""
     kept = Labels(
         labels,
         display_name(dataset),
@@ -55,7 +53,7 @@ def load(
     )
     config = Configuration(dataset, kept)
     options.apply(chosen, config)
-    print_of_file = reading.fingerprint(dataset)
+    state = f"{reading.fingerprint(dataset)} {sorted(chosen.items())}"
     adaptor = Adaptor(DataLocator(dataset), config, turns=max(1, threads - 1), report=report)
     config.server_config.data_adaptor = adaptor
     try:
@@ -63,7 +61,7 @@ def load(
     except ConfigurationError as error:
         raise NotViewable(display_name(dataset), detail=str(error)) from error
     _read_labels_once(kept, adaptor)
-    return _build(config, adaptor, kept, print_of_file)
+    return _build(config, adaptor, kept, state)
 
 
 def _read_labels_once(labels: Labels, adaptor: Adaptor) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
-import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from typing import Any
 
 from cxg_proxy.annotations import display_name
@@ -20,6 +21,8 @@ _LOOKALIKES = (
     (b"\xfd7zXZ", "it is compressed with xz; unpack it first"),
     (b"<", "it is a web page or XML; perhaps a download that failed"),
 )
+_NO_MEMORY = ("memory allocation failed", "unable to allocate", "can't allocate", "can't start new thread")
+_PIECE_BYTES = 4 * 1024**2
 _STEP_SECONDS = 0.2
 
 # What HDF5 and anndata raise at a file that is damaged or not what it claims to be.
@@ -68,7 +71,7 @@ def open_problem(path: str, error: Exception) -> Exception:
     """What the failure of opening or reading the file means for its reader."""
     name = display_name(path)
     text = _first_line(error)
-    if isinstance(error, MemoryError) or "memory allocation failed" in text or "unable to allocate" in text.lower():
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in _NO_MEMORY):
         return NotEnoughMemory(name)
     if isinstance(error, PermissionError):
         return NotReadable(name)
@@ -110,38 +113,38 @@ def check_anndata(path: str, root: Any) -> None:
     raise NotH5ad(display_name(path), detail=detail)
 
 
-@contextlib.contextmanager
-def reported(path: str, report: Callable[[float], None]) -> Iterator[None]:
-    """While the block reads `path`, report the share of its bytes that this process has read, rising and below 1."""
-    done = threading.Event()
-    start, size = _bytes_read(), max(1, os.stat(path).st_size)
-    if start is None:  # not Linux: the share cannot be known
-        yield
-        return
+class Watched(io.FileIO):
+    """The file for HDF5 to read from, which reports the share of its bytes read so far: rising, and below 1.
 
-    def watch() -> None:
-        last = 0.0
-        while not done.wait(_STEP_SECONDS):
-            share = min(0.99, ((_bytes_read() or 0) - start) / size)
-            if share > last:
-                last = share
-                report(share)
+    HDF5's own way of reading asks the system for a whole matrix at once, and for a lock that some network
+    file systems refuse.
+    """
 
-    thread = threading.Thread(target=watch, name="reading", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    def __init__(self, path: str, report: Callable[[float], None]):
+        super().__init__(path, "rb")
+        self._size = max(1, os.fstat(self.fileno()).st_size)
+        self._report = report
+        self._done = 0
+        self._told = (0.0, 0.0)  # what was reported last, and when
 
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer, piece by piece; HDF5 never looks whether all of it came."""
+        view = memoryview(buffer).cast("B")
+        filled = 0
+        while filled < len(view):
+            count = super().readinto(view[filled : filled + _PIECE_BYTES])
+            if not count:
+                raise OSError("the file ends too early")
+            filled += count
+            self._count(count)
+        return filled
 
-def _bytes_read() -> int | None:
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/io", "rb") as file:
-        for line in file:
-            if line.startswith(b"rchar:"):
-                return int(line.split()[1])
-    return None
+    def _count(self, count: int) -> None:
+        self._done += count
+        share, now = min(0.99, self._done / self._size), time.monotonic()
+        if share >= self._told[0] + 0.005 and now >= self._told[1] + _STEP_SECONDS:
+            self._told = (share, now)
+            self._report(share)
 
 
 def fingerprint(path: str) -> str:

@@ -20,6 +20,8 @@ from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import CannotListen, NotEnoughMemory, Problem, ViewerMissing
 from cxg_proxy.progress import Phase, Step
 
+from . import options, reading
+
 _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -48,7 +50,6 @@ def serve(order: Order) -> int:
     # cellxgene 1.3 calls what today's anndata means to remove: nothing a reader of the log can do about.
     warnings.simplefilter("ignore", FutureWarning)
     try:
-        _limit_memory(order.memory_limit)
         server = _start(order, tell)
     except Problem as problem:
         _log.error("%s", problem.sentence)
@@ -85,29 +86,35 @@ def _limit_memory(limit: int | None) -> None:
 
 
 def _start(order: Order, tell: Callable[[Step], None]) -> Any:
-    """Load the dataset and listen; the heavy imports are here, after the first word is out."""
+    """Load the dataset and listen; what needs no heavy import is checked before them."""
     tell(Step(Phase.LOADING, done=0.0))
-    name = display_name(order.dataset)
+    dataset = os.path.abspath(order.dataset)
+    reading.check(dataset)
     try:
-        try:
-            from .application import load  # noqa: PLC0415 - see above
-        except ImportError as error:
-            raise ViewerMissing(sys.executable, detail=str(error)) from error
+        chosen = options.gather(dataset, order.options)
+        load = _loader()
+        # Not before the imports: without memory, the library of linear algebra waits for ever while it is loaded.
+        _limit_memory(order.memory_limit)
         application = load(
-            os.path.abspath(order.dataset),
+            dataset,
             order.labels,
-            order.options,
+            chosen,
             read_only=order.read_only,
             threads=order.threads,
             report=lambda done: tell(Step(Phase.LOADING, done=done)),
         )
-    except MemoryError as error:
-        raise NotEnoughMemory(name, detail=_limit_words(order.memory_limit)) from error
+    except (MemoryError, NotEnoughMemory) as error:
+        detail = f"the limit is {order.memory_limit / 2**20:,.0f} MiB" if order.memory_limit else ""
+        raise NotEnoughMemory(display_name(dataset), detail=detail) from error
     return _listen(order, application)
 
 
-def _limit_words(limit: int | None) -> str:
-    return f"the limit is {limit / 2**30:.1f} GiB" if limit else ""
+def _loader() -> Callable[..., Any]:
+    try:
+        from .application import load  # noqa: PLC0415 - heavy, and perhaps not installed
+    except ImportError as error:
+        raise ViewerMissing(sys.executable, detail=str(error)) from error
+    return load
 
 
 def _listen(order: Order, application: Any) -> Any:

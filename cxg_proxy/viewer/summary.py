@@ -25,7 +25,7 @@ def describe(path: str) -> dict[str, Any]:
     try:
         reading.check(path)
         try:
-            with h5py.File(path, "r") as file:
+            with h5py.File(path, "r", locking=False) as file:
                 reading.check_anndata(path, file)
                 _describe_open(path, file, found)
         except reading.ERRORS as error:
