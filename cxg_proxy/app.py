@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import os
 import secrets
 import signal
@@ -19,12 +20,13 @@ from tornado.httpserver import HTTPServer
 from tornado.web import Application
 from traitlets import Bool, Dict, Float, Integer, TraitError, Unicode, validate
 from traitlets.config import catch_config_error
+from traitlets.config.loader import KVArgParseConfigLoader
 
 from . import __version__
 from .annotations import directory, saved
 from .catalogue import Catalogue
 from .errors import Problem
-from .handlers import FOLDER, Desk
+from .handlers import Desk
 from .instances import Instances, Limits
 from .library import Dataset, Library
 from .listening import Address, Sockets, private_folder
@@ -62,6 +64,15 @@ flags: dict[str, Any] = {
 flags.pop("y", None)
 
 
+class StrictLoader(KVArgParseConfigLoader):
+    """Reads the command line; a mistyped option ends with a sentence instead of being passed over."""
+
+    def _handle_unrecognized_alias(self, arg: str) -> None:
+        near = difflib.get_close_matches(arg, aliases, 1)
+        hint = f"did you mean --{near[0]}?" if near else "`cxg-proxy --help` lists them."
+        raise TraitError(f"there is no option --{arg}: {hint}")
+
+
 class Gateway(JupyterApp):
     """Starts one cellxgene per dataset, on demand, and forwards to it."""
 
@@ -86,7 +97,7 @@ class Gateway(JupyterApp):
     # --- where it listens
     socket = Unicode("", help="Listen on this unix socket (mode 0600) instead of a port.").tag(config=True)
     ip = Unicode("127.0.0.1", help="Listen on this address.").tag(config=True)
-    port = Integer(8888, help="Listen on this TCP port; 0 picks a free one.").tag(config=True)
+    port = Integer(8888, min=0, max=65535, help="Listen on this TCP port; 0 picks a free one.").tag(config=True)
     token = Unicode("", help="Every request on a TCP port must hold this token; made and printed if empty.").tag(
         config=True
     )
@@ -172,6 +183,9 @@ class Gateway(JupyterApp):
                 f"What is {self.extra_args[0]!r}? Datasets are found in libraries: --library NAME=DIRECTORY."
             )
 
+    def _create_loader(self, argv: Any, aliases: Any, flags: Any, classes: Any) -> StrictLoader:
+        return StrictLoader(argv, aliases, flags, classes=classes, log=self.log, subcommands=self.subcommands)
+
     def exit_with(self, sentence: str) -> None:
         """End before anything was started, with a sentence."""
         print(f"cxg-proxy: {sentence}", file=sys.stderr)  # noqa: T201 - said to a person at a terminal
@@ -194,7 +208,9 @@ class Gateway(JupyterApp):
             desk = self._desk(sockets)
             try:
                 with Sockets(Address(self.socket, self.ip, self.port)) as listening:
-                    server = HTTPServer(Application(routes(desk), **self._settings()), max_body_size=self.max_body)
+                    # Every request would be a line in the host's log; what fails is logged where it fails.
+                    application = Application(routes(desk), log_function=lambda _: None)
+                    server = HTTPServer(application, max_body_size=self.max_body)
                     server.add_sockets(listening.sockets)
                     self._greet(desk, listening.said)
                     await self._until_stopped(desk)
@@ -303,9 +319,6 @@ class Gateway(JupyterApp):
 
     def _labels(self, real: Path) -> Path:
         return directory(Path(self.home).expanduser(), real)
-
-    def _settings(self) -> dict[str, Any]:
-        return {"static_path": str(FOLDER / "static"), "log_function": lambda _: None}
 
     def _greet(self, desk: Desk, said: str) -> None:
         where = f"{said}?token={desk.token}" if desk.token else said

@@ -328,6 +328,7 @@ class Static(StaticFileHandler):
 
     def set_extra_headers(self, path: str) -> None:  # noqa: ARG002 - tornado's signature
         """Revalidated, so that an upgrade shows at once."""
+        self.clear_header("Server")
         for name, value in safety.HEADERS.items():
             self.set_header(name, value)
         self.set_header("Cache-Control", "no-cache")

@@ -91,6 +91,15 @@ class Instance:
         return self.phase in OVER
 
     @property
+    def closing(self) -> bool:
+        """Whether it has been asked to end, or is ending."""
+        return self._close_asked.is_set()
+
+    def of_another(self, dataset: Dataset) -> bool:
+        """Whether the file has been replaced since this instance read it."""
+        return self.dataset.fingerprint != dataset.fingerprint
+
+    @property
     def elapsed(self) -> float:
         """Seconds since it was asked for."""
         return time.time() - self.since
@@ -277,12 +286,11 @@ class Instances:
         replaced meanwhile gives way to a new one.
         """
         there = self._all.get(dataset.real)
-        if there is not None and there.dataset.fingerprint != dataset.fingerprint:
+        while there is not None and not there.over and (there.closing or there.of_another(dataset)):
             await there.close()
-            there = None
-        if there is not None and there.phase is Phase.CLOSING:
-            await there.close()
-        if there is not None and (not there.over or (there.phase is Phase.FAILED and not again)):
+            there = self._all.get(dataset.real)  # somebody else who waited may have been first
+        failed = there is not None and there.phase is Phase.FAILED and not again and not there.of_another(dataset)
+        if there is not None and (failed or not there.over):
             there.touch()
             return there
         if self._closing:

@@ -17,6 +17,7 @@ from .library import Dataset
 from .progress import Phase
 
 OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
+DRAIN_LIMIT = 1_000_000_000  # so many bytes of a refused request are read and dropped, then the connection ends
 ADDED = {"viewer.js": "text/javascript", "viewer.css": "text/css"}
 
 
@@ -27,12 +28,24 @@ class View(Handler):
     SUPPORTED_METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE", "PATCH")
 
     async def prepare(self) -> None:
-        """Decide who answers; for the worker the exchange begins here, so that the body can stream."""
+        """Decide who answers; for the worker the exchange begins here, so that the body can stream.
+
+        A refusal waits until the body has been read (and dropped): whoever is cut off while sending sees no reply.
+        """
         self._exchange: Exchange | None = None
         self._instance: Instance | None = None
-        await super().prepare()
-        if self._finished:
-            return
+        self._refusal: errors.Problem | None = None
+        try:
+            await super().prepare()
+            if not self._finished:
+                await self._decide()
+        except errors.Problem as problem:
+            if not self._worth_draining():
+                raise
+            self._client().set_max_body_size(DRAIN_LIMIT)
+            self._refusal = problem
+
+    async def _decide(self) -> None:
         if self.request.method not in SAFE_METHODS:
             self._bound_body()
             safety.refuse_other_sites(self.request.headers, token_seen=self.holds_token())
@@ -60,6 +73,8 @@ class View(Handler):
 
     async def reply(self) -> None:
         """The body is complete: pass the worker's reply on."""
+        if self._refusal is not None:
+            raise self._refusal
         if self._exchange is None or self._instance is None:
             return
         try:
@@ -166,7 +181,7 @@ class View(Handler):
     def _bound_body(self) -> None:
         limit = self.desk.max_body
         length = self.request.headers.get("Content-Length", "0")
-        if not (length.isascii() and length.isdigit()) or int(length) > limit:
+        if not (length.isascii() and length.isdigit() and len(length) < 20) or int(length) > limit:
             raise errors.TooLarge(detail=f"{limit / 1e6:.0f} MB")
         self._client().set_max_body_size(limit)
 
@@ -238,6 +253,11 @@ class View(Handler):
             self._instance.exchanges -= 1
             self._instance.touch()
             self._instance = None
+
+    def _worth_draining(self) -> bool:
+        length = self.request.headers.get("Content-Length", "0")
+        known = length.isascii() and length.isdigit() and len(length) < 20
+        return "Transfer-Encoding" in self.request.headers or (known and 0 < int(length) <= DRAIN_LIMIT)
 
     def _query(self) -> str:
         return f"?{self.request.query}" if self.request.query else ""

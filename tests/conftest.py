@@ -63,13 +63,13 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def no_leftovers() -> Iterator[None]:
     """Fail a test that leaves a child or a socket folder behind."""
     me = psutil.Process()
-    before = {child.pid for child in me.children(recursive=True)}
+    before = {child.pid for child in me.children()}
     folders = set(Path("/tmp").glob("*cxg-proxy-*"))
     yield
     left: list[psutil.Process] = []
     end = time.monotonic() + 3
     while time.monotonic() < end:
-        left = [each for each in me.children(recursive=True) if each.pid not in before and each.status() != "zombie"]
+        left = [each for each in me.children() if each.pid not in before and each.status() != "zombie"]
         if not left and set(Path("/tmp").glob("*cxg-proxy-*")) <= folders:
             return
         time.sleep(0.02)

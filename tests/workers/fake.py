@@ -1,4 +1,7 @@
-"""A worker that misbehaves on purpose: `fake.py BEHAVIOUR SOCKET`. It speaks to the gateway as the real one does.
+"""A worker that misbehaves on purpose; it speaks to the gateway as the real one does.
+
+`fake.py BEHAVIOUR SOCKET`, or as a gateway's --viewer-python, with `-m cxg_proxy.viewer serve … -- DATASET`: then the
+behaviour is the start of the dataset's name (`slow-1.h5ad`), else `mirror`.
 
 quick     ready at once, then answers as `mirror`
 mirror    replies with what it was asked (method, target, headers, bytes of body), or with what the target asks for
@@ -26,6 +29,8 @@ from urllib.parse import parse_qs, urlsplit
 from cxg_proxy import __version__
 from cxg_proxy.errors import NoEmbedding
 from cxg_proxy.progress import Phase, Step
+
+BEHAVIOURS = "quick mirror slow deaf crashing gone chatty silent other failing".split()
 
 
 def say(step):
@@ -119,18 +124,34 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
 
-def leave_with(stdin):
-    while stdin.read(4096):
+def leave_with_the_leash():
+    while os.read(0, 4096):
         pass
     os._exit(0)
 
 
+def summarize():
+    for line in sys.stdin:
+        path = json.loads(line)
+        summary = {"path": path, "cells": 3, "genes": 2, "embeddings": ["umap"], "categories": [], "problem": None}
+        points = {"x": [0, 500, 1000], "y": [0, 500, 1000], "color": [0, 0, -1], "palette": ["#aa0000"]}
+        print(json.dumps({**summary, "preview": {"embedding": "umap", "category": None, **points}}), flush=True)
+
+
 def main():
-    behaviour, socket = sys.argv[1:3]
+    if sys.argv[1:4] == ["-m", "cxg_proxy.viewer", "summarize"]:
+        summarize()
+        return
+    if sys.argv[1:4] == ["-m", "cxg_proxy.viewer", "serve"]:
+        stem = os.path.basename(sys.argv[-1]).partition(".")[0].partition("-")[0]
+        behaviour, socket = stem if stem in BEHAVIOURS else "mirror", sys.argv[sys.argv.index("--socket") + 1]
+    else:
+        behaviour, socket = sys.argv[1:3]
+    os.environ["ARGUMENTS"] = json.dumps(sys.argv[1:])
     if behaviour == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     elif behaviour != "silent":
-        threading.Thread(target=leave_with, args=(sys.stdin.buffer,), daemon=True).start()
+        threading.Thread(target=leave_with_the_leash, daemon=True).start()
     if behaviour == "silent":
         time.sleep(60)
     say(Step(Phase.STARTING, version="0.0.0" if behaviour == "other" else __version__))

@@ -1,0 +1,153 @@
+"""A real gateway process with fake (or real) workers behind it, and a client for its socket."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from conftest import FAKE, gone, until_now
+
+SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
+PAGE = {"Accept": "text/html"}
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str, timeout: float = 30) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class Reply:
+    """A reply, read whole."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.json["problem"]
+        return found
+
+
+class Gateway:
+    """A running `cxg-proxy`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], path: str, log: Path) -> None:
+        self.process, self.path, self.log = process, path, log
+
+    def ask(self, method: str, target: str, headers: dict[str, str] | None = None, body: Any = None) -> Reply:
+        connection = UnixConnection(self.path)
+        try:
+            connection.request(method, target, body=body, headers=headers or {})
+            return Reply(connection.getresponse())
+        finally:
+            connection.close()
+
+    def get(self, target: str, **headers: str) -> Reply:
+        return self.ask("GET", target, {name.replace("_", "-"): value for name, value in headers.items()})
+
+    def open(self, name: str) -> str:
+        """Open a dataset and wait until its worker answers; its address."""
+        address = f"/view/{name}/"
+        assert self.get(address, Accept="text/html").status == 200
+        until_now(lambda: self.phase(name) == "ready")
+        return address
+
+    def phase(self, name: str) -> str:
+        found = self.get(f"/api/progress/{name}")
+        return str(found.json["phase"]) if found.status == 200 else "closed"
+
+    def instances(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.get("/api/instances").json["instances"]
+        return found
+
+    def xsrf(self) -> str:
+        """The token that the forms of our pages hold."""
+        page = self.get("/instances", Accept="text/html").text
+        found = re.search(r'name="_xsrf" value="([^"]+)"', page)
+        assert found, "no form on the page of instances"
+        return found[1]
+
+    def post(self, target: str, fields: dict[str, str], **headers: str) -> Reply:
+        body = "&".join(f"{name}={value}" for name, value in fields.items())
+        more = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.ask("POST", target, {"Content-Type": "application/x-www-form-urlencoded", **more}, body)
+
+    def workers(self) -> list[psutil.Process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
+
+
+def viewer_python(folder: Path) -> Path:
+    """A program to name with --viewer-python: the fake worker."""
+    program = folder / "python"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKE}" "$@"\n')
+    program.chmod(0o755)
+    return program
+
+
+@contextlib.contextmanager
+def running_gateway(folder: Path, *options: str, python: str | None = None, **environment: str) -> Iterator[Gateway]:
+    """Start a gateway whose library `data` is `folder/data`; it must leave nothing behind when it ends."""
+    short = Path(tempfile.mkdtemp(prefix="cxgt-", dir="/tmp"))
+    path, log = str(short / "s"), folder / "gateway.log"
+    (folder / "data").mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "cxg_proxy", "--socket", path, "--library", f"data={folder / 'data'}"]
+    command += ["--viewer-python", python or str(viewer_python(short)), "--home", str(folder / "labels")]
+    command += [f"--Gateway.cache={folder / 'cache'}", f"--Gateway.logs={folder / 'logs'}", *options]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=out, stderr=out, cwd=folder)
+    gateway = Gateway(process, path, log)
+    try:
+        until_now(lambda: process.poll() is not None or answers(path))
+        assert process.poll() is None, log.read_text()
+        yield gateway
+    finally:
+        workers = gateway.workers()
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+        until_now(lambda: all(gone(each.pid) for each in workers), seconds=5)
+        for file in short.iterdir():
+            file.unlink()
+        short.rmdir()
+
+
+def answers(path: str) -> bool:
+    """Whether somebody listens on a socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
