@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import psutil
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -24,6 +25,7 @@ from cxg_proxy import preview, safety
 STATIC = Path(str(resources.files("cxg_proxy"))) / "static"
 ARTEFACTS = Path(os.environ.get("CXG_ARTEFACTS", "build/artefacts"))
 KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+KINDS_OF_PAGE = ("library", "opening", "problem", "instances")
 SIZES = {"wide": (1280, 800), "narrow": (360, 740)}
 QUIET = (
     "--no-sandbox",
@@ -125,13 +127,21 @@ def server() -> Iterator[Server]:
     site.server_close()
 
 
+@pytest.fixture(autouse=True)
+def no_leftovers() -> None:
+    """A browser's processes come and go between tests; `browser` ends them all and looks."""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    me = psutil.Process()
+    before = set(me.children(recursive=True))
     with sync_playwright() as playwright:
         chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
         browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
         yield browser
         browser.close()
+    until_now(lambda: set(me.children(recursive=True)) <= before)
 
 
 @pytest.fixture
@@ -174,15 +184,15 @@ def test_every_page_fits_its_window_and_axe_finds_nothing(
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
     page = tab(viewport={"width": width, "height": height}, color_scheme=scheme)
     found: dict[str, list[str]] = {}
-    for name in server.pages:
+    # Every state of every page in two combinations, which cover both sizes and both schemes; else a look is enough.
+    thorough = (size == "wide") == (scheme == "light")
+    for name in server.pages if thorough else KINDS_OF_PAGE:
         page.goto(address(server, name))
         page.screenshot(path=str(ARTEFACTS / f"{name}-{size}-{scheme}.png"), full_page=True)
-        if page.evaluate("document.documentElement.scrollWidth") > width:
-            found[name] = ["scrolls sideways"]
-        # axe takes long: every state once, and each kind of page in the other size and scheme.
-        if (size, scheme) == ("wide", "light") or ((size, scheme) == ("narrow", "dark") and "-" not in name):
+        found[name] = ["scrolls sideways"] if page.evaluate("document.documentElement.scrollWidth") > width else []
+        if thorough:
             wrong = Axe().run(page).response["violations"]
-            found.setdefault(name, []).extend(f"{each['id']}: {each['nodes'][0]['html']}" for each in wrong)
+            found[name] += [f"{each['id']}: {each['nodes'][0]['html']}" for each in wrong]
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
 
@@ -338,6 +348,16 @@ def test_a_hidden_list_asks_nothing(server: Server, tab: Callable[..., Page]) ->
     tab().goto(server.url + "?q=seen")
     until_now(lambda: server.asked.count("/?q=seen") == 2)
     assert server.asked.count("/?q=hidden") == 1
+
+
+def test_a_list_stops_asking_after_its_rounds(server: Server, tab: Callable[..., Page]) -> None:
+    often = server.pages["library"].replace('data-refresh="2"', 'data-refresh="0.02"')
+    server.pages["few"] = often.replace('data-rounds="60"', 'data-rounds="3"')
+    server.pages["many"] = often
+    for name in ("few", "many"):
+        tab().goto(server.url + name)
+    until_now(lambda: server.asked.count("/many") == 61)
+    assert server.asked.count("/few") == 4
 
 
 def test_stopping_in_the_table_renews_it_in_place_and_keeps_a_log_open(

@@ -39,7 +39,7 @@
   mark.classList.add("short");
   const place = (title) => {
     const room = title.getBoundingClientRect().left + window.scrollX - LOGO;
-    mark.classList.toggle("short", room < 76);
+    mark.classList.toggle("short", room < 68);
   };
   const drawn = new MutationObserver(() => {
     const title = document.querySelector('[data-testid="header"]');
