@@ -2,167 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import random
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import resources
-from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Callable
 
-import psutil
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-import pages_samples
 from conftest import until_now
-from cxg_proxy import preview, safety
+from pages_site import ARTEFACTS, Server, a_browser, a_server, a_tab, no_leftovers_yet  # noqa: F401 - fixtures
 
-STATIC = Path(str(resources.files("cxg_proxy"))) / "static"
-ARTEFACTS = Path(os.environ.get("CXG_ARTEFACTS", "build/artefacts"))
-KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 KINDS_OF_PAGE = ("library", "opening", "problem", "instances")
 SIZES = {"wide": (1280, 800), "narrow": (360, 740)}
-QUIET = (
-    "--no-sandbox",
-    "--host-resolver-rules=MAP plain.test 127.0.0.1",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-def picture() -> str:
-    """Three clouds of cells in three colours, always the same."""
-    chance = random.Random(7)
-    clouds = [(300, 700, 90, 60), (420, 560, 60, 80), (700, 620, 110, 50), (620, 250, 70, 70), (160, 260, 60, 40)]
-    cells = [(n % 5, *clouds[n % 5]) for n in range(preview.CELLS)]
-    return preview.draw(
-        {
-            "x": [int(chance.gauss(x, wide)) for _, x, _, wide, _ in cells],
-            "y": [int(chance.gauss(y, high)) for _, _, y, _, high in cells],
-            "color": [cloud for cloud, *_ in cells],
-            "palette": ["#6f52b5", "#3aa6a1", "#e0a030", "#d1495b", "#4f7cac"],
-        }
-    )
-
-
-class Server(ThreadingHTTPServer):
-    """A tiny site: the sample pages by name, our static files, one picture, events, and the forms it was sent."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.pages = pages_samples.every_page(preview="picture.svg")
-        self.events: list[dict[str, Any]] = []
-        self.posted: list[tuple[str, dict[str, list[str]]]] = []
-        self.asked: list[str] = []
-        self.state: dict[str, Any] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/"
-
-
-class Answer(BaseHTTPRequestHandler):
-    """One request to that site."""
-
-    server: Server
-
-    def do_GET(self) -> None:
-        """A page by its name, or one of the things a page asks for."""
-        path = urlsplit(self.path).path
-        name = path.strip("/").rpartition("/")[2] or "library"
-        self.server.asked.append(self.path)
-        if "/static/" in path or name == "viewer.js":
-            self.reply((STATIC / name).read_bytes(), KINDS[Path(name).suffix])
-        elif name == "picture.svg":
-            self.reply(picture().encode(), KINDS[".svg"])
-        elif "/api/progress/" in path:
-            said = [{"phase": "starting"}] if name == "unknown" else self.server.events
-            stream = "retry: 200\n" + "".join(f"data: {json.dumps(each)}\n\n" for each in said)
-            self.reply(stream.encode(), "text/event-stream")
-        elif name == "state" and self.server.state is not None:
-            self.reply(json.dumps(self.server.state).encode(), "application/json")
-        elif name in self.server.pages:
-            self.reply(self.server.pages[name].encode(), "text/html; charset=utf-8")
-        else:
-            self.send_error(404)
-
-    def do_POST(self) -> None:
-        """Note what a form sends, then lead to the library as the gateway does."""
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.server.posted.append((self.path, parse_qs(body)))
-        self.send_response(303)
-        self.send_header("Location", "/")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def reply(self, body: bytes, kind: str) -> None:
-        """Send it under the policy that binds the real pages."""
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Security-Policy", safety.PAGE_POLICY)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Stay quiet."""
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    site = Server()
-    thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield site
-    site.shutdown()
-    thread.join()
-    site.server_close()
-
-
-@pytest.fixture(autouse=True)
-def no_leftovers() -> None:
-    """A browser's processes come and go between tests; `browser` ends them all and looks."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    me = psutil.Process()
-    before = set(me.children(recursive=True))
-    with sync_playwright() as playwright:
-        chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
-        yield browser
-        browser.close()
-    until_now(lambda: set(me.children(recursive=True)) <= before)
-
-
-@pytest.fixture
-def tab(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open a tab in a context of its own; fails the test if the browser complained in it."""
-    contexts = []
-    complaints: list[str] = []
-
-    def open_tab(**how: Any) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **how})
-        context.set_default_timeout(8000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        return page
-
-    yield open_tab
-    for context in contexts:
-        context.close()
-    assert [each for each in complaints if "404" not in each] == []
 
 
 def address(server: Server, name: str) -> str:
