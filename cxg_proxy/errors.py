@@ -33,7 +33,7 @@ class Problem(Exception):
     def sentence(self) -> str:
         """What happened to which thing, as one sentence."""
         what = f"{self.which}: {self.what}" if self.which else self.what[:1].upper() + self.what[1:]
-        return f"{what} ({self.detail})." if self.detail else f"{what}."
+        return f"{what} ({self.detail.rstrip('. ')})." if self.detail else f"{what}."
 
     def to_json(self) -> dict[str, Any]:
         """The problem as plain data, for the wire between worker and gateway and for the JSON twin of its page."""
@@ -297,5 +297,5 @@ class BadConfiguration(Problem):
     """The gateway's own options are wrong."""
 
     title = "The configuration is wrong"
-    what = "cxg-proxy cannot start with this configuration"
+    what = "an option of the gateway cannot be used"
     steps = ("Correct the option; `cxg-proxy --help-all` lists them all.", "Then start it again.")

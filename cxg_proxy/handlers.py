@@ -48,6 +48,8 @@ STATUS: dict[type[errors.Problem], int] = {
     errors.Died: 503,
     errors.Busy: 503,
     errors.LabelsNotSaved: 507,
+    errors.BadConfiguration: 500,
+    errors.CannotListen: 500,
 }
 FOLDER = Path(str(resources.files(__package__)))
 DISK_PATIENCE = 10.0  # seconds to wait for a disk that does not answer
@@ -160,7 +162,7 @@ class Handler(RequestHandler):
             problem = errors.Problem(detail=type(reason).__name__)
         self.show(problem)
 
-    def show(self, problem: errors.Problem, *, name: str = "", instance: str = "") -> None:
+    def show(self, problem: errors.Problem, *, name: str = "", instance: str = "", href: str = "") -> None:
         """Reply with the page of a problem, or its JSON twin."""
         self.set_status(status_of(problem) if self.get_status() == 200 else self.get_status())
         if self.wants_json():
@@ -168,7 +170,7 @@ class Handler(RequestHandler):
             return
         running = self.desk.instances.running() if isinstance(problem, errors.TooManyInstances) else []
         rows = [row(each, self.desk.memory_limit) for each in running]
-        view = pages.ProblemView(problem, name, instance, rows)
+        view = pages.ProblemView(problem, name, instance, rows, href)
         self.finish(pages.problem(self.site(self.root), view))
 
     def _handle_request_exception(self, e: BaseException) -> None:
@@ -341,6 +343,22 @@ class NotFound(Handler):
         """Say so for any method."""
         self.unlock()
         raise errors.NoSuchPage(self.request.path)
+
+
+class Broken(RequestHandler):
+    """Every address of a gateway whose configuration is wrong."""
+
+    def initialize(self, problem: errors.Problem) -> None:
+        """Called by tornado for each request."""
+        self.problem = problem
+
+    def prepare(self) -> None:
+        """Say what is wrong, whatever was asked."""
+        for name, value in safety.HEADERS.items():
+            self.set_header(name, value)
+        self.set_status(status_of(self.problem))
+        site = pages.Site("cellxgene", "../" * (self.request.path.count("/") - 1), "", time.time())
+        self.finish(pages.problem(site, pages.ProblemView(self.problem)))
 
 
 def row(instance: Instance, memory_limit: int) -> pages.InstanceRow:

@@ -18,7 +18,7 @@ from .progress import Phase
 
 OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
 DRAIN_LIMIT = 1_000_000_000  # so many bytes of a refused request are read and dropped, then the connection ends
-ADDED = {"viewer.js": "text/javascript", "viewer.css": "text/css"}
+ADDED = {"viewer.js": "text/javascript"}
 
 
 @stream_request_body
@@ -115,7 +115,11 @@ class View(Handler):
     async def _open(self, address: str) -> None:
         """The viewer's own address: cellxgene if it is ready, else a page that says how far it is."""
         dataset = await self.disk(self.desk.library.find, address)
-        instance = await self.desk.instances.open(dataset)
+        try:
+            instance = await self.desk.instances.open(dataset)
+        except errors.TooManyInstances as problem:
+            self.show(problem, name=dataset.name, href=f"view/{address}/")
+            return
         if instance.problem is not None:
             self.show(instance.problem, name=dataset.name, instance=instance.id)
         elif instance.phase is Phase.READY:

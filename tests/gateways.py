@@ -118,9 +118,15 @@ def viewer_python(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def running_gateway(folder: Path, *options: str, python: str | None = None, **environment: str) -> Iterator[Gateway]:
-    """Start a gateway whose library `data` is `folder/data`; it must leave nothing behind when it ends."""
-    short = Path(tempfile.mkdtemp(prefix="cxgt-", dir="/tmp"))
+def running_gateway(
+    folder: Path, *options: str, python: str | None = None, temporary: Path | None = None, **environment: str
+) -> Iterator[Gateway]:
+    """Start a gateway whose library `data` is `folder/data`; it must leave nothing behind when it ends.
+
+    It has a temporary folder of its own, which must be empty afterwards; `temporary` is one that outlives it.
+    """
+    short = temporary or Path(tempfile.mkdtemp(prefix="cxgt-", dir="/tmp"))
+    environment |= {"TMPDIR": str(short), "XDG_RUNTIME_DIR": str(short)}
     path, log = str(short / "s"), folder / "gateway.log"
     (folder / "data").mkdir(exist_ok=True)
     command = [sys.executable, "-m", "cxg_proxy", "--socket", path, "--library", f"data={folder / 'data'}"]
@@ -138,9 +144,9 @@ def running_gateway(folder: Path, *options: str, python: str | None = None, **en
         process.send_signal(signal.SIGTERM)
         process.wait(10)
         until_now(lambda: all(gone(each.pid) for each in workers), seconds=5)
-        for file in short.iterdir():
-            file.unlink()
-        short.rmdir()
+        (short / "python").unlink(missing_ok=True)
+        if temporary is None:
+            short.rmdir()
 
 
 def answers(path: str) -> bool:

@@ -79,6 +79,31 @@ def test_a_configuration_file_is_read_and_the_command_line_wins(tmp_path: Path, 
         assert "Atlas of the institute" in gateway.get("/", Accept="text/html").text
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("c.Gateway.max_instances = 'many'\n", "max_instances"),
+        ("c.Gateway.port = 70000\n", "port"),
+        ("this is no Python\n", "SyntaxError"),
+        ("1 / 0\n", "ZeroDivisionError"),
+    ],
+)
+def test_behind_a_host_a_wrong_configuration_is_a_page_and_at_a_terminal_a_sentence(
+    text: str, said: str, tmp_path: Path, dataset: Path
+) -> None:
+    config = tmp_path / "cxg_proxy_config.py"
+    config.write_text(text)
+    with running_gateway(tmp_path, f"--config={config}") as gateway:
+        page = gateway.get("/view/data/pbmc.h5ad/", Accept="text/html")
+        assert page.status == 500
+        assert said in page.text
+        assert "Traceback" not in page.text
+    ended = run(f"--config={config}", folder=tmp_path)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_an_instance_count_in_the_file_is_kept_where_the_command_line_says_nothing(
     tmp_path: Path, dataset: Path
 ) -> None:
@@ -108,7 +133,8 @@ def test_the_socket_is_its_owners_alone_and_goes_with_the_gateway(tmp_path: Path
 def test_no_tcp_port_is_opened_behind_a_socket(tmp_path: Path, dataset: Path) -> None:
     with running_gateway(tmp_path) as gateway:
         gateway.open("data/pbmc.h5ad")
-        for process in [psutil.Process(gateway.process.pid), *gateway.workers()]:
+        serving = [each for each in gateway.workers() if "serve" in each.cmdline()]
+        for process in [psutil.Process(gateway.process.pid), *serving]:
             assert process.net_connections("inet") == []
 
 
@@ -204,10 +230,10 @@ def test_a_signal_ends_the_gateway_and_every_worker_and_leaves_nothing(
 
 
 def test_a_gateway_killed_outright_leaves_no_worker_and_the_next_one_clears_its_folder(
-    tmp_path: Path, dataset: Path
+    tmp_path: Path, short: Path, dataset: Path
 ) -> None:
     (tmp_path / "data" / "slow.h5ad").write_bytes(b"")
-    with running_gateway(tmp_path) as gateway:
+    with running_gateway(tmp_path, temporary=short) as gateway:
         gateway.open("data/pbmc.h5ad")
         gateway.get("/view/data/slow.h5ad/", Accept="text/html")
         until_now(lambda: gateway.phase("data/slow.h5ad") == "loading")
@@ -217,8 +243,8 @@ def test_a_gateway_killed_outright_leaves_no_worker_and_the_next_one_clears_its_
         gateway.process.kill()
         gateway.process.wait(10)
         until_now(lambda: all(gone(each.pid) for each in workers))
-        assert folder.exists()
-    with running_gateway(tmp_path):
+        assert folder.parent == short
+    with running_gateway(tmp_path, temporary=short):
         assert not folder.exists()
 
 

@@ -17,7 +17,7 @@ from server.common.errors import CellxgeneException, ColorFormatException, Prepa
 from server.data_anndata.anndata_adaptor import AnndataAdaptor
 
 from cxg_proxy.annotations import display_name
-from cxg_proxy.errors import BadOptions, NoEmbedding, NotH5ad, NotViewable
+from cxg_proxy.errors import BadOptions, NoEmbedding, NotH5ad, NotViewable, Problem
 
 from . import reading
 from .turns import Turns
@@ -35,7 +35,6 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
         self._turns = Turns(turns)
         with self._explained():
             super().__init__(locator, config)
-            self._check_embeddings()
 
     def get_title(self) -> str:
         """The file's name without its ending, printable."""
@@ -100,20 +99,16 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
             if name is not None and name not in columns:
                 raise BadOptions(self._name, detail=f"{axis}_names is {name!r}, but {axis} has {_listed(columns)}")
 
-    def _check_embeddings(self) -> None:
+    def _embedding_problem(self) -> Problem:
+        """Why there is nothing to draw: nothing in the file, or nothing of what the options name."""
+        wanted, self.dataset_config.embeddings__names = self.dataset_config.embeddings__names, []
         try:
-            self.get_embedding_names()
-        except PrepareError as error:
-            wanted, self.dataset_config.embeddings__names = self.dataset_config.embeddings__names, []
-            if not wanted:
-                raise NoEmbedding(self._name) from error
-            try:
-                known = self.get_embedding_names()
-            except PrepareError:
-                raise NoEmbedding(self._name) from error
-            raise BadOptions(
-                self._name, detail=f"embeddings is {_listed(wanted)}, but the file has {_listed(known)}"
-            ) from error
+            known = self.get_embedding_names() if wanted else []
+        except PrepareError:
+            known = []
+        if not known:
+            return NoEmbedding(self._name)
+        return BadOptions(self._name, detail=f"embeddings is {_listed(wanted)}, but the file has {_listed(known)}")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -123,7 +118,7 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
         except MemoryError as error:
             raise reading.open_problem(self._path, error) from error
         except PrepareError as error:
-            raise NoEmbedding(self._name) from error
+            raise self._embedding_problem() from error
         except (CellxgeneException, LookupError, TypeError, ValueError, AttributeError) as error:
             raise NotViewable(self._name, detail=str(error.args[0] if error.args else error).rstrip(".")) from error
 

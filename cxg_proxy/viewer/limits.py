@@ -19,7 +19,7 @@ from .adaptor import TOP_N_MAX
 
 BODY_BYTES = 64 * 1024 * 1024
 _INFLATED_BYTES = 16 * 1024 * 1024
-_INFLATED_BYTES_PER_CELL = 4096  # some forty categories of long labels
+_INFLATED_BYTES_PER_CELL = 1024  # some forty categories of labels
 _INFLATED_BYTES_MAX = 1024 * 1024 * 1024
 
 

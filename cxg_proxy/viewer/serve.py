@@ -43,10 +43,11 @@ class Order:
 def serve(order: Order) -> int:
     """Serve one dataset until told to leave; returns the exit status."""
     tell = _teller()
+    life = _Life()
     tell(Step(Phase.STARTING, version=__version__))
     os.umask(0o077)
-    life = _Life()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.captureWarnings(capture=True)
     # cellxgene 1.3 calls what today's anndata means to remove: nothing a reader of the log can do about.
     warnings.simplefilter("ignore", FutureWarning)
     try:

@@ -1,0 +1,174 @@
+"""The gateway's options: one trait each, with its unit in its name and its help in one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from typing import Any
+
+import platformdirs
+from jupyter_core.application import JupyterApp, base_aliases, base_flags
+from traitlets import Bool, Dict, Float, Integer, TraitError, Unicode, validate
+from traitlets.config.loader import ArgumentError, KVArgParseConfigLoader
+
+from . import __version__
+from .errors import BadConfiguration
+
+aliases = {
+    **base_aliases,
+    "socket": "Gateway.socket",
+    "ip": "Gateway.ip",
+    "port": "Gateway.port",
+    "token": "Gateway.token",
+    "library": "Gateway.libraries",
+    "root": "Gateway.root",
+    "home": "Gateway.home",
+    "viewer-python": "Gateway.viewer_python",
+    "idle-seconds": "Gateway.idle_seconds",
+    "shutdown-when-idle-seconds": "Gateway.shutdown_when_idle_seconds",
+    "max-instances": "Gateway.max_instances",
+    "memory-limit": "Gateway.memory_limit",
+    "start-timeout": "Gateway.start_timeout",
+    "scan-limit": "Gateway.scan_limit",
+    "share-prefix": "Gateway.share_prefix",
+    "title": "Gateway.title",
+}
+flags: dict[str, Any] = {
+    **base_flags,
+    "read-only": ({"Gateway": {"read_only": True}}, "Show labels and gene sets, but let nobody change them."),
+}
+flags.pop("y", None)
+
+
+class StrictLoader(KVArgParseConfigLoader):
+    """Reads the command line; a mistyped option ends with a sentence instead of being passed over."""
+
+    def _handle_unrecognized_alias(self, arg: str) -> None:
+        near = difflib.get_close_matches(arg, aliases, 1)
+        hint = f"did you mean --{near[0]}?" if near else "`cxg-proxy --help` lists them."
+        raise TraitError(f"there is no option --{arg}: {hint}")
+
+
+class Options(JupyterApp):
+    """What an administrator or a host can set, on the command line or in `cxg_proxy_config.py`."""
+
+    name = "cxg-proxy"
+    version = __version__
+    description = """Look at single-cell datasets (.h5ad) with cellxgene, each in a viewer of its own.
+
+    One gateway serves one user: it lists the datasets below its libraries, starts cellxgene for those that are
+    opened, and keeps labels and gene sets below --home. Hosts (JupyterHub, Galaxy) start it; by hand:
+
+        cxg-proxy --library data=/srv/atlases
+    """
+    examples = """
+    cxg-proxy                                       # the .h5ad files below your home
+    cxg-proxy --library atlas=/srv/atlas --library mine=~/data --port 8888
+    cxg-proxy --socket $XDG_RUNTIME_DIR/cxg.sock    # for a proxy in front; nobody else can connect
+    cxg-proxy --generate-config                     # every option, explained, in a file to edit
+    """
+    aliases = aliases
+    flags = flags
+
+    # --- where it listens
+    socket = Unicode("", help="Listen on this unix socket (mode 0600) instead of a port.").tag(config=True)
+    ip = Unicode("127.0.0.1", help="Listen on this address.").tag(config=True)
+    port = Integer(8888, min=0, max=65535, help="Listen on this TCP port; 0 picks a free one.").tag(config=True)
+    token = Unicode("", help="Every request on a TCP port must hold this token; made and printed if empty.").tag(
+        config=True
+    )
+
+    # --- what it shows
+    libraries = Dict(
+        key_trait=Unicode(),
+        value_trait=Unicode(),
+        help="Folders with .h5ad files, as NAME=DIRECTORY; by default home=~.",
+    ).tag(config=True)
+    root = Unicode("", help="One more folder, shown first and named 'home'; hosts set it to their users' folder.").tag(
+        config=True
+    )
+    follow_symlinks = Bool(
+        None,
+        allow_none=True,
+        help="Whether symbolic links may lead out of a library; by default yes, and no with --read-only.",
+    ).tag(config=True)
+    scan_limit = Integer(100_000, min=1, help="Look at no more files and folders than this in each library.").tag(
+        config=True
+    )
+    title = Unicode("cellxgene", help="The title of the list of datasets.").tag(config=True)
+    share_prefix = Unicode(
+        "", help="Address below which a colleague's own gateway answers, for Copy link; hosts set it."
+    ).tag(config=True)
+    read_only = Bool(False, help="Show labels and gene sets, but let nobody change them.").tag(config=True)
+
+    # --- where it keeps things
+    home = Unicode("~/cellxgene", help="Labels and gene sets are kept below this folder.").tag(config=True)
+    cache = Unicode(help="What can be computed again is kept below this folder.").tag(config=True)
+    logs = Unicode(help="The viewers' logs are kept in this folder.").tag(config=True)
+
+    # --- the viewers
+    viewer_python = Unicode(
+        sys.executable, help="The Python of the environment that has cxg-proxy[viewer] installed."
+    ).tag(config=True)
+    viewer_options = Dict(help="cellxgene's own options by their cellxgene names, for every dataset.").tag(config=True)
+    dataset_options = Dict(help="The same for single datasets: {'library/path.h5ad': {option: value}}.").tag(
+        config=True
+    )
+    viewer_environment = Dict(help="Environment variables for the viewers, which inherit only harmless ones.").tag(
+        config=True
+    )
+    max_instances = Integer(4, min=1, help="At most so many viewers run at once.").tag(config=True)
+    memory_limit = Integer(0, min=0, help="Each viewer may use this many bytes of memory; 0 is no limit.").tag(
+        config=True
+    )
+    idle_seconds = Float(1800, min=0, help="Close a viewer nobody has used for so many seconds; 0 is never.").tag(
+        config=True
+    )
+    start_timeout = Float(600, min=0, help="Give up on a viewer that is not ready in so many seconds; 0 is never.").tag(
+        config=True
+    )
+    in_use_seconds = Float(
+        120, min=0, help="A viewer used in the last so many seconds is not closed to make room for another."
+    ).tag(config=True)
+    viewer_threads = Integer(4, min=2, help="Requests that one viewer works on at once.").tag(config=True)
+    max_body = Integer(256_000_000, min=1, help="The largest request that is accepted, in bytes.").tag(config=True)
+    shutdown_when_idle_seconds = Float(
+        0, min=0, help="End the whole gateway, with exit status 0, when unused for so many seconds; 0 is never."
+    ).tag(config=True)
+
+    @validate("libraries")
+    def _named_plainly(self, proposal: Any) -> Any:
+        for name in proposal["value"]:
+            if not name or "/" in name or name.startswith(".") or "\0" in name:
+                raise TraitError(f"{name!r} cannot name a library: choose a name without a slash or a leading dot.")
+        return proposal["value"]
+
+    def _cache_default(self) -> str:
+        return platformdirs.user_cache_dir("cxg-proxy")
+
+    def _logs_default(self) -> str:
+        return platformdirs.user_log_dir("cxg-proxy")
+
+    def initialize(self, argv: list[str] | None = None) -> None:
+        """Read the command line and the configuration files; raises BadConfiguration."""
+        self.raise_config_file_errors = True
+        try:
+            super().initialize(argv)
+        except BadConfiguration:
+            raise
+        except Exception as reason:  # a configuration file is a program: it may raise anything
+            raise BadConfiguration(detail=f"{type(reason).__name__}: {reason}") from reason
+        if self.extra_args:
+            raise BadConfiguration(
+                detail=f"what is {self.extra_args[0]!r}? Datasets are found in --library NAME=DIRECTORY"
+            )
+
+    def exit(self, exit_status: int | str | None = 0) -> None:
+        """End the process; but a wrong option, for which traitlets would end it too, is raised as BadConfiguration."""
+        reason = sys.exc_info()[1]
+        if isinstance(reason, (TraitError, ArgumentError)):
+            raise BadConfiguration(detail=str(reason)) from reason
+        super().exit(exit_status)
+
+    def _create_loader(self, argv: Any, aliases: Any, flags: Any, classes: Any) -> StrictLoader:
+        return StrictLoader(argv, aliases, flags, classes=classes, log=self.log, subcommands=self.subcommands)

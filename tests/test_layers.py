@@ -1,0 +1,81 @@
+"""The shape of the package: imports point one way, files and functions stay small."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import cxg_proxy
+
+PACKAGE = Path(cxg_proxy.__file__).parent
+# From the bottom to the top; a module may import only what stands before it.
+ORDER = (
+    "__init__ errors words machine annotations progress preview library visits process worker forward safety pages "
+    "summaries instances catalogue desk handlers view routes listening options app jupyter __main__"
+).split()
+SHARED_WITH_THE_VIEWER = {"__init__", "errors", "progress", "annotations"}
+GATEWAY = sorted(PACKAGE.glob("*.py"))
+VIEWER = sorted((PACKAGE / "viewer").glob("*.py"))
+HEAVY = {"numpy", "h5py", "pandas", "anndata", "scipy", "server", "flask", "waitress", "yaml"}
+
+
+def imported(module: Path) -> set[str]:
+    """The dotted names a module imports; ours begin with a dot."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (node.module or "")
+            names |= {start + "." * (not start.endswith(".")) + name.name for name in node.names} if not node.module else {start}
+        elif isinstance(node, ast.Import):
+            names |= {name.name for name in node.names}
+    return names
+
+
+def ours(module: Path) -> set[str]:
+    """The modules of the gateway that a module of the gateway imports."""
+    names = {name[1:].partition(".")[0] for name in imported(module) if name.startswith(".")}
+    return {name for name in names if (PACKAGE / f"{name}.py").exists() or name == "viewer"}
+
+
+@pytest.mark.parametrize("module", GATEWAY, ids=lambda module: module.stem)
+def test_imports_point_down(module: Path) -> None:
+    for target in ours(module):
+        assert ORDER.index(target) < ORDER.index(module.stem), f"{module.stem} imports {target}"
+
+
+@pytest.mark.parametrize("module", GATEWAY, ids=lambda module: module.stem)
+def test_the_gateway_imports_neither_the_viewer_nor_anything_heavy(module: Path) -> None:
+    names = imported(module)
+    assert not {name.lstrip(".").partition(".")[0] for name in names} & (HEAVY | {"viewer"})
+    assert not any("cxg_proxy.viewer" in name for name in names)
+
+
+@pytest.mark.parametrize("module", VIEWER, ids=lambda module: module.stem)
+def test_the_viewer_shares_only_words_and_labels_with_the_gateway(module: Path) -> None:
+    up = {name[2:].partition(".")[0] for name in imported(module) if name.startswith("..")}
+    assert up - {""} <= SHARED_WITH_THE_VIEWER | {"__version__"}
+
+
+@pytest.mark.parametrize("name", sorted(SHARED_WITH_THE_VIEWER))
+def test_what_both_sides_share_needs_the_standard_library_only(name: str) -> None:
+
+
+    foreign = {each.partition(".")[0] for each in imported(PACKAGE / f"{name}.py") if not each.startswith(".")}
+    assert foreign <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("module", GATEWAY, ids=lambda module: module.stem)
+def test_only_the_door_and_the_application_read_the_environment(module: Path) -> None:
+    if module.stem not in {"app", "jupyter"}:
+        assert "os.environ" not in module.read_text()
+        assert "getenv" not in module.read_text()
+
+
+@pytest.mark.parametrize("module", [*GATEWAY, *VIEWER], ids=lambda module: module.stem)
+def test_files_and_functions_stay_small(module: Path) -> None:
+    text = module.read_text()
+    assert text.count("\n") <= 310
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno <= 45, node.name
