@@ -36,8 +36,8 @@ def main() -> None:
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupt)
     ctypes.CDLL(None).prctl(SUBREAPER, 1)
+    hub = _start(folder, port)
     try:
-        hub = _start(folder, port)
         _wait_ready(hub, port, folder)
         _greet(port)
         hub.wait()
@@ -45,7 +45,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _say("Ending the hub and all servers")
     finally:
-        _end_all()
+        _end_all(hub)
         _say("Nothing is left running. The demo's files and labels stay for the next time.")
 
 
@@ -178,16 +178,14 @@ def _tail(folder: Path) -> str:
     return "\n".join((folder / "hub" / "hub.log").read_text(errors="replace").splitlines()[-15:])
 
 
-def _end_all() -> None:
-    """TERM to the hub, which ends its servers; then KILL to whatever is left."""
+def _end_all(hub: subprocess.Popen[bytes]) -> None:
+    """TERM to the hub, which ends its servers; then KILL to whatever is left, such as a proxy with open connections."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)  # we are ending already
-    me = psutil.Process()
-    for child in me.children():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.terminate()
-    psutil.wait_procs(me.children(), timeout=END_SECONDS)
-    while left := me.children(recursive=True):
+    hub.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        hub.wait(END_SECONDS)
+    while left := psutil.Process().children(recursive=True):
         for each in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()

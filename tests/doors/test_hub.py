@@ -1,0 +1,265 @@
+"""The main job through a real JupyterHub: real accounts, real cellxgene, a real browser."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from hub_fixtures import ANA, BEN, CAY, DATASET, IS_ROOT, PASSWORD, USERS, Hub, run_as, running_hub
+from jupyter_fixtures import wait_until
+from PIL import Image, ImageChops
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
+
+ARTEFACTS = Path(os.environ.get("CXG_ARTEFACTS", "build/artefacts"))
+QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+PATIENCE = 60_000  # milliseconds, for what starts processes
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    """One hub for this file, with everybody's server running."""
+    with running_hub() as running:
+        for user in USERS:
+            running.start_server(user)
+        for user in USERS:
+            running.wait_server(user)
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def no_leftovers() -> None:
+    """The hub outlives a test; its own end is checked when it ends."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        root = ("--no-sandbox",) if IS_ROOT else ()  # Chromium refuses to run as root with it
+        chromium = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM") or None, args=[*QUIET, *root])
+        yield chromium
+        chromium.close()
+
+
+Person = Callable[[], Page]
+
+
+@pytest.fixture
+def profile(browser: Browser) -> Iterator[Person]:
+    """Fresh browser profiles, each knowing nothing of the others."""
+    made = []
+
+    def fresh() -> Page:
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        context.set_default_timeout(PATIENCE)
+        made.append(context)
+        return context.new_page()
+
+    yield fresh
+    for each in made:
+        each.close()
+
+
+def log_in(page: Page, user: str) -> None:
+    page.fill("#username_input", user)
+    page.fill("#password_input", PASSWORD)
+    page.click("#login_submit")
+
+
+def click_for_tab(page: Page, tile: Locator) -> Page:
+    """Click what opens a tab; again if nothing came of it, as JupyterLab shows tiles a little before it heeds them."""
+    for _ in range(5):
+        try:
+            with page.expect_popup(timeout=5000) as opened:
+                tile.click()
+        except PlaywrightTimeoutError:
+            continue
+        opened.value.set_default_timeout(PATIENCE)
+        return opened.value
+    raise AssertionError("no tab was opened")
+
+
+def shot(page: Page, name: str) -> None:
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=ARTEFACTS / f"hub-{name}.png")
+
+
+def picture(canvas: Locator) -> Image.Image:
+    """The canvas as it looks, without its upper and lower edges, where cellxgene's buttons lie."""
+    whole = Image.open(io.BytesIO(canvas.screenshot())).convert("RGB")
+    return whole.crop((0, 60, whole.width, whole.height - 60))
+
+
+def ink(image: Image.Image) -> int:
+    """How many pixels are not white."""
+    return sum(count for count, colour in image.getcolors(1 << 24) or () if colour != (255, 255, 255))
+
+
+def difference(one: Image.Image, other: Image.Image) -> int:
+    """How many pixels differ."""
+    return ink(ImageChops.invert(ImageChops.difference(one, other)))
+
+
+def wait_drawn(page: Page) -> Locator:
+    """The viewer's canvas, once the cells are on it."""
+    canvas = page.get_by_test_id("layout-graph")
+    canvas.wait_for()
+    wait_until(lambda: ink(picture(canvas)) > 1000, "the cells", 30)
+    return canvas
+
+
+def label_cluster(page: Page, cluster: str, category: str, name: str) -> None:
+    """Give the cells of one louvain cluster a label in a category of our own, as a person does."""
+    page.get_by_test_id("open-annotation-dialog").click()
+    page.get_by_test_id("new-category-name").fill(category)
+    page.get_by_test_id("submit-category").click()
+    page.get_by_test_id(f"{category}:see-actions").click()
+    page.get_by_test_id(f"{category}:add-new-label-to-category").click()
+    page.get_by_test_id(f"{category}:new-label-name").fill(name)
+    page.get_by_test_id(f"{category}:submit-label").click()
+    page.get_by_test_id("louvain:category-select").click(force=True)  # none, under the box that is drawn over it
+    page.get_by_test_id(f"categorical-value-select-louvain-{cluster}").click(force=True)
+    page.get_by_test_id(f"{category}:category-expand").click()
+    page.get_by_test_id(f"{category}:{name}:see-actions").click(force=True)
+    page.get_by_test_id(f"{category}:{name}:add-current-selection-to-this-label").click()
+
+
+def labels(hub: Hub, user: str) -> list[Path]:
+    return sorted((hub.home(user) / "cellxgene").rglob("cell-labels.csv"))
+
+
+def test_from_the_tile_to_a_label_that_another_browser_finds(hub: Hub, profile: Person) -> None:
+    lab = profile()
+    lab.goto(hub.url)
+    log_in(lab, ANA)
+    tile = lab.locator(".jp-LauncherCard", has_text="cellxgene").first
+    expect(tile.locator("img, svg")).to_be_visible()
+    shot(lab, "1-launcher")
+    page = click_for_tab(lab, tile)
+    card = page.get_by_role("link", name="pbmc68k_reduced").first
+    expect(card).to_be_visible()
+    shot(page, "2-library")
+    card.click()
+    expect(page.locator("#opening")).to_be_visible()
+    shot(page, "3-opening")
+    canvas = wait_drawn(page)
+    assert page.url == f"{hub.url}user/{ANA}/cellxgene/view/{DATASET}/"
+    plain = picture(canvas)
+
+    page.get_by_test_id("colorby-louvain").click()
+    wait_until(lambda: difference(plain, picture(canvas)) > 1000, "the colours", 30)
+    page.get_by_test_id("louvain:category-expand").click()
+    shot(page, "4-viewer")
+
+    label_cluster(page, "1", "celltype", "T cells")
+    expect(page.locator("[data-testclass=autosave-complete]")).to_be_visible()
+    wait_until(lambda: any("T cells" in file.read_text() for file in labels(hub, ANA)), "the saved label", 30)
+    shot(page, "5-labelled")
+
+    elsewhere = profile()
+    elsewhere.goto(f"{hub.url}user/{ANA}/cellxgene/view/{DATASET}/")
+    log_in(elsewhere, ANA)
+    wait_drawn(elsewhere)
+    elsewhere.get_by_test_id("celltype:category-expand").click()
+    counted = elsewhere.get_by_test_id("categorical-value-count-celltype-T cells")
+    expect(counted).to_have_text(page.get_by_test_id("categorical-value-count-celltype-T cells").inner_text())
+    shot(elsewhere, "6-found-again")
+
+
+def test_another_user_of_the_hub_is_refused(hub: Hub, profile: Person) -> None:
+    with hub.client(ANA) as mine, hub.client(BEN) as other:
+        for address in ("", "api/datasets", f"view/{DATASET}/"):
+            assert mine.get(f"user/{ANA}/cellxgene/{address}").status_code == 200
+            assert other.get(f"user/{ANA}/cellxgene/{address}").status_code == 403
+    page = profile()
+    page.goto(f"{hub.url}user/{ANA}/cellxgene/")
+    with page.expect_response(lambda reply: "/oauth2/authorize" in reply.url and reply.status == 403):
+        log_in(page, BEN)
+    assert "pbmc68k" not in page.content()
+    shot(page, "refused")
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs two unix users, which only root can make")
+def test_another_unix_user_can_neither_connect_nor_read_labels(hub: Hub) -> None:
+    with hub.client(ANA) as mine:
+        open_dataset(mine, ANA)
+    sockets = [Path(word.partition("=")[2]) for word in hub.gateway(ANA).cmdline() if word.startswith("--socket=")]
+    for worker in workers(hub, ANA):
+        command = worker.cmdline()
+        sockets.append(Path(command[command.index("--socket") + 1]))
+    assert len(sockets) >= 2
+    for path in sockets:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        connect = ("python3", "-c", f"import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r})")
+        assert run_as(ANA, *connect).returncode == 0
+        assert "PermissionError" in run_as(BEN, *connect).stderr
+    (hub.home(ANA) / "cellxgene" / "mine.csv").write_text("cell-labels")
+    mine_csv = str(hub.home(ANA) / "cellxgene" / "mine.csv")
+    assert "Permission denied" in run_as(BEN, "cat", mine_csv).stderr
+
+
+def test_nothing_listens_on_tcp_but_the_hub_its_proxy_and_the_servers(hub: Hub) -> None:
+    with hub.client(ANA) as mine:
+        open_dataset(mine, ANA)
+    listening = {
+        each.pid: " ".join(each.cmdline())
+        for each in hub.processes()
+        if any(connection.status == psutil.CONN_LISTEN for connection in each.net_connections("inet"))
+    }
+    allowed = ("bin/jupyterhub ", "configurable-http-proxy", "jupyterhub-singleuser", "standaloneproxy")
+    assert len(listening) == 2 + len(USERS)
+    assert not [command for command in listening.values() if not any(word in command for word in allowed)]
+
+
+def test_a_shared_link_gives_each_visitor_their_own_instance(hub: Hub, profile: Person) -> None:
+    with hub.client(ANA) as mine:
+        shared = mine.get(f"user/{ANA}/cellxgene/api/datasets").json()["datasets"][0]["share"]
+    assert shared == f"/hub/user-redirect/cellxgene/view/{DATASET}/"
+    page = profile()
+    page.goto(hub.url.rstrip("/") + shared)
+    log_in(page, BEN)
+    wait_drawn(page)
+    assert page.url == f"{hub.url}user/{BEN}/cellxgene/view/{DATASET}/"
+    assert len(workers(hub, BEN)) == 1
+
+
+def test_notebook_7_offers_cellxgene_too(hub: Hub, profile: Person) -> None:
+    page = profile()
+    page.goto(f"{hub.url}user/{BEN}/tree")
+    log_in(page, BEN)
+    page.get_by_text("New", exact=True).first.click()
+    shot(page, "notebook-7")
+    found = click_for_tab(page, page.get_by_text("cellxgene").first)
+    expect(found.get_by_role("link", name="pbmc68k_reduced").first).to_be_visible()
+
+
+def test_without_jupyterlab_a_server_is_only_cellxgene(hub: Hub, profile: Person) -> None:
+    page = profile()
+    page.goto(hub.url)
+    log_in(page, CAY)
+    card = page.get_by_role("link", name="pbmc68k_reduced").first
+    expect(card).to_be_visible()
+    assert page.url == f"{hub.url}user/{CAY}/"
+    card.click()
+    wait_drawn(page)
+    shot(page, "alone")
+
+
+def workers(hub: Hub, user: str) -> list[psutil.Process]:
+    """The viewers that a user's gateway runs."""
+    return [each for each in hub.gateway(user).children() if "serve" in each.cmdline()]
+
+
+def open_dataset(client: httpx.Client, user: str) -> None:
+    """Open the dataset as a program does, and wait until cellxgene itself answers."""
+    address = f"user/{user}/cellxgene/view/{DATASET}/"
+    wait_until(lambda: "window.CELLXGENE" in client.get(address).text, "cellxgene", 60)
