@@ -21,7 +21,8 @@ from .annotations import directory, saved
 from .catalogue import Catalogue
 from .errors import BadConfiguration, Problem
 from .handlers import Broken, Desk
-from .instances import Instances, Limits
+from .instance import Limits
+from .instances import Instances
 from .library import Dataset, Library
 from .listening import Address, Sockets, private_folder
 from .options import Options

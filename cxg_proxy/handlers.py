@@ -1,10 +1,9 @@
-"""Addresses → calls, problems → status codes. Everything HTTP about our own pages; the viewer's is in `view`."""
+"""What every address has in common: the lock, the headers, and problems → status codes, in one table."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
@@ -14,14 +13,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tornado.iostream import StreamClosedError
-from tornado.web import HTTPError, RequestHandler, StaticFileHandler
+from tornado.web import HTTPError, RequestHandler
 
-from . import __version__, errors, pages, preview, safety
+from . import errors, pages, safety
 from .catalogue import Catalogue
-from .instances import Instance, Instances
-from .library import Library, readings
-from .machine import Usage, memory, usage
-from .progress import Phase
+from .instance import Instance
+from .instances import Instances
+from .library import Library
+from .machine import Usage, usage
 from .summaries import Summaries
 
 # The one place where a problem becomes a status code; a subclass that is not named here takes its parent's.
@@ -53,7 +52,6 @@ STATUS: dict[type[errors.Problem], int] = {
 }
 FOLDER = Path(str(resources.files(__package__)))
 DISK_PATIENCE = 10.0  # seconds to wait for a disk that does not answer
-BEAT_SECONDS = 15.0  # an event stream that is silent for longer is cut by some proxies
 
 
 @dataclass
@@ -147,7 +145,7 @@ class Handler(RequestHandler):
     def say(self, data: object) -> None:
         """Reply with JSON."""
         self.set_header("Content-Type", "application/json; charset=utf-8")
-        self.finish(json.dumps(data, default=_plain))
+        self.finish(json.dumps(data, default=plain))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Show what went wrong, to people or to programs."""
@@ -186,163 +184,6 @@ class Handler(RequestHandler):
             return await asyncio.wait_for(asyncio.to_thread(work, *arguments), DISK_PATIENCE)
         except asyncio.TimeoutError:
             raise errors.StorageSilent(detail=f"for {DISK_PATIENCE:.0f} s") from None
-
-
-class LibraryPage(Handler):
-    """The list of datasets, as a page and as JSON."""
-
-    async def get(self) -> None:
-        """Search, sort and page are in the query, so that a list can be linked."""
-        await self.desk.catalogue.refresh()
-        page = self.get_query_argument("page", "1")
-        view = self.desk.catalogue.view(
-            query=self.get_query_argument("q", "").strip(),
-            folder=readings(self.get_query_argument("folder", ""))[0],
-            sort=self.get_query_argument("sort", "name"),
-            page=int(page) if page.isascii() and page.isdigit() else 1,
-        )
-        if self.wants_json():
-            self.say(view)
-        else:
-            self.finish(pages.library(self.site(self.root), view))
-
-    head = get
-
-
-class InstancesPage(Handler):
-    """What runs."""
-
-    async def get(self) -> None:
-        """Each instance with what it uses."""
-        rows = [row(each, self.desk.memory_limit) for each in self.desk.instances]
-        if self.wants_json():
-            self.say({"instances": rows})
-            return
-        total, available = memory()
-        self.finish(pages.instances(self.site(self.root), rows, pages.Machine(total, available, os.cpu_count() or 1)))
-
-    head = get
-
-
-class InstanceAction(Handler):
-    """Stop an instance, or try a failed one again."""
-
-    async def post(self, identifier: str, action: str) -> None:
-        """POST with the token of the form; back to `next`, or to the viewer."""
-        safety.refuse_other_sites(self.request.headers, token_seen=self.holds_token())
-        if not self.holds_token():
-            raise errors.Refused(detail="its form has no token")
-        instance = self.desk.instances.find(identifier)
-        if instance is None:
-            raise errors.NoSuchInstance
-        target = self.form("next").lstrip("./")
-        if action == "stop":
-            await instance.close()
-        else:
-            dataset = await self.disk(self.desk.library.find, instance.dataset.address)
-            instance = await self.desk.instances.open(dataset, again=True)
-            target = f"view/{dataset.address}/"
-        if self.wants_program():
-            self.say(row(instance, self.desk.memory_limit))
-        else:
-            self.redirect("../../../" + _inside(target), status=303)
-
-    def wants_program(self) -> bool:
-        """Whether the reply goes to a program; a form's goes to a person."""
-        return "text/html" not in self.request.headers.get("Accept", "")
-
-
-class Progress(Handler):
-    """How far the opening of a dataset is: once as JSON, or as a stream of events."""
-
-    async def get(self, address: str) -> None:
-        """The stream ends when the viewer is ready, failed or closed."""
-        dataset = await self.disk(self.desk.library.find, address)
-        instance = self.desk.instances.of(dataset.real)
-        if instance is None:
-            raise errors.Stopped(dataset.label)
-        if "text/event-stream" not in self.request.headers.get("Accept", ""):
-            self.say(_progress(instance))
-            return
-        self.set_header("Content-Type", "text/event-stream; charset=utf-8")
-        self.set_header("X-Accel-Buffering", "no")
-        while True:
-            self.write(f"data: {json.dumps(_progress(instance), default=_plain)}\n\n")
-            await self.flush()
-            if instance.over or instance.phase is Phase.READY:
-                return
-            await instance.change(BEAT_SECONDS)
-
-
-class Preview(Handler):
-    """The small picture of a dataset's embedding."""
-
-    async def get(self, address: str) -> None:
-        """SVG, revalidated by the file's fingerprint."""
-        dataset = await self.disk(self.desk.library.find, address)
-        summary = self.desk.summaries.get(dataset)
-        if summary is None or summary.preview is None:
-            raise errors.NoSuchPage(self.request.path)
-        self.set_header("Content-Type", "image/svg+xml; charset=utf-8")
-        self.set_header("Cache-Control", "private, no-cache")
-        self.finish(preview.draw(summary.preview))
-
-
-class Health(Handler):
-    """For probes; needs no token and tells nothing."""
-
-    def unlock(self) -> None:
-        """A probe has no token."""
-
-    async def prepare(self) -> None:
-        """A probe is no use of the gateway."""
-
-    def get(self) -> None:
-        """Replies if the gateway is alive."""
-        self.say({"status": "ok", "version": __version__})
-
-    head = get
-
-
-class Metrics(Handler):
-    """Prometheus text."""
-
-    async def prepare(self) -> None:
-        """A scrape is no use of the gateway."""
-        self.unlock()
-
-    def get(self) -> None:
-        """Instances by phase, their memory, and the datasets found."""
-        phases: dict[str, int] = {}
-        for each in self.desk.instances:
-            phases[each.phase.value] = phases.get(each.phase.value, 0) + 1
-        used = sum(found.memory for each in self.desk.instances if each.pid and (found := usage(each.pid)))
-        lines = ["# TYPE cxg_proxy_instances gauge"]
-        lines += [f'cxg_proxy_instances{{phase="{phase}"}} {count}' for phase, count in sorted(phases.items())]
-        lines += ["# TYPE cxg_proxy_memory_bytes gauge", f"cxg_proxy_memory_bytes {used}"]
-        lines += ["# TYPE cxg_proxy_datasets gauge", f"cxg_proxy_datasets {self.desk.catalogue.count}"]
-        self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-        self.finish("\n".join(lines) + "\n")
-
-
-class Static(StaticFileHandler):
-    """Our stylesheet, script and pictures; the same for everybody, so no token is asked."""
-
-    def set_extra_headers(self, path: str) -> None:  # noqa: ARG002 - tornado's signature
-        """Revalidated, so that an upgrade shows at once."""
-        self.clear_header("Server")
-        for name, value in safety.HEADERS.items():
-            self.set_header(name, value)
-        self.set_header("Cache-Control", "no-cache")
-
-
-class NotFound(Handler):
-    """Every other address."""
-
-    async def prepare(self) -> None:
-        """Say so for any method."""
-        self.unlock()
-        raise errors.NoSuchPage(self.request.path)
 
 
 class Broken(RequestHandler):
@@ -384,22 +225,7 @@ def _share(now: Usage, instance: Instance) -> float:
     return round(100 * now.seconds / max(instance.elapsed, 0.1), 1)
 
 
-def _progress(instance: Instance) -> dict[str, object]:
-    return {
-        "phase": instance.phase.value,
-        "done": instance.done,
-        "elapsed": round(instance.elapsed, 1),
-        "expected": instance.expected,
-        "problem": instance.problem,
-    }
-
-
-def _inside(target: str) -> str:
-    """A link that cannot lead away from the gateway."""
-    return target if target.isascii() and ":" not in target and "//" not in target and "\\" not in target else ""
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Our objects as JSON."""
     if isinstance(value, errors.Problem):
         return value.to_json()

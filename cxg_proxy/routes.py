@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .handlers import (
-    FOLDER,
-    Desk,
+from .addresses import (
     Health,
     InstanceAction,
     InstancesPage,
@@ -17,6 +15,7 @@ from .handlers import (
     Progress,
     Static,
 )
+from .handlers import FOLDER, Desk
 from .view import View
 
 

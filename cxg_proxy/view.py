@@ -12,7 +12,7 @@ from tornado.web import stream_request_body
 from . import errors, pages, safety
 from .forward import SAFE_METHODS, Exchange, WorkerGone, for_worker
 from .handlers import FOLDER, Handler
-from .instances import Instance
+from .instance import Instance
 from .library import Dataset
 from .progress import Phase
 

@@ -17,7 +17,8 @@ from cxg_proxy.errors import (
     ViewerMismatch,
     ViewerMissing,
 )
-from cxg_proxy.instances import Instance, Instances, Limits
+from cxg_proxy.instance import Instance, Limits
+from cxg_proxy.instances import Instances
 from cxg_proxy.library import Dataset, Library
 from cxg_proxy.progress import Phase
 from cxg_proxy.visits import Visits

@@ -12,7 +12,7 @@ PACKAGE = Path(cxg_proxy.__file__).parent
 # From the bottom to the top; a module may import only what stands before it.
 ORDER = (
     "__init__ errors words machine annotations progress preview library visits process worker forward safety pages "
-    "summaries instances catalogue desk handlers view routes listening options app jupyter __main__"
+    "summaries instance instances catalogue handlers addresses view routes listening options app jupyter __main__"
 ).split()
 SHARED_WITH_THE_VIEWER = {"__init__", "errors", "progress", "annotations"}
 GATEWAY = sorted(PACKAGE.glob("*.py"))
@@ -26,7 +26,7 @@ def imported(module: Path) -> set[str]:
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.ImportFrom):
             start = "." * node.level + (node.module or "")
-            names |= {start + "." * (not start.endswith(".")) + name.name for name in node.names} if not node.module else {start}
+            names |= {start} if node.module else {start + name.name for name in node.names}
         elif isinstance(node, ast.Import):
             names |= {name.name for name in node.names}
     return names
@@ -59,7 +59,6 @@ def test_the_viewer_shares_only_words_and_labels_with_the_gateway(module: Path) 
 
 @pytest.mark.parametrize("name", sorted(SHARED_WITH_THE_VIEWER))
 def test_what_both_sides_share_needs_the_standard_library_only(name: str) -> None:
-
 
     foreign = {each.partition(".")[0] for each in imported(PACKAGE / f"{name}.py") if not each.startswith(".")}
     assert foreign <= sys.stdlib_module_names

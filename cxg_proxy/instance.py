@@ -1,0 +1,253 @@
+"""One worker on one dataset, from the wish to open it to its end.
+
+Its life is one task that reads like a biography (`_live`): queued, starting, loading, ready, closing, closed; or
+failed, with the reason. Nothing restarts by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from . import __version__
+from .errors import (
+    Died,
+    NotEnoughMemory,
+    Problem,
+    StartTimeout,
+    Stopped,
+    ViewerMismatch,
+    ViewerMissing,
+)
+from .forward import Connections
+from .library import Dataset
+from .machine import oom_kills
+from .process import Child, running, words
+from .progress import Phase, Step
+from .visits import Visit, Visits
+from .worker import Command, Place, logging_to
+
+LEGAL = {
+    Phase.QUEUED: {Phase.STARTING, Phase.CLOSED, Phase.FAILED},
+    Phase.STARTING: {Phase.LOADING, Phase.READY, Phase.CLOSING, Phase.FAILED},
+    Phase.LOADING: {Phase.READY, Phase.CLOSING, Phase.FAILED},
+    Phase.READY: {Phase.CLOSING, Phase.FAILED},
+    Phase.CLOSING: {Phase.CLOSED},
+    Phase.CLOSED: set(),
+    Phase.FAILED: set(),
+}
+OVER = {Phase.CLOSED, Phase.FAILED}
+LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long and how many: times in seconds, 0 for never."""
+
+    most: int = 4
+    idle_seconds: float = 1800
+    start_timeout: float = 600
+    patience: float = 3
+    in_use_seconds: float = 120  # used within this long: never closed to make room for another
+
+
+class Instance:
+    """One worker on one dataset, from the wish to open it to its end."""
+
+    def __init__(self, dataset: Dataset, command: Command, place: Place, limits: Limits, visits: Visits) -> None:
+        self.id = secrets.token_hex(8)
+        self.dataset = dataset
+        self.phase = Phase.QUEUED
+        self.done: float | None = None
+        self.problem: Problem | None = None
+        self.since = self.used = time.time()
+        self.exchanges = 0  # requests under way
+        self.log: deque[str] = deque(maxlen=LOG_LINES)
+        self.socket = place.sockets / f"{self.id}.sock"
+        self.connections = Connections(self.socket)
+        self.pid: int | None = None
+        visit = visits.get(dataset.real)
+        self.expected = visit.seconds if visit else None
+        self._command, self._place, self._limits, self._visits = command, place, limits, visits
+        self._oom_kills = oom_kills()
+        self._changed = asyncio.Event()
+        self._close_asked = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    # --- for those who look -----------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Whether its life has ended."""
+        return self.phase in OVER
+
+    @property
+    def closing(self) -> bool:
+        """Whether it has been asked to end, or is ending."""
+        return self._close_asked.is_set()
+
+    def of_another(self, dataset: Dataset) -> bool:
+        """Whether the file has been replaced since this instance read it."""
+        return self.dataset.fingerprint != dataset.fingerprint
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was asked for."""
+        return time.time() - self.since
+
+    def touch(self) -> None:
+        """Somebody uses it now."""
+        self.used = time.time()
+
+    def in_use(self) -> bool:
+        """Whether closing it would take it from under somebody's eyes."""
+        fresh = time.time() - self.used < self._limits.in_use_seconds
+        return not self.over and (self.exchanges > 0 or fresh or self.phase is not Phase.READY)
+
+    async def change(self, timeout: float) -> None:
+        """Wait for the next step, at most `timeout` seconds."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout)
+
+    async def ready(self) -> None:
+        """Wait until it is ready; raises the Problem that prevents it."""
+        while self.phase is not Phase.READY:
+            if self.problem is not None:
+                raise self.problem
+            if self.phase in (Phase.CLOSING, Phase.CLOSED):
+                raise Stopped(self.dataset.label)
+            await self.change(60)
+
+    # --- its life ---------------------------------------------------------------------------------------------
+
+    def start(self, after: asyncio.Future[None] | None = None) -> None:
+        """Begin, once `after` (the end of the instance that makes room) is over."""
+        self._task = asyncio.ensure_future(self._live(after))
+
+    async def close(self) -> None:
+        """End it and wait until nothing of it is left; the labels are on disk already."""
+        self._close_asked.set()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _live(self, after: asyncio.Future[None] | None) -> None:
+        """The whole life of one worker; only here its phase changes."""
+        try:
+            if after is not None:
+                await after
+            if self._close_asked.is_set():
+                self._enter(Phase.CLOSED)
+                return
+            self._enter(Phase.STARTING)
+            with logging_to(self._place.logs / f"{self.dataset.real.stem}.log", self.log) as hear:
+                async with running(
+                    self._command(self.dataset, self.socket),
+                    cwd=self._place.sockets,
+                    environment=self._place.environment,
+                    hear=hear,
+                    patience=self._limits.patience,
+                ) as child:
+                    self.pid = child.pid
+                    await self._until_ready(child)
+                    await self._until_over(child)
+                    self._enter(Phase.CLOSING)
+            self._enter(Phase.CLOSED)
+        except Problem as problem:
+            self._fail(problem)
+        except OSError as reason:
+            self._fail(ViewerMissing(str(reason.filename or ""), detail=str(reason.strerror)))
+        except Exception as reason:  # the edge of the task: whatever went wrong is shown, never swallowed
+            logging.getLogger(__name__).exception("instance of %s", self.dataset.name)
+            self._fail(Died(self.dataset.label, detail=repr(reason)))
+        finally:
+            self.pid = None
+            self.connections.close()
+            with contextlib.suppress(OSError):
+                self.socket.unlink()
+
+    async def _until_ready(self, child: Child) -> None:
+        listening = asyncio.ensure_future(self._listen(child))
+        try:
+            if not await self._first(listening, timeout=self._limits.start_timeout or None):
+                raise StartTimeout(self.dataset.label, detail=f"{self._limits.start_timeout:.0f} s")
+            if listening.done():
+                listening.result()
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    async def _listen(self, child: Child) -> None:
+        """Follow the worker's steps until it is ready; raises the Problem it reports or its death."""
+        async for line in child.lines():
+            try:
+                step = Step.parse(line)
+            except (ValueError, TypeError):
+                continue  # not ours: some library wrote to standard output
+            if step.version and step.version != __version__:
+                raise ViewerMismatch(detail=f"{step.version} there, {__version__} here")
+            if step.problem is not None:
+                raise step.problem
+            if step.phase is Phase.READY:
+                self._visits.add(self.dataset.real, Visit(opened=time.time(), seconds=round(self.elapsed, 2)))
+            if step.phase is not self.phase:
+                self._enter(step.phase)
+            self.done = step.done
+            self._tell()
+            if self.phase is Phase.READY:
+                return
+        raise self._death(await child.wait())
+
+    async def _until_over(self, child: Child) -> None:
+        """Wait for the wish to close; raises the worker's death if that comes first."""
+        if self._close_asked.is_set():
+            return
+        dying = asyncio.ensure_future(child.wait())
+        try:
+            await self._first(dying, timeout=None)
+            if dying.done() and not self._close_asked.is_set():
+                raise self._death(dying.result())
+        finally:
+            dying.cancel()
+
+    async def _first(self, other: asyncio.Future[Any], timeout: float | None) -> bool:
+        """Wait for `other` or the wish to close; False if neither came within `timeout` seconds."""
+        asked = asyncio.ensure_future(self._close_asked.wait())
+        try:
+            done, _ = await asyncio.wait({other, asked}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            return bool(done)
+        finally:
+            asked.cancel()
+
+    def _death(self, status: int) -> Problem:
+        """Why the worker ended, as far as can be known."""
+        label, log = self.dataset.label, list(self.log)
+        if any("No module named 'cxg_proxy" in line or "No module named cxg_proxy" in line for line in log):
+            return ViewerMissing(self._command(self.dataset, self.socket)[0], detail="it has no cxg-proxy", log=log)
+        if status == -9 and oom_kills() > self._oom_kills:
+            return NotEnoughMemory(label, detail="the system ended it for lack of memory", log=log)
+        if status == -9:
+            return Died(label, detail=f"{words(status)}; lack of memory is the usual reason", log=log)
+        return Died(label, detail=words(status), log=log)
+
+    def _enter(self, phase: Phase) -> None:
+        if phase not in LEGAL[self.phase]:
+            raise RuntimeError(f"{self.dataset.name}: no way from {self.phase.value} to {phase.value}")
+        self.phase, self.done = phase, None
+        self._tell()
+
+    def _fail(self, problem: Problem) -> None:
+        if not problem.log:
+            problem.log = tuple(self.log)
+        self.problem = problem
+        self._enter(Phase.FAILED if self.phase is not Phase.CLOSING else Phase.CLOSED)
+
+    def _tell(self) -> None:
+        """Wake everybody who waits for a change."""
+        self._changed.set()
+        self._changed = asyncio.Event()
