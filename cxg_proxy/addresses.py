@@ -8,7 +8,7 @@ import os
 from tornado.web import StaticFileHandler
 
 from . import __version__, errors, pages, preview, safety
-from .handlers import Handler, row
+from .handlers import Handler, plain, row
 from .instance import Instance
 from .library import readings
 from .machine import memory, usage

@@ -24,6 +24,7 @@ from . import options, reading
 
 _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 1.0
+_ROOM_BYTES = 32 * 1024**2
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -82,8 +83,21 @@ def _teller() -> Callable[[Step], None]:
 
 
 def _limit_memory(limit: int | None) -> None:
-    if limit is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    if limit is None:
+        return
+    if limit < _memory_held() + _ROOM_BYTES:
+        raise MemoryError  # HDF5 would crash at its first allocation instead of refusing it
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def _memory_held() -> int:
+    """What counts against the limit already, in bytes; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/status", "rb") as status:
+            held = next((line for line in status if line.startswith(b"VmData:")), b"VmData: 0")
+    except OSError:
+        return 0
+    return int(held.split()[1]) * 1024
 
 
 def _start(order: Order, tell: Callable[[Step], None]) -> Any:
