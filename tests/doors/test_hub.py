@@ -87,6 +87,16 @@ def click_for_tab(page: Page, tile: Locator) -> Page:
     raise AssertionError("no tab was opened")
 
 
+def copied_link(page: Page) -> str:
+    """What the button Copy link of the first dataset leaves in the clipboard."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator(".menu summary").first.click()
+    page.locator("[data-copy-link]").first.click()
+    expect(page.locator("[data-copy-link]").first).to_have_text("Copied")
+    page.keyboard.press("Escape")
+    return str(page.evaluate("navigator.clipboard.readText()"))
+
+
 def shot(page: Page, name: str) -> None:
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=ARTEFACTS / f"hub-{name}.png")
@@ -147,6 +157,7 @@ def test_from_the_tile_to_a_label_that_another_browser_finds(hub: Hub, profile: 
     card = page.get_by_role("link", name="pbmc68k_reduced").first
     expect(card).to_be_visible()
     shot(page, "2-library")
+    assert copied_link(page) == f"{hub.url}hub/user-redirect/cellxgene/view/{DATASET}/"
     card.click()
     expect(page.locator("#opening")).to_be_visible()
     shot(page, "3-opening")

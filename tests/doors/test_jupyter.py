@@ -146,6 +146,20 @@ def test_notebook_7_has_the_entry_too(tmp_path: Path) -> None:
         assert server.get("cellxgene/api/health").json()["status"] == "ok"
 
 
+def test_a_wrong_configuration_is_told_on_the_page_and_not_only_in_a_log(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "cxg_proxy_config.py").write_text("c.Gateway.max_instances = 'many'")
+    with jupyter_server(tmp_path / "jupyter", tmp_path, JUPYTER_CONFIG_PATH=str(tmp_path / "etc")) as server:
+        page = server.get("cellxgene/", headers={"Accept": "text/html"})
+        assert "The configuration is wrong" in page.text
+        assert "max_instances" in page.text
+        assert server.get("cellxgene/").status_code == 500
+        once = server.gateway()
+        assert once is not None  # still the same: it was not started again and again
+        server.get("cellxgene/")
+        assert server.gateway() == once
+
+
 def test_below_a_hub_links_lead_each_visitor_to_their_own_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTERHUB_BASE_URL", "/jupyter/")
     assert jupyter.share_prefix() == "/jupyter/hub/user-redirect/cellxgene/"

