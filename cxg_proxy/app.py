@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ class Gateway(Options):
     async def _run(self) -> None:
         self._used = time.monotonic()
         self._stop = asyncio.Event()
+        self._label_folders = functools.lru_cache(maxsize=100_000)(self._labels)
         with private_folder() as sockets, self._signals():
             desk = self._desk(sockets)
             try:
@@ -153,7 +155,7 @@ class Gateway(Options):
             summaries,
             visits,
             instances,
-            saved=lambda real: saved(self._labels(real)),
+            saved=self._saved,
             share=lambda dataset: f"{self.share_prefix}view/{dataset.address}/",
         )
         return Desk(
@@ -198,6 +200,18 @@ class Gateway(Options):
 
     def _labels(self, real: Path) -> Path:
         return directory(Path(self.home).expanduser(), real)
+
+    def _saved(self, files: Iterable[Path]) -> dict[Path, float]:
+        """When labels of these files were saved last; the home is listed once, however many files there are."""
+        try:
+            there = set(os.listdir(Path(self.home).expanduser()))
+        except OSError:
+            return {}
+        return {
+            file: when
+            for file in files
+            if (folder := self._label_folders(file)).name in there and (when := saved(folder)) is not None
+        }
 
     def _greet(self, desk: Desk, said: str) -> None:
         where = f"{said}?token={desk.token}" if desk.token else said

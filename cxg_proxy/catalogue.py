@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +15,11 @@ from .summaries import Summaries
 from .visits import Visits
 
 PAGE = 60  # datasets on one page
+FEW = 30  # so few are shown without their folders
 FRESH_SECONDS = 2.0  # a list this old is looked through again
 PATIENCE_SECONDS = 0.15  # so long a page waits for that; then it shows the list it has
 
-SORTS: Mapping[str, Callable[[DatasetCard], tuple[object, ...]]] = {
-    "name": lambda card: (card.name.lower(),),
-    "cells": lambda card: (card.cells is None, -(card.cells or 0), card.name.lower()),
-    "size": lambda card: (-card.bytes, card.name.lower()),
-    "opened": lambda card: (-(card.opened or 0), card.name.lower()),
-}
+SORTS = ("name", "cells", "size", "opened")
 
 
 class Catalogue:
@@ -37,7 +33,7 @@ class Catalogue:
         visits: Visits,
         instances: Instances,
         *,
-        saved: Callable[[Path], float | None],
+        saved: Callable[[Iterable[Path]], Mapping[Path, float]],
         share: Callable[[Dataset], str],
     ) -> None:
         self.library = library
@@ -47,7 +43,7 @@ class Catalogue:
         self._saved, self._share = saved, share
         self._walk: asyncio.Task[None] | None = None
         self._walked = 0.0
-        self._labels: dict[Path, float | None] = {}
+        self._labels: Mapping[Path, float] = {}
 
     async def refresh(self) -> None:
         """Look through the folders again if the list is old; a slow disk is not waited for."""
@@ -58,27 +54,29 @@ class Catalogue:
     async def _look(self) -> None:
         await asyncio.to_thread(self._scan.run, time.time_ns())
         datasets = list(self._scan.datasets)
-        self._labels = await asyncio.to_thread(lambda: {each.real: self._saved(each.real) for each in datasets})
+        self._labels = await asyncio.to_thread(self._saved, [each.real for each in datasets])
         self._walked = time.monotonic()
 
     def view(self, *, query: str = "", folder: str = "", sort: str = "name", page: int = 1) -> LibraryView:
         """One page of the list: all that match `query` below `folder`, or what lies in `folder` itself."""
         sort = sort if sort in SORTS else "name"
+        top = not folder
+        if top and len(self.library.roots) == 1 and not self._scan.problems:
+            folder = next(iter(self.library.roots))  # one library needs no card of its own
         datasets = list(self._scan.datasets)
         inside = [each for each in datasets if not folder or each.name.startswith(folder + "/")]
-        flat = bool(query) or (not folder and len(datasets) <= PAGE // 2)
+        flat = bool(query) or (top and len(datasets) <= FEW)
         shown = [each for each in inside if _matches(each, query)] if flat else _in_folder(inside, folder)
-        cards = sorted((self._card(each) for each in shown), key=SORTS[sort])
-        pages = max(1, -(-len(cards) // PAGE))
+        pages = max(1, -(-len(shown) // PAGE))
         page = min(max(1, page), pages)
-        cards = cards[(page - 1) * PAGE : page * PAGE]
-        self._want({card.name for card in cards}, shown)
+        on_page = sorted(shown, key=lambda each: self._rank(each, sort))[(page - 1) * PAGE : page * PAGE]
+        self._summaries.want(on_page)
         return LibraryView(
-            datasets=cards,
+            datasets=[self._card(each) for each in on_page],
             folders=[each for each in self._folders(inside, folder) if not flat or (each.problem and not query)],
-            crumbs=_crumbs(folder),
+            crumbs=[] if top else _crumbs(folder),
             query=query,
-            folder=escape(folder),
+            folder="" if top else escape(folder),
             total=len(shown),
             open=len(self._instances.running()),
             sort=sort,
@@ -99,8 +97,16 @@ class Catalogue:
         """Datasets found."""
         return len(self._scan.datasets)
 
-    def _want(self, names: set[str], datasets: list[Dataset]) -> None:
-        self._summaries.want([each for each in datasets if each.name in names])
+    def _rank(self, dataset: Dataset, sort: str) -> tuple[float, str]:
+        """What to sort by: the largest and the latest first, what is unknown last, then the name."""
+        name = dataset.name.lower()
+        if sort == "cells":
+            summary = self._summaries.get(dataset)
+            return (-(summary.cells or 0) if summary else 0, name)
+        if sort == "opened":
+            visit = self._visits.get(dataset.real)
+            return (-visit.opened if visit else 0, name)
+        return (-dataset.bytes if sort == "size" else 0, name)
 
     def _card(self, dataset: Dataset) -> DatasetCard:
         summary = self._summaries.get(dataset)

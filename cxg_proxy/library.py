@@ -153,7 +153,7 @@ class _Folder:
     modified_ns: int
     listed_ns: int
     folders: list[str]
-    files: list[str]
+    files: dict[str, bool]  # whether it is a symlink
 
 
 class Scan:
@@ -210,8 +210,8 @@ class Scan:
                 continue
             known[str(real)] = folder
             yield None, 1 + len(folder.folders)
-            for name in folder.files:
-                yield self._dataset(library, path + name, root, real / name), 1
+            for name, is_symlink in sorted(folder.files.items()):
+                yield self._dataset(library, path + name, root, real / name, is_symlink), 1
             for name in reversed(folder.folders):
                 below = Path(os.path.realpath(real / name))
                 if self.library.holds(below):
@@ -227,7 +227,7 @@ class Scan:
         # Within the clock's grain a change would not show in the time of modification.
         if before and before.modified_ns == found.st_mtime_ns and before.listed_ns - found.st_mtime_ns > 2_000_000_000:
             return before
-        folder = _Folder(found.st_mtime_ns, now_ns, [], [])
+        folder = _Folder(found.st_mtime_ns, now_ns, [], {})
         with os.scandir(real) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
@@ -235,17 +235,16 @@ class Scan:
                 if _is_folder(entry):
                     folder.folders.append(entry.name)
                 elif entry.name.endswith(SUFFIX):
-                    folder.files.append(entry.name)
+                    folder.files[entry.name] = entry.is_symlink()
         folder.folders.sort()
-        folder.files.sort()
         return folder
 
-    def _dataset(self, library: str, path: str, root: Path, file: Path) -> Dataset | None:
+    def _dataset(self, library: str, path: str, root: Path, file: Path, is_symlink: bool) -> Dataset | None:
         try:
-            real = Path(os.path.realpath(file))
+            real = Path(os.path.realpath(file)) if is_symlink else file
             found = os.stat(real)
         except OSError:  # a dangling symlink, or gone between listing and looking
             return None
-        if not stat.S_ISREG(found.st_mode) or not self.library.holds(real):
+        if not stat.S_ISREG(found.st_mode) or (is_symlink and not self.library.holds(real)):
             return None
         return Dataset(library, path, root / path, real, found.st_size, found.st_mtime_ns, found.st_ino)
