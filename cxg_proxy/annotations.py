@@ -39,10 +39,10 @@ def display_name(path: str) -> str:
 
 
 def version(where: Path, name: str) -> tuple[int, int, int] | None:
-    """What tells one state of the file from another, or None while there is no file."""
+    """What tells one state of the file from another, or None while there is none to be seen."""
     try:
         status = os.stat(where / name)
-    except FileNotFoundError:
+    except OSError:
         return None
     return (status.st_ino, status.st_size, status.st_mtime_ns)
 
@@ -51,7 +51,7 @@ def read(where: Path, name: str) -> bytes | None:
     """The file as it is now, or None if nothing was saved yet."""
     try:
         return (where / name).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -1,0 +1,108 @@
+"""Labels on disk: where they are, and that they are whole at every instant."""
+
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cxg_proxy import annotations
+from cxg_proxy.errors import LabelsNotSaved
+
+ROOT = Path(__file__).parent.parent
+
+
+@given(st.binary(min_size=1, max_size=255).filter(lambda name: b"/" not in name and b"\0" not in name))
+def test_any_name_gives_one_safe_directory_below_home(name: bytes) -> None:
+    where = annotations.directory(Path("/home/ana"), Path("/data") / os.fsdecode(name))
+    assert where.parent == Path("/home/ana")
+    assert where.name.isprintable()
+    assert not where.name.startswith((".", "-"))
+    assert len(os.fsencode(where.name)) < 140
+
+
+def test_the_directory_is_readable_and_the_same_through_a_link(tmp_path: Path) -> None:
+    real = tmp_path / "PBMC 3k (final).h5ad"
+    real.touch()
+    link = tmp_path / "link.h5ad"
+    link.symlink_to(real)
+    where = annotations.directory(tmp_path, real)
+    assert where.name.startswith("PBMC_3k_final-")
+    assert annotations.directory(tmp_path, link) == where
+    assert annotations.directory(tmp_path, tmp_path / "other" / real.name) != where
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[0m", "\udcff", "a\u202eb"])
+def test_a_name_for_people_is_one_printable_line(name: str) -> None:
+    assert annotations.display_name(f"/x/{name}").isprintable()
+    annotations.display_name(f"/x/{name}").encode()
+
+
+def test_what_was_written_is_read_and_only_by_its_owner(tmp_path: Path) -> None:
+    where = tmp_path / "a" / "b" / "c"
+    assert annotations.read(where, annotations.LABELS) is None
+    assert annotations.saved(where) is None
+    assert annotations.version(where, annotations.LABELS) is None
+    annotations.write(where, annotations.LABELS, b"one")
+    first = annotations.version(where, annotations.LABELS)
+    annotations.write(where, annotations.LABELS, b"two")
+    assert annotations.version(where, annotations.LABELS) != first
+    assert annotations.read(where, annotations.LABELS) == b"two"
+    assert stat.S_IMODE((where / annotations.LABELS).stat().st_mode) == 0o600
+    assert {stat.S_IMODE(level.stat().st_mode) for level in (where, where.parent, where.parent.parent)} == {0o700}
+    saved = annotations.saved(where)
+    assert saved is not None
+    assert abs(saved - time.time()) < 3600
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    annotations.write(tmp_path, annotations.LABELS, b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(LabelsNotSaved, match="the version saved before is untouched"):
+            annotations.write(tmp_path, annotations.LABELS, bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert annotations.read(tmp_path, annotations.LABELS) == b"old"
+    assert os.listdir(tmp_path) == [annotations.LABELS]
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from cxg_proxy import annotations as kept\n"
+        "where = Path(sys.argv[1])\n"
+        "while True:\n"
+        "    for letter in b'ab': kept.write(where, kept.LABELS, bytes([letter]) * 300_000)\n"
+    )
+    for delay in (0.0, 0.003, 0.007, 0.011, 0.02, 0.03):
+        writer = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT)
+        try:
+            before = annotations.version(tmp_path, annotations.LABELS)
+            while annotations.version(tmp_path, annotations.LABELS) == before:
+                assert writer.poll() is None
+            writer_may_go_on = time.monotonic() + delay
+            while time.monotonic() < writer_may_go_on:
+                content = annotations.read(tmp_path, annotations.LABELS)
+                assert content in (b"a" * 300_000, b"b" * 300_000)
+        finally:
+            writer.send_signal(signal.SIGKILL)
+            writer.wait()
+        assert annotations.read(tmp_path, annotations.LABELS) in (b"a" * 300_000, b"b" * 300_000)
+
+
+def test_what_a_killed_writer_left_is_removed_later(tmp_path: Path) -> None:
+    old, young = tmp_path / f".{annotations.LABELS}.old", tmp_path / f".{annotations.LABELS}.young"
+    old.touch()
+    young.touch()
+    os.utime(old, (time.time() - 7200,) * 2)
+    annotations.write(tmp_path, annotations.LABELS, b"x")
+    assert not old.exists()
+    assert young.exists()

@@ -1,0 +1,206 @@
+"""Labels and gene sets: one place for each user and dataset, saved whole or not at all."""
+
+import os
+import resource
+import stat
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from flask import Flask
+from flask.sessions import SecureCookieSessionInterface
+from server.common.fbs.matrix import decode_matrix_fbs, encode_matrix_fbs
+
+from viewer_fixtures import Reply, Server, failure, worker
+
+pytest_plugins = ["viewer_plugin"]
+# cellxgene's encoder calls flatbuffers as its version 2.0 wished.
+pytestmark = pytest.mark.filterwarnings("ignore:numElems is deprecated:DeprecationWarning")
+
+BINARY = {"Content_Type": "application/octet-stream", "Accept": "application/octet-stream"}
+FORGED = "session=eyJfcGVybWFuZW50Ijp0cnVlLCJjeGdfYW5ub19jb2xsZWN0aW9uIjoiLi4vZXNjYXBlZCJ9.aaaaaa.bbbb"
+
+
+def table(**columns: Sequence[str]) -> bytes:
+    """Labels as cellxgene's page sends them."""
+    frame = pd.DataFrame({name: pd.Categorical(values) for name, values in columns.items()})
+    return zlib.compress(bytes(encode_matrix_fbs(frame, col_idx=frame.columns)))
+
+
+def read(server: Server, category: str) -> list[str]:
+    """One category as cellxgene's page receives it."""
+    reply = server.api(f"annotations/obs?annotation-name={category}", **BINARY)
+    assert reply.status == 200, reply.body
+    return list(decode_matrix_fbs(reply.body)[category])
+
+
+def save(server: Server, query: str = "", **columns: Sequence[str]) -> Reply:
+    return server.api(f"annotations/obs{query}", "PUT", table(**columns), **BINARY)
+
+
+def small_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 1024, 16 * 1024))
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home") / "deep" / "cellxgene" / "small-0123"
+
+
+@pytest.fixture(scope="module")
+def writer(small: Path, labels: Path) -> Iterator[Server]:
+    """A worker to save with; no file of it can grow beyond 16 KiB, as on a disk that is nearly full."""
+    with worker(small, labels, preexec_fn=small_files) as server:
+        yield server
+
+
+def test_labels_are_found_again_by_a_new_worker_without_any_cookie(small: Path, tmp_path: Path) -> None:
+    where = tmp_path / "home" / "labels"
+    kinds = ["one # two", 'with "quotes", commas', "ü"] * 20
+    with worker(small, where) as first:
+        assert save(first, mine=kinds, other=["x"] * 60).status == 200
+        sets = [{"geneset_name": "known", "geneset_description": "ü", "genes": [{"gene_symbol": "gene3"}]}]
+        assert first.api("genesets", "PUT", {"genesets": sets, "tid": 1}).status == 200
+        assert read(first, "mine") == kinds
+    with worker(small, where) as second:
+        assert read(second, "mine") == kinds
+        columns = second.api("schema").json["schema"]["annotations"]["obs"]["columns"]
+        assert [column["name"] for column in columns if column["writable"]] == ["mine", "other"]
+        found = second.api("genesets", Accept="application/json").json["genesets"]
+        assert [(one["geneset_name"], one["genes"][0]["gene_symbol"]) for one in found] == [("known", "gene3")]
+
+
+def test_files_are_the_users_alone_and_name_the_dataset_only(writer: Server, labels: Path, small: Path) -> None:
+    assert save(writer, mine=["a"] * 60).status == 200
+    file = labels / "cell-labels.csv"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for level in (labels, labels.parent, labels.parent.parent):
+        assert stat.S_IMODE(level.stat().st_mode) == 0o700
+    header = file.read_text().partition("\nindex")[0]
+    assert "# Dataset: small cells.h5ad" in header
+    assert str(small.parent) not in header
+    assert [path.name for path in labels.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("cookie", ["", FORGED])
+def test_neither_cookie_nor_collection_decides_where_labels_go(writer: Server, labels: Path, cookie: str) -> None:
+    before = {path for path in labels.parent.parent.rglob("*") if path.parent != labels}
+    reply = writer.api(
+        "annotations/obs?annotation-collection-name=../../escaped",
+        "PUT",
+        table(mine=["b"] * 60),
+        Cookie=cookie,
+        **BINARY,
+    )
+    assert reply.status == 200
+    assert "Set-Cookie" not in reply.headers
+    assert {path for path in labels.parent.parent.rglob("*") if path.parent != labels} == before
+    assert {path.name for path in labels.iterdir()} <= {"cell-labels.csv", "gene-sets.csv"}
+    assert read(writer, "mine") == ["b"] * 60
+
+
+def test_plain_cellxgene_writes_where_a_forged_cookie_says(plain: Server) -> None:
+    app = Flask("forger")
+    app.secret_key = "SparkleAndShine"  # it is in cellxgene's source
+    signer = SecureCookieSessionInterface().get_signing_serializer(app)
+    assert signer
+    cookie = "session=" + signer.dumps({"cxguid": "x", "cxg_anno_collection": "../escaped"})
+    reply = plain.api("annotations/obs", "PUT", table(mine=["b"] * 60), Cookie=cookie, **BINARY)
+    assert reply.status == 200
+    assert list(plain.place.glob("escaped-cell-labels-*.csv"))
+
+
+def test_the_page_is_told_of_one_collection_that_has_a_name(writer: Server) -> None:
+    parameters = writer.api("config").json["config"]["parameters"]
+    # What cellxgene's page needs to hear so that it never asks for the name of a collection.
+    assert parameters["annotations-data-collection-is-read-only"] is True
+    assert parameters["annotations_genesets_name_is_read_only"] is True
+    assert parameters["annotations-data-collection-name"]
+    assert parameters["user_annotation_collection_name_enabled"] is False
+    assert parameters["annotations"] is True
+
+
+def test_an_edit_on_disk_is_seen_at_the_next_read(writer: Server, labels: Path) -> None:
+    assert save(writer, mine=["a"] * 60).status == 200
+    tag = writer.api("annotations/obs?annotation-name=mine", **BINARY).headers["ETag"]
+    file = labels / "cell-labels.csv"
+    file.write_text("index,mine\ncell#7,edited\ncell#5,too\nunknown cell,x\n")
+    seen = read(writer, "mine")
+    assert (seen[7], seen[5], seen[6]) == ("edited", "too", "unassigned")
+    again = writer.api("annotations/obs?annotation-name=mine", **BINARY, If_None_Match=tag)
+    assert again.status == 200
+
+
+@pytest.mark.parametrize("obstacle", ["full", "vanished"])
+def test_a_save_that_fails_says_so_and_leaves_the_old_file(writer: Server, labels: Path, obstacle: str) -> None:
+    assert save(writer, mine=["old"] * 60).status == 200
+    before = (labels / "cell-labels.csv").read_bytes()
+    aside = labels.with_name("aside")
+    if obstacle == "vanished":
+        labels.rename(aside)
+        labels.write_text("not a directory")
+    try:
+        reply = save(writer, mine=[os.urandom(300).hex() for _ in range(60)])
+    finally:
+        if obstacle == "vanished":
+            labels.unlink()
+            aside.rename(labels)
+    assert reply.status == 507
+    assert reply.json["kind"] == "LabelsNotSaved"
+    assert "the version saved before is untouched" in reply.json["message"]
+    assert "could not be saved" in writer.log.read_text()
+    assert (labels / "cell-labels.csv").read_bytes() == before
+    assert [path.name for path in labels.iterdir() if path.name.startswith(".")] == []
+    assert read(writer, "mine") == ["old"] * 60
+    assert save(writer, mine=["new"] * 60).status == 200
+
+
+def test_plain_cellxgene_tears_the_file_when_the_disk_is_full(small: Path, tmp_path: Path, start_plain: Any) -> None:
+    with start_plain(small, SMALL_FILES="16384") as server:
+        query = "annotations/obs?annotation-collection-name=mine"
+        first = server.api(query, "PUT", table(mine=["old"] * 60), **BINARY)
+        assert first.status == 200
+        cookie = first.headers["Set-Cookie"].partition(";")[0]
+        (file,) = (server.place / "labels").glob("mine-cell-labels-*.csv")
+        before = file.read_bytes()
+        labels = table(mine=[os.urandom(300).hex() for _ in range(60)])
+        assert server.api(query, "PUT", labels, Cookie=cookie, **BINARY).status == 500
+        assert not file.exists() or file.read_bytes() != before
+
+
+def test_gene_sets_that_could_not_be_saved_may_be_saved_again(writer: Server, labels: Path) -> None:
+    tid = writer.api("genesets", Accept="application/json").json["tid"]
+    sets = [{"geneset_name": f"set {number}", "geneset_description": "x" * 999, "genes": []} for number in range(30)]
+    assert writer.api("genesets", "PUT", {"genesets": sets, "tid": tid + 1}).status == 507
+    assert writer.api("genesets", "PUT", {"genesets": sets[:1], "tid": tid + 1}).status == 200
+    stale = writer.api("genesets", "PUT", {"genesets": [], "tid": tid + 1})
+    assert stale.status == 404
+    assert "older than the saved ones" in stale.json["message"]
+    assert writer.api("genesets", Accept="application/json").json["genesets"][0]["geneset_name"] == "set 0"
+
+
+def test_labels_of_another_length_are_refused(writer: Server) -> None:
+    reply = save(writer, mine=["a"] * 59)
+    assert reply.status == 400
+    assert reply.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("cell-labels.csv", "index,kind\ncell#1,x\n", "has a category named 'kind' now"),
+        ("cell-labels.csv", "index,mine\ncell#1,x\ncell#1,y\n", "a cell is named twice"),
+        ("gene-sets.csv", "a,b\n", "header"),
+    ],
+)
+def test_labels_that_do_not_fit_are_a_clear_problem_and_stay(
+    small: Path, tmp_path: Path, name: str, content: str, words: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    problem = failure(small, labels=tmp_path)
+    assert problem["kind"] == "LabelsNotReadable"
+    assert words in problem["sentence"]
+    assert (tmp_path / name).read_text() == content

@@ -1,0 +1,130 @@
+"""A worker from its first word to its end."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+import cxg_proxy
+from viewer_fixtures import ROOT, Server, failure, until, worker
+
+pytest_plugins = ["viewer_plugin"]
+
+
+def test_it_tells_its_steps_in_order_and_answers_from_ready_on(large: Path) -> None:
+    with worker(large, ready=False) as server:
+        assert server.next_step() == {"phase": "starting", "version": cxg_proxy.__version__}
+        server.wait_for("ready")
+        assert server.api("config").status == 200
+        phases = [step["phase"] for step in server.steps]
+        assert phases == ["starting", *["loading"] * (len(phases) - 2), "ready"]
+        shares = [step["done"] for step in server.steps if step["phase"] == "loading"]
+        assert shares == sorted(shares)
+        assert shares[0] == 0
+        assert shares[-1] < 1
+
+
+def test_its_first_word_comes_before_the_heavy_imports() -> None:
+    code = "import sys, cxg_proxy.viewer.__main__, cxg_proxy.viewer.serve; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT).stdout.split()
+    assert not {b"numpy", b"h5py", b"anndata", b"flask", b"server", b"waitress", b"pandas"} & set(loaded)
+
+
+def test_only_its_owner_can_connect_and_there_is_no_network(shown: Server, plain: Server) -> None:
+    assert stat.S_IMODE(os.stat(shown.socket).st_mode) == 0o600
+    assert psutil.Process(shown.process.pid).net_connections("inet") == []
+
+
+@pytest.mark.parametrize("end", ["leash", signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_leaves_while_it_loads(large: Path, end: object) -> None:
+    with worker(large, ready=False) as server:
+        server.next_step()
+        if end == "leash":
+            server.process.stdin.close()
+        else:
+            server.process.send_signal(end)
+        assert server.process.wait(30) == 0
+        assert not server.socket.exists()
+
+
+@pytest.mark.parametrize("end", ["leash", signal.SIGTERM])
+def test_it_finishes_the_reply_it_gives_and_leaves(large: Path, end: object) -> None:
+    with worker(large) as server, contextlib.closing(socket.socket(socket.AF_UNIX)) as client:
+        client.settimeout(30)
+        client.connect(str(server.socket))
+        genes = "&".join(f"var:name_0=gene{number}" for number in range(20))
+        client.sendall(f"GET /api/v0.2/data/var?{genes} HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n".encode())
+        assert client.recv(1, socket.MSG_PEEK)
+        if end == "leash":
+            server.process.stdin.close()
+        else:
+            server.process.send_signal(end)
+        until(lambda: not server.socket.exists())
+        reply = http.client.HTTPResponse(client)
+        reply.begin()
+        assert len(reply.read()) == int(reply.headers["Content-Length"]) > 20 * 4 * 40_000
+        assert server.process.wait(30) == 0
+
+
+def test_it_does_not_wait_for_ever_for_a_reader_who_stopped_reading(large: Path) -> None:
+    with worker(large) as server, contextlib.closing(socket.socket(socket.AF_UNIX)) as client:
+        client.connect(str(server.socket))
+        genes = "&".join(f"var:name_0=gene{number}" for number in range(20))
+        client.sendall(f"GET /api/v0.2/data/var?{genes} HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n".encode())
+        assert client.recv(1, socket.MSG_PEEK)
+        assert server.cut_leash() == 0
+
+
+def test_it_says_when_it_cannot_listen(small: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    problem = failure(small, extra=["--socket", str(taken)])
+    assert problem["kind"] == "CannotListen"
+    assert taken.read_text() == "a file"
+
+
+def test_a_dataset_beyond_its_memory_is_a_clear_problem(large: Path) -> None:
+    problem = failure(large, extra=["--memory-limit", str(64 * 2**20)])
+    assert problem["kind"] == "NotEnoughMemory"
+    assert "the limit is 64 MiB" in problem["sentence"]
+
+
+def test_what_others_print_goes_to_the_log_and_not_between_the_steps() -> None:
+    code = (
+        "import os; from cxg_proxy.viewer.serve import _teller; from cxg_proxy.progress import *;"
+        "tell = _teller(); os.write(1, b'noise'); print('more'); tell(Step(Phase.READY))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT)
+    assert told.stdout == b'{"phase": "ready"}\n'
+    assert told.stderr == b"noisemore\n"
+
+
+def test_no_cellxgene_in_its_python_is_a_clear_problem(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text("raise ImportError('No module named server')")
+    with worker(small, ready=False, path=tmp_path) as server:
+        while (step := server.next_step())["phase"] != "failed":
+            pass
+    assert step["problem"]["kind"] == "ViewerMissing"
+    assert step["problem"]["which"] == sys.executable
+    assert "No module named server" in step["problem"]["sentence"]
+
+
+@pytest.mark.parametrize("name", [b"-x.h5ad", b'it\'s "a" {b} $HOME;.h5ad', b"line\nbreak#?%41.h5ad", b"\xff\xfe.h5ad"])
+def test_any_file_name_can_be_shown(small: Path, tmp_path: Path, name: bytes) -> None:
+    path = os.path.join(os.fsencode(tmp_path), name)
+    with open(path, "wb") as file:
+        file.write(small.read_bytes())
+    with worker(path) as server:
+        title = server.api("config").json["config"]["displayNames"]["dataset"]
+        assert title.isprintable()
+        assert server.api("health").status in (200, 404)
+        assert server.ask("/health").status == 200
+        assert server.cut_leash() == 0

@@ -1,0 +1,126 @@
+"""Files that cannot be shown: each ends in a sentence that says what, which and what next."""
+
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata
+import h5py
+import numpy as np
+import pytest
+
+from viewer_fixtures import ROOT, cells, failure
+
+pytest_plugins = ["viewer_plugin"]
+
+
+def text(path: Path) -> None:
+    path.write_text("cell,gene\n")
+
+
+def packed(path: Path) -> None:
+    path.write_bytes(gzip.compress(b"x" * 99))
+
+
+def loom(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["matrix"] = np.zeros((2, 2))
+        file.create_group("row_attrs")
+
+
+def cut(path: Path) -> None:
+    cells(2000).write_h5ad(path)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def scrambled(path: Path) -> None:
+    data = cells(2000)
+    data.write_h5ad(path, compression="gzip")
+    with h5py.File(path) as file:
+        where = file["X"].id.get_chunk_info(0)
+    with path.open("r+b") as raw:
+        raw.seek(where.byte_offset)
+        raw.write(os.urandom(where.size))
+
+
+def flat(path: Path) -> None:
+    data = cells()
+    for name in list(data.obsm):
+        del data.obsm[name]
+    data.write_h5ad(path)
+
+
+def infinite(path: Path) -> None:
+    data = cells(umap=np.full((60, 2), np.inf))
+    del data.obsm["X_tsne"]
+    data.write_h5ad(path)
+
+
+def twins(path: Path) -> None:
+    data = cells()
+    data.obs_names = ["same"] * data.n_obs
+    data.write_h5ad(path)
+
+
+def nobody(path: Path) -> None:
+    data = anndata.AnnData(np.zeros((0, 3), dtype=np.float32))
+    data.obsm["X_umap"] = np.zeros((0, 2))
+    data.write_h5ad(path)
+
+
+def missing(path: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "words"),
+    [
+        (missing, "DatasetNotFound", "bad.h5ad"),
+        (Path.mkdir, "NotH5ad", "it is a directory"),
+        (os.mkfifo, "NotH5ad", "it is not an ordinary file"),
+        (Path.touch, "NotH5ad", "it is empty"),
+        (text, "NotH5ad", "bad.h5ad"),
+        (packed, "NotH5ad", "compressed with gzip"),
+        (loom, "NotH5ad", ".loom"),
+        (cut, "DamagedFile", "truncated"),
+        (scrambled, "DamagedFile", "read"),
+        (flat, "NoEmbedding", "bad.h5ad"),
+        (infinite, "NoEmbedding", "bad.h5ad"),
+        (twins, "NotViewable", "must be unique"),
+        (nobody, "NotViewable", "0 cells"),
+    ],
+)
+def test_a_file_that_cannot_be_shown(tmp_path: Path, make: Callable[[Path], object], kind: str, words: str) -> None:
+    path = tmp_path / "bad.h5ad"
+    make(path)
+    problem = failure(path)
+    assert problem["kind"] == kind
+    assert problem["which"] == "bad.h5ad"
+    assert words in problem["sentence"]
+    assert problem["steps"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_a_file_of_somebody_else(small: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(small, "/tmp/cxgw-private.h5ad"))
+    try:
+        path.chmod(0o600)
+        code = "import os, sys; from cxg_proxy.viewer import reading; os.setgroups([]); os.setuid(65534);"
+        command = [sys.executable, "-c", code + "reading.check(sys.argv[1])", path]
+        tried = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert "NotReadable: cxgw-private.h5ad: the file is not readable by you." in tried.stderr
+    finally:
+        path.unlink()
+
+
+def test_options_that_do_not_fit_the_file(small: Path) -> None:
+    problem = failure(small, options={"embeddings": ["spatial"]})
+    assert problem["kind"] == "BadOptions"
+    assert "embeddings is spatial, but the file has tsne, umap" in problem["sentence"]
+    problem = failure(small, options={"obs_names": "barcode"})
+    assert problem["kind"] == "BadOptions"
+    assert "obs has kind, size" in problem["sentence"]

@@ -1,0 +1,159 @@
+"""What a worker takes in: bounded bodies, checked arguments, and one heavy computation at a time."""
+
+import json
+import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from cxg_proxy.errors import Busy
+from cxg_proxy.viewer.turns import Turns
+from viewer_fixtures import Reply, Server, until
+
+pytest_plugins = ["viewer_plugin"]
+
+BINARY = {"Content_Type": "application/octet-stream"}
+
+
+def compare(server: Server, one: Any, other: Any, count: Any = 5) -> Reply:
+    sets = {f"set{number}": {"filter": {"obs": {"index": index}}} for number, index in ((1, one), (2, other))}
+    return server.api("diffexp/obs", "POST", {"mode": "topN", "count": count, **sets})
+
+
+def test_a_body_beyond_the_limit_is_refused_before_it_is_read(shown: Server) -> None:
+    reply = shown.api("genesets", "PUT", b"{}", Content_Length=str(65 * 2**20), Content_Type="application/json")
+    assert reply.status == 413
+    assert "limit is 67,108,864 bytes" in reply.json["message"]
+
+
+def test_a_small_body_that_inflates_beyond_the_limit_is_refused(shown: Server) -> None:
+    bomb = zlib.compress(bytes(400 * 2**20))
+    before = shown.most_memory()
+    reply = shown.api("annotations/obs", "PUT", bomb, **BINARY)
+    assert reply.status == 413
+    assert reply.json["kind"] == "TooLarge"
+    assert shown.most_memory() - before < 250 * 2**20
+    assert shown.api("config").status == 200
+
+
+def test_plain_cellxgene_inflates_whatever_it_is_sent(plain: Server) -> None:
+    before = plain.most_memory()
+    plain.api("annotations/obs", "PUT", zlib.compress(bytes(200 * 2**20)), **BINARY)
+    assert plain.most_memory() - before > 190 * 2**20
+
+
+@pytest.mark.parametrize(
+    "body", [b"not zlib", zlib.compress(b"x" * 9999)[:-9], zlib.compress(b"no table"), zlib.compress(b"\xff" * 64)]
+)
+def test_labels_that_are_no_table_are_refused_with_a_sentence(shown: Server, body: bytes) -> None:
+    reply = shown.api("annotations/obs", "PUT", body, **BINARY)
+    assert reply.status == 400
+    assert reply.json["message"].endswith(("again.", "page."))
+    assert not (shown.place / "labels").exists()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "count", "words"),
+    [
+        ([0], [1], 0, "count is 0"),
+        ([0], [1], 1001, "from 1 to 1000"),
+        ([0], [1], "5", 'count is "5"'),
+        ([0], [1], True, "count is true"),
+        ([0], [1], None, "count is null"),
+        ([0], [-1], 5, "-1 in set2"),
+        ([40_000], [1], 5, "40000 in set1 is not a cell number from 0 to 39999"),
+        ([0.5], [1], 5, "0.5 in set1"),
+        ([[0, 1, 2]], [1], 5, "[0, 1, 2] in set1"),
+        ([["a", "b"]], [1], 5, "in set1"),
+        ({}, [1], 5, "must be a list"),
+        ([], [1], 5, "first set holds no cells"),
+        ([[0, 4]], [[7, 7]], 5, "second set holds no cells"),
+    ],
+)
+def test_a_bad_argument_of_a_comparison_is_named(shown: Server, one: Any, other: Any, count: Any, words: str) -> None:
+    reply = compare(shown, one, other, count)
+    assert reply.status == 400
+    assert words in reply.json["message"]
+
+
+@pytest.mark.parametrize("body", ["[]", "7", "{", "", '{"mode": "topN", "count": 5, "set1": 3}', "[" * 100_000])
+@pytest.mark.parametrize(("target", "method"), [("diffexp/obs", "POST"), ("genesets", "PUT"), ("data/var", "PUT")])
+def test_a_body_of_the_wrong_shape_is_refused(shown: Server, target: str, method: str, body: str) -> None:
+    headers = {"Content_Type": "application/json", "Accept": "application/octet-stream"}
+    reply = shown.api(target, method, body.encode(), **headers)
+    assert reply.status == 400
+    assert reply.json["message"].endswith(".")
+
+
+@pytest.mark.parametrize("sets", [[1], [{"geneset_name": 3, "genes": []}], [{"geneset_name": "a", "genes": [{}]}]])
+def test_gene_sets_of_the_wrong_shape_are_refused(shown: Server, sets: Any) -> None:
+    reply = shown.api("genesets", "PUT", {"genesets": sets, "tid": 1})
+    assert reply.status == 400
+    assert "geneset_name" in reply.json["message"]
+
+
+@pytest.mark.parametrize("target", ["data/var?var:shape=1", "data/var?nonsense=1", "data/var?var:name_0=1,2,3"])
+def test_a_bad_filter_is_refused_with_a_sentence(shown: Server, target: str) -> None:
+    reply = shown.api(target, Accept="application/octet-stream")
+    assert reply.status == 400
+    assert reply.json["message"]
+
+
+def test_two_sets_of_cells_are_compared(shown: Server) -> None:
+    reply = compare(shown, [[0, 100]], [200, 201, 202, [300, 400]])
+    assert reply.status == 200
+    assert [len(reply.json[side]) for side in ("positive", "negative")] == [5, 5]
+
+
+def test_asking_for_more_genes_than_there_are_gives_those_there_are(shown: Server) -> None:
+    assert compare(shown, [[0, 100]], [[300, 400]], count=120).status == 200
+
+
+def test_a_flood_of_comparisons_leaves_a_thread_for_small_requests(shown: Server) -> None:
+    refused = threading.Event()
+    replies: list[Reply] = []
+
+    def flood() -> None:
+        while not refused.is_set():
+            reply = compare(shown, [[0, 20_000]], [[20_000, 40_000]])
+            replies.append(reply)
+            if reply.status == 503:
+                refused.set()
+
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(6):
+            pool.submit(flood)
+        assert until(refused.is_set)
+    busy = next(reply for reply in replies if reply.status == 503)
+    assert int(busy.headers["Retry-After"]) > 0
+    assert json.loads(busy.body)["kind"] == "Busy"
+    assert {reply.status for reply in replies} == {200, 503}
+
+
+def test_one_works_some_wait_and_more_are_refused() -> None:
+    turns = Turns(2)
+    begun, finish = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def work(name: str) -> None:
+        with turns.one("It"):
+            order.append(name)
+            begun.set()
+            assert finish.wait(30)
+
+    first, second = (threading.Thread(target=work, args=(name,)) for name in ("first", "second"))
+    first.start()
+    assert begun.wait(30)
+    second.start()
+    until(lambda: not turns._places._value)
+    assert order == ["first"]
+    with pytest.raises(Busy), turns.one("It"):
+        pass
+    finish.set()
+    first.join()
+    second.join()
+    assert order == ["first", "second"]
+    with turns.one("It"):
+        pass

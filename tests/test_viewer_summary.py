@@ -1,0 +1,128 @@
+"""Summaries for the list of datasets: read without loading, whatever the file holds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+import numpy as np
+import pytest
+import scanpy as sc
+from scipy import sparse
+
+from cxg_proxy.viewer.preview import rainbow
+from viewer_fixtures import ROOT, cells
+
+pytest_plugins = ["viewer_plugin"]
+
+
+def summarize(*paths: Path | bytes | str) -> list[dict[str, Any]]:
+    lines = "".join(json.dumps(os.fsdecode(path)) + "\n" for path in paths)
+    command = [sys.executable, "-m", "cxg_proxy.viewer", "summarize"]
+    done = subprocess.run(command, input=lines.encode(), capture_output=True, check=True, cwd=ROOT)
+    assert done.stderr == b""
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["path"] for answer in answers] == [os.fsdecode(path) for path in paths]
+    return answers
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("real") / "pbmc.h5ad"
+    with np.errstate(all="ignore"), pytest.warns():
+        import warnings  # noqa: PLC0415
+
+        warnings.warn("anndata warns of the age of this file", stacklevel=1)
+        sc.datasets.pbmc68k_reduced().write_h5ad(path)
+    return path
+
+
+def test_a_real_dataset_is_described_and_drawn(real: Path) -> None:
+    (found,) = summarize(real)
+    assert (found["cells"], found["genes"], found["problem"]) == (700, 765, None)
+    assert found["embeddings"] == ["pca", "umap"]
+    assert found["categories"] == ["bulk_labels", "phase", "louvain"]
+    drawn = found["preview"]
+    assert (drawn["embedding"], drawn["category"]) == ("umap", "bulk_labels")
+    assert len(drawn["x"]) == len(drawn["y"]) == len(drawn["color"]) == 700
+    data = anndata.read_h5ad(real)
+    assert drawn["palette"] == [color.lower() for color in data.uns["bulk_labels_colors"]]
+    assert drawn["color"] == data.obs["bulk_labels"].cat.codes.tolist()
+    umap = data.obsm["X_umap"]
+    extent = (umap.max(axis=0) - umap.min(axis=0)).max()
+    drawn_extent = np.array([max(drawn[axis]) - min(drawn[axis]) for axis in "xy"])
+    assert np.allclose(drawn_extent, 1000 * (umap.max(axis=0) - umap.min(axis=0)) / extent, atol=2)
+    assert drawn["y"][int(umap[:, 1].argmax())] == max(drawn["y"])  # y points up
+
+
+def test_files_of_every_kind_are_answered_in_order(tmp_path: Path, real: Path) -> None:
+    none = cells()
+    del none.obsm["X_umap"], none.obsm["X_tsne"]
+    none.write_h5ad(tmp_path / "none.h5ad")
+    odd = cells(umap=np.full((60, 2), np.nan))
+    odd.obsm["X_tsne"][3] = np.nan
+    odd.obsm["X_sparse"] = sparse.csr_matrix(np.ones((60, 2)))
+    odd.obsm["X_line"] = np.ones((60, 1))
+    odd.obsm["X_far"] = np.full((60, 2), np.inf)
+    del odd.uns["kind_colors"]
+    odd.write_h5ad(tmp_path / "odd.h5ad")
+    (tmp_path / "text.h5ad").write_text("text")
+    (tmp_path / "cut.h5ad").write_bytes(real.read_bytes()[:100_000])
+    os.mkfifo(tmp_path / "pipe.h5ad")
+    hostile = os.fsencode(tmp_path) + b"/\xff 'x'\n.h5ad"
+    with open(hostile, "wb") as file:
+        file.write(real.read_bytes())
+    names = ["none.h5ad", "odd.h5ad", "text.h5ad", "cut.h5ad", "pipe.h5ad", "missing.h5ad"]
+    answers = summarize(*[tmp_path / name for name in names], hostile)
+    kinds = [answer["problem"] and answer["problem"]["kind"] for answer in answers]
+    assert kinds == ["NoEmbedding", None, "NotH5ad", "DamagedFile", "NotH5ad", "DatasetNotFound", None]
+    assert (answers[0]["cells"], answers[0]["categories"]) == (60, ["kind"])
+    drawn = answers[1]["preview"]
+    assert answers[1]["embeddings"] == ["tsne"]
+    assert len(drawn["x"]) == 59  # a cell without a place is not drawn
+    assert drawn["palette"] == [rainbow(0), rainbow(1 / 3), rainbow(2 / 3)]
+
+
+def test_a_file_that_claims_to_be_endless_wrecks_nothing(tmp_path: Path, real: Path) -> None:
+    path = tmp_path / "endless.h5ad"
+    rows = 10**12
+    with h5py.File(path, "w") as file:
+        for name in ("obs", "var"):
+            file.create_group(name).attrs["_index"] = "index"
+            file[name].create_dataset("index", shape=(rows,), dtype="i1", chunks=(10**6,))
+        kind = file["obs"].create_group("kind")
+        kind.create_dataset("codes", shape=(rows,), dtype="i1", chunks=(10**6,))
+        kind.create_dataset("categories", data=[1, 2])
+        file.create_dataset("X", shape=(rows, 2), dtype="f4", chunks=(1000, 2))
+        file.create_dataset("obsm/X_umap", shape=(rows, 2), dtype="f4", chunks=(10**6, 2))
+    endless, after = summarize(path, real)
+    assert endless["cells"] == rows or endless["problem"]
+    assert after["problem"] is None
+
+
+def test_a_large_dataset_is_sampled_alike_each_time(large: Path) -> None:
+    first, second = summarize(large, large)
+    assert first == second
+    assert len(first["preview"]["x"]) == 2000
+    assert len(set(first["preview"]["color"])) == 3
+
+
+def test_a_line_that_is_no_path_is_answered_too() -> None:
+    command = [sys.executable, "-m", "cxg_proxy.viewer", "summarize"]
+    done = subprocess.run(command, input=b"nonsense\n{}\n", capture_output=True, check=True, cwd=ROOT)
+    assert [json.loads(line)["problem"]["kind"] for line in done.stdout.splitlines()] == ["Problem", "Problem"]
+
+
+def test_the_rainbow_is_d3s() -> None:
+    # Values of d3-scale-chromatic's interpolateRainbow.
+    assert [rainbow(share) for share in (0, 0.25, 0.5, 0.75)] == ["#6e40aa", "#ff5e63", "#aff05b", "#1ac7c2"]
+
+
+def test_summaries_need_neither_cellxgene_nor_anndata() -> None:
+    code = "import sys, cxg_proxy.viewer.summary; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT).stdout.split()
+    assert not {b"anndata", b"server", b"pandas", b"flask", b"scipy"} & set(loaded)

@@ -1,0 +1,30 @@
+"""cellxgene as `cellxgene launch` builds it, on its development server; only the address is a unix socket."""
+
+import json
+import os
+import resource
+import sys
+import threading
+
+from server.cli.launch import CliLaunchServer
+from server.common.config.app_config import AppConfig
+from werkzeug.serving import make_server
+
+
+def main(dataset: str, socket: str) -> None:
+    """Serve until standard input ends."""
+    config = AppConfig()
+    config.update_server_config(single_dataset__datapath=dataset, app__flask_secret_key="SparkleAndShine")
+    config.update_dataset_config(user_annotations__local_file_csv__directory=os.path.abspath("labels"))
+    config.complete_config()
+    app = CliLaunchServer(config).app
+    server = make_server(f"unix://{socket}", 0, app, threaded=True)
+    if "SMALL_FILES" in os.environ:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["SMALL_FILES"]), resource.RLIM_INFINITY))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(json.dumps({"phase": "ready", "tracebacklimit": getattr(sys, "tracebacklimit", None)}), flush=True)
+    sys.stdin.read()
+    os._exit(0)
+
+
+main(*sys.argv[1:])

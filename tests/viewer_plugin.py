@@ -1,0 +1,62 @@
+"""Fixtures around real workers; a test file asks for them with `pytest_plugins`."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from viewer_fixtures import Server, cells, worker
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty cells, twelve genes."""
+    path = tmp_path_factory.mktemp("small") / "small cells.h5ad"
+    cells().write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Replies of this one are larger than a slice."""
+    path = tmp_path_factory.mktemp("large") / "large.h5ad"
+    cells(40_000, 120).write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def shown(large: Path) -> Iterator[Server]:
+    """A worker that tests only read from."""
+    with worker(large, extra=["--threads", "3"]) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _plain(dataset: Path, **environment: str) -> Iterator[Server]:
+    script = Path(__file__).with_name("viewer_plain.py")
+    with tempfile.TemporaryDirectory(prefix="cxgw-") as place:
+        command = [sys.executable, script, dataset, Path(place) / "s"]
+        server = Server(command, Path(place), env={**os.environ, **environment})
+        try:
+            server.wait_for("ready")
+            yield server
+        finally:
+            server.close()
+
+
+@pytest.fixture(scope="session")
+def plain(small: Path) -> Iterator[Server]:
+    """cellxgene's own application on its own development server, to show what we put right."""
+    with _plain(small) as server:
+        yield server
+
+
+@pytest.fixture
+def start_plain() -> Callable[..., AbstractContextManager[Server]]:
+    """The same, for a test that wrecks it."""
+    return _plain
