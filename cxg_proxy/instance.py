@@ -76,6 +76,7 @@ class Instance:
         self.expected = visit.seconds if visit else None
         self._command, self._place, self._limits, self._visits = command, place, limits, visits
         self._oom_kills = oom_kills()
+        self._heard = False
         self._changed = asyncio.Event()
         self._close_asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -189,6 +190,7 @@ class Instance:
                 step = Step.parse(line)
             except (ValueError, TypeError):
                 continue  # not ours: some library wrote to standard output
+            self._heard = True
             if step.version and step.version != __version__:
                 raise ViewerMismatch(detail=f"{step.version} there, {__version__} here")
             if step.problem is not None:
@@ -227,8 +229,10 @@ class Instance:
     def _death(self, status: int) -> Problem:
         """Why the worker ended, as far as can be known."""
         label, log = self.dataset.label, list(self.log)
-        if any("No module named 'cxg_proxy" in line or "No module named cxg_proxy" in line for line in log):
-            return ViewerMissing(self._command(self.dataset, self.socket)[0], detail="it has no cxg-proxy", log=log)
+        if not self._heard and status > 0:  # it ended before its first word: it is no worker of ours
+            without = any("No module named" in line and "cxg_proxy" in line for line in log)
+            python = self._command(self.dataset, self.socket)[0]
+            return ViewerMissing(python, detail="it has no cxg-proxy" if without else words(status), log=log)
         if status == -9 and oom_kills() > self._oom_kills:
             return NotEnoughMemory(label, detail="the system ended it for lack of memory", log=log)
         if status == -9:
