@@ -5,7 +5,7 @@
 PORT ?= 8000
 PASSWORD ?= cellxgene
 TESTS ?= tests
-export PYTHON CHROMIUM PORT PASSWORD
+export PYTHON PORT PASSWORD
 
 # Byte code makes cellxgene start in half the time; and the installed package is used and tested, not this folder.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH
@@ -31,10 +31,9 @@ check: environment
 	mypy
 
 test: environment check
-	@requirements/chromium
 	@mkdir -p build/artefacts
 	@echo '==> Running the tests (about 10 minutes); pictures are kept in build/artefacts'
-	pytest $(TESTS)
+	browser=$$(CHROMIUM='$(CHROMIUM)' requirements/chromium) && CHROMIUM=$$browser pytest $(TESTS)
 
 lock: environment
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-emit-index-url \
