@@ -8,6 +8,7 @@ import os
 from tornado.web import StaticFileHandler
 
 from . import __version__, errors, pages, preview, safety
+from .disk import on_disk
 from .handlers import Handler, plain, row
 from .instance import Instance
 from .library import readings
@@ -68,7 +69,8 @@ class InstanceAction(Handler):
         if action == "stop":
             await instance.close()
         else:
-            dataset = await self.disk(self.desk.library.find, instance.dataset.address)
+            address = instance.dataset.address
+            dataset = await on_disk(lambda: self.desk.library.find(address))
             instance = await self.desk.instances.open(dataset, again=True)
             target = f"view/{dataset.address}/"
         if self.wants_program():
@@ -86,7 +88,7 @@ class Progress(Handler):
 
     async def get(self, address: str) -> None:
         """The stream ends when the viewer is ready, failed or closed."""
-        dataset = await self.disk(self.desk.library.find, address)
+        dataset = await on_disk(lambda: self.desk.library.find(address))
         instance = self.desk.instances.of(dataset.real)
         if instance is None:
             raise errors.Stopped(dataset.label)
@@ -108,7 +110,7 @@ class Preview(Handler):
 
     async def get(self, address: str) -> None:
         """SVG, revalidated by the file's fingerprint."""
-        dataset = await self.disk(self.desk.library.find, address)
+        dataset = await on_disk(lambda: self.desk.library.find(address))
         summary = self.desk.summaries.get(dataset)
         if summary is None or summary.preview is None:
             raise errors.NoSuchPage(self.request.path)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from .disk import on_disk
 from .instances import Instances
 from .library import Dataset, Library, Scan, escape
 from .pages import DatasetCard, FolderCard, LibraryView
@@ -52,9 +53,9 @@ class Catalogue:
         await asyncio.wait({self._walk}, timeout=PATIENCE_SECONDS)
 
     async def _look(self) -> None:
-        await asyncio.to_thread(self._scan.run, time.time_ns())
+        await on_disk(lambda: self._scan.run(time.time_ns()), patience=None)
         datasets = list(self._scan.datasets)
-        self._labels = await asyncio.to_thread(self._saved, [each.real for each in datasets])
+        self._labels = await on_disk(lambda: self._saved([each.real for each in datasets]), patience=None)
         self._walked = time.monotonic()
 
     def view(self, *, query: str = "", folder: str = "", sort: str = "name", page: int = 1) -> LibraryView:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -51,7 +50,6 @@ STATUS: dict[type[errors.Problem], int] = {
     errors.CannotListen: 500,
 }
 FOLDER = Path(str(resources.files(__package__)))
-DISK_PATIENCE = 10.0  # seconds to wait for a disk that does not answer
 
 
 @dataclass
@@ -177,13 +175,6 @@ class Handler(RequestHandler):
             self.send_error(status_of(e), exc_info=(type(e), e, e.__traceback__))
         elif not isinstance(e, StreamClosedError):  # nobody is left to be told
             super()._handle_request_exception(e)
-
-    async def disk(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Do what touches a user's disk in a thread; raises StorageSilent when the disk does not answer."""
-        try:
-            return await asyncio.wait_for(asyncio.to_thread(work, *arguments), DISK_PATIENCE)
-        except asyncio.TimeoutError:
-            raise errors.StorageSilent(detail=f"for {DISK_PATIENCE:.0f} s") from None
 
 
 class Broken(RequestHandler):

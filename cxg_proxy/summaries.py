@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import time
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .disk import on_disk
 from .errors import DamagedFile, Problem, ViewerMissing
 from .library import Dataset
 from .process import Child, running, words
@@ -98,7 +100,7 @@ class Summaries:
     async def _read_wanted(self) -> None:
         while self._wanted:
             datasets = list(self._wanted.values())
-            for dataset in await asyncio.to_thread(self._recall, datasets):
+            for dataset in await on_disk(functools.partial(self._recall, datasets), patience=None):
                 self._wanted.pop(dataset.fingerprint, None)
             if self._wanted:
                 await self._read_with_child()
@@ -145,7 +147,7 @@ class Summaries:
         if summary.problem is not None:
             self._failed[dataset.fingerprint] = time.monotonic()
         else:
-            await asyncio.to_thread(self._keep, dataset, summary)
+            await on_disk(lambda: self._keep(dataset, summary), patience=None)
 
     def _file(self, dataset: Dataset) -> Path:
         key = hashlib.blake2b(repr((FORMAT, dataset.fingerprint)).encode(errors="replace"), digest_size=16)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders
 from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
 from . import errors, pages, safety
+from .disk import on_disk
 from .forward import SAFE_METHODS, Exchange, WorkerGone, for_worker
 from .handlers import FOLDER, Handler
 from .instance import Instance
@@ -101,7 +100,7 @@ class View(Handler):
         if ready is not None:
             return ready.dataset.address, tail[len(ready.dataset.address) + 1 :]
         try:
-            address, rest = await self.disk(self.desk.library.split, tail)
+            address, rest = await on_disk(lambda: self.desk.library.split(tail))
         except errors.DatasetNotFound:
             # cellxgene asks for its logo at `../static/…`, one level above its own address.
             folder, static, asset = tail.partition("/static/")
@@ -114,7 +113,7 @@ class View(Handler):
 
     async def _open(self, address: str) -> None:
         """The viewer's own address: cellxgene if it is ready, else a page that says how far it is."""
-        dataset = await self.disk(self.desk.library.find, address)
+        dataset = await on_disk(lambda: self.desk.library.find(address))
         try:
             instance = await self.desk.instances.open(dataset)
         except errors.TooManyInstances as problem:
@@ -135,7 +134,7 @@ class View(Handler):
         for each in self.desk.instances:
             if each.dataset.address == address and each.phase is Phase.READY:
                 return each
-        dataset = await self.disk(self.desk.library.find, address)
+        dataset = await on_disk(lambda: self.desk.library.find(address))
         instance = await self.desk.instances.open(dataset)
         await instance.ready()
         return instance
@@ -145,9 +144,9 @@ class View(Handler):
         if name in ADDED:
             self.set_header("Content-Type", f"{ADDED[name]}; charset=utf-8")
             self.set_header("Cache-Control", "no-cache")
-            self.finish(await asyncio.to_thread((FOLDER / "static" / name).read_bytes))
+            self.finish(await on_disk((FOLDER / "static" / name).read_bytes))
         elif name == "state":
-            dataset = await self.disk(self.desk.library.find, address)
+            dataset = await on_disk(lambda: self.desk.library.find(address))
             self.say(self._state(dataset))
         else:
             raise errors.NoSuchPage(self.request.path)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,8 +38,13 @@ class Visits:
         self._visits[str(real)] = visit
         while len(self._visits) > MOST:
             del self._visits[next(iter(self._visits))]
+        content = json.dumps({name: asdict(visit) for name, visit in self._visits.items()}).encode()
+        # In a thread, and a daemon: the file lies in the user's home, which may hang.
+        threading.Thread(target=self._keep, args=(content,), daemon=True, name="visits").start()
+
+    def _keep(self, content: bytes) -> None:
         with contextlib.suppress(OSError):
-            write_whole(self.file, json.dumps({name: asdict(visit) for name, visit in self._visits.items()}).encode())
+            write_whole(self.file, content)
 
     def _read(self) -> dict[str, Visit]:
         try:

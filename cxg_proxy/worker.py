@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from .library import Dataset
 
 LOG_BYTES = 1_000_000
+LOG_LINES_WAITING = 10_000
 
 # What to run for a dataset: (dataset, socket) → the command as a list.
 Command = Callable[[Dataset, Path], Sequence[str]]
@@ -52,19 +55,31 @@ def real_worker(
 @contextlib.contextmanager
 def logging_to(file: Path, tail: deque[str]) -> Iterator[Callable[[bytes], None]]:
     """What to do with a line of a worker's standard error: keep it in `tail`, and in a rotating file."""
-    handler = _log_file(file)
+    lines: SimpleQueue[str | None] = SimpleQueue()
+    # In a thread, and a daemon: the log lies in the user's home, which may hang.
+    writing = threading.Thread(target=_write, args=(file, lines), daemon=True, name="log")
+    writing.start()
 
     def hear(line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
         tail.append(text)
-        if handler is not None:
-            handler.emit(logging.makeLogRecord({"msg": text, "levelno": logging.INFO}))
+        if lines.qsize() < LOG_LINES_WAITING:
+            lines.put(text)
 
     try:
         yield hear
     finally:
+        lines.put(None)
+        writing.join(0.5)
+
+
+def _write(file: Path, lines: SimpleQueue[str | None]) -> None:
+    handler = _log_file(file)
+    while (text := lines.get()) is not None:
         if handler is not None:
-            handler.close()
+            handler.emit(logging.makeLogRecord({"msg": text, "levelno": logging.INFO}))
+    if handler is not None:
+        handler.close()
 
 
 def _log_file(file: Path) -> RotatingFileHandler | None:

@@ -243,10 +243,13 @@ async def test_a_file_replaced_while_open_gets_a_new_instance_at_the_next_visit(
     assert before.phase is Phase.CLOSED
 
 
-async def test_the_expected_time_is_that_of_the_last_opening(instances: Make, dataset: Callable[..., Dataset]) -> None:
+async def test_the_expected_time_is_that_of_the_last_opening(
+    instances: Make, dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
     first = await instances().open(dataset())
     assert first.expected is None
     await first.ready()
+    await until((tmp_path / "visits.json").exists)
     second = await instances().open(dataset())  # another gateway of the same user
     assert second.expected is not None
     await second.ready()

@@ -1,0 +1,51 @@
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from cxg_proxy import disk
+from cxg_proxy.disk import on_disk
+from cxg_proxy.errors import StorageSilent
+
+
+async def test_what_a_call_returns_or_raises_comes_back() -> None:
+    assert await on_disk(lambda: 1 + 1) == 2
+    with pytest.raises(ZeroDivisionError):
+        await on_disk(lambda: 1 // 0)
+
+
+async def test_a_disk_that_does_not_answer_is_a_problem_and_no_hang() -> None:
+    answer = threading.Event()
+    with pytest.raises(StorageSilent, match="does not answer"):
+        await on_disk(answer.wait, patience=0.05)
+    answer.set()
+
+
+async def test_a_disk_that_hangs_gets_a_bounded_number_of_calls() -> None:
+    answer = threading.Event()
+    for _ in range(disk.MOST):
+        with pytest.raises(StorageSilent):
+            await on_disk(answer.wait, patience=0)
+    with pytest.raises(StorageSilent, match="wait for it already"):
+        await on_disk(lambda: None)
+    answer.set()
+    for thread in threading.enumerate():
+        if thread.name == "disk":
+            thread.join()
+    assert await on_disk(lambda: "again") == "again"
+
+
+def test_a_call_that_never_returns_cannot_keep_the_process_from_ending() -> None:
+    program = (
+        "import asyncio, time\n"
+        "from cxg_proxy.disk import on_disk\n"
+        "from cxg_proxy.errors import StorageSilent\n"
+        "async def main():\n"
+        "    try:\n"
+        "        await on_disk(lambda: time.sleep(60), patience=0.05)\n"
+        "    except StorageSilent:\n"
+        "        print('silent')\n"
+        "asyncio.run(main())\n"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], timeout=20) == b"silent\n"
