@@ -189,18 +189,30 @@ def test_labels_of_another_length_are_refused(writer: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("content", "words"),
     [
-        ("cell-labels.csv", "index,kind\ncell#1,x\n", "has a category named 'kind' now"),
-        ("cell-labels.csv", "index,mine\ncell#1,x\ncell#1,y\n", "a cell is named twice"),
-        ("gene-sets.csv", "a,b\n", "header"),
+        ("index,kind\ncell#1,x\n", "has a category named 'kind' now"),
+        ("index,mine\ncell#1,x\ncell#1,y\n", "a cell is named twice"),
+        ("\udcff", "cell-labels.csv"),
     ],
 )
-def test_labels_that_do_not_fit_are_a_clear_problem_and_stay(
-    small: Path, tmp_path: Path, name: str, content: str, words: str
+def test_labels_edited_into_nonsense_are_explained_and_stay(
+    writer: Server, labels: Path, content: str, words: str
 ) -> None:
-    (tmp_path / name).write_text(content)
+    assert save(writer, mine=["a"] * 60).status == 200
+    file = labels / "cell-labels.csv"
+    file.write_bytes(os.fsencode(content))
+    reply = writer.api("schema")
+    assert reply.status == 500
+    assert reply.json["kind"] == "LabelsNotReadable"
+    assert words in reply.json["message"]
+    assert file.read_bytes() == os.fsencode(content)
+    assert save(writer, mine=["b"] * 60).status == 200
+
+
+def test_labels_that_do_not_fit_keep_the_viewer_from_starting(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "gene-sets.csv").write_text("a,b\n")
     problem = failure(small, labels=tmp_path)
     assert problem["kind"] == "LabelsNotReadable"
-    assert words in problem["sentence"]
-    assert (tmp_path / name).read_text() == content
+    assert "header" in problem["sentence"]
+    assert (tmp_path / "gene-sets.csv").read_text() == "a,b\n"

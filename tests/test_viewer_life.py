@@ -117,14 +117,13 @@ def test_no_cellxgene_in_its_python_is_a_clear_problem(small: Path, tmp_path: Pa
     assert "No module named server" in step["problem"]["sentence"]
 
 
-@pytest.mark.parametrize("name", [b"-x.h5ad", b'it\'s "a" {b} $HOME;.h5ad', b"line\nbreak#?%41.h5ad", b"\xff\xfe.h5ad"])
-def test_any_file_name_can_be_shown(small: Path, tmp_path: Path, name: bytes) -> None:
-    path = os.path.join(os.fsencode(tmp_path), name)
+def test_any_file_name_can_be_shown(small: Path, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b'/-it\'s "a" {b} $HOME; <i>\n#?%41\xff\xfe.h5ad'
     with open(path, "wb") as file:
         file.write(small.read_bytes())
     with worker(path) as server:
         title = server.api("config").json["config"]["displayNames"]["dataset"]
+        assert title.startswith('-it\'s "a" {b} $HOME; <i>')
         assert title.isprintable()
-        assert server.api("health").status in (200, 404)
-        assert server.ask("/health").status == 200
+        assert server.ask("/health").json["status"] == "pass"
         assert server.cut_leash() == 0

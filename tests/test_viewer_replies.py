@@ -22,7 +22,7 @@ UNPACK = {
     "gzip": gzip.decompress,
     "deflate": zlib.decompress,
     "br": brotli.decompress,
-    "zstd": lambda body: compression.zstd.decompress(body),
+    "zstd": compression.zstd.decompress,
 }
 SMALL = "annotations/var?annotation-name=name_0&annotation-name=nothing".partition("&")[0]
 LARGE = "data/var?" + "&".join(f"var:name_0=gene{number}" for number in range(20))

@@ -22,7 +22,8 @@ def main(dataset: str, socket: str) -> None:
     if "SMALL_FILES" in os.environ:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["SMALL_FILES"]), resource.RLIM_INFINITY))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(json.dumps({"phase": "ready", "tracebacklimit": getattr(sys, "tracebacklimit", None)}), flush=True)
+    step = {"phase": "ready", "tracebacklimit": getattr(sys, "tracebacklimit", None)}
+    os.write(1, json.dumps(step).encode() + b"\n")
     sys.stdin.read()
     os._exit(0)
 

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import anndata
-import h5py
 import numpy as np
 from anndata._io.specs.registry import IORegistryError
 from server.common.colors import convert_anndata_category_colors_to_cxg_category_colors as converted_colors
@@ -17,7 +16,7 @@ from server.common.errors import CellxgeneException, ColorFormatException, Prepa
 from server.data_anndata.anndata_adaptor import AnndataAdaptor
 
 from cxg_proxy.annotations import display_name
-from cxg_proxy.errors import BadOptions, NoEmbedding, NotH5ad, NotViewable, Problem
+from cxg_proxy.errors import BadOptions, NoEmbedding, NotViewable, Problem
 
 from . import reading
 from .turns import Turns
@@ -77,13 +76,8 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
             return super().compute_diffexp_ttest(maskA, maskB, top_n, lfc_cutoff)
 
     def _load_data(self, data_locator: Any) -> None:  # noqa: ARG002 - cellxgene calls it so
-        reading.check(self._path)
-        if not self._path.endswith(".h5ad"):
-            raise NotH5ad(self._name, detail="its name does not end in .h5ad")
         try:
             with reading.Watched(self._path, self._report) as file:
-                with h5py.File(file, "r") as content:
-                    reading.check_anndata(self._path, content)
                 self.data = anndata.read_h5ad(file)
         except (*reading.ERRORS, IORegistryError) as error:
             raise reading.open_problem(self._path, error) from error

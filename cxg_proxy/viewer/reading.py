@@ -42,6 +42,8 @@ ERRORS = (
 def check(path: str) -> None:
     """Raise the problem that keeps `path` from being opened at all, if there is one."""
     name = display_name(path)
+    if not path.endswith(".h5ad"):  # cellxgene would say only that the type is not allowed
+        raise NotH5ad(name, detail="its name does not end in .h5ad")
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -65,6 +67,18 @@ def _check_start(name: str, start: bytes, size: int) -> None:
         if start.startswith(magic):
             raise NotH5ad(name, detail=detail)
     # HDF5 may begin with a block of the user's own, so another start proves nothing yet: h5py has the last word.
+
+
+def look(path: str) -> None:
+    """Raise what a first look at an openable file shows: not HDF5, damaged at its end, or HDF5 of another kind."""
+    import h5py  # noqa: PLC0415 - `starting` must be out before
+
+    check(path)
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            check_anndata(path, file)
+    except ERRORS as error:
+        raise open_problem(path, error) from error
 
 
 def open_problem(path: str, error: Exception) -> Exception:

@@ -104,7 +104,7 @@ def _start(order: Order, tell: Callable[[Step], None]) -> Any:
     """Load the dataset and listen; what needs no heavy import is checked before them."""
     tell(Step(Phase.LOADING, done=0.0))
     dataset = os.path.abspath(order.dataset)
-    reading.check(dataset)
+    reading.look(dataset)
     try:
         chosen = options.gather(dataset, order.options)
         load = _loader()
