@@ -6,6 +6,7 @@ gateway as JSON (`Problem.to_json`), so that both sides speak of it in the same 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -34,6 +35,10 @@ class Problem(Exception):
         """What happened to which thing, as one sentence."""
         what = f"{self.which}: {self.what}" if self.which else self.what[:1].upper() + self.what[1:]
         return f"{what} ({self.detail.rstrip('. ')})." if self.detail else f"{what}."
+
+    def name_in_steps(self, placeholder: str, name: str) -> None:
+        """Put a real name, quoted for a shell, where the steps' commands hold a placeholder."""
+        self.steps = tuple(step.replace(placeholder, shlex.quote(name)) for step in self.steps)
 
     def to_json(self) -> dict[str, Any]:
         """The problem as plain data, for the wire between worker and gateway and for the JSON twin of its page."""
@@ -151,6 +156,11 @@ class ViewerMissing(Problem):
         "Then try again.",
     )
 
+    def __init__(self, which: str = "", *, detail: str = "", steps: Sequence[str] = (), log: Sequence[str] = ()):
+        super().__init__(which, detail=detail, steps=steps, log=log)
+        if which:
+            self.name_in_steps("PYTHON", which)
+
 
 class ViewerMismatch(Problem):
     """The viewer's environment holds another version of cxg-proxy than the gateway's."""
@@ -201,9 +211,6 @@ class TooManyInstances(Problem):
     title = "Too many viewers are open"
     what = "as many viewers are in use as you may have at once"
     steps = ("Stop one of those below, then try again.",)
-
-
-# --- labels --------------------------------------------------------------------------------------------------------
 
 
 class LabelsNotSaved(Problem):
@@ -280,9 +287,6 @@ class Busy(Problem):
     title = "Busy"
     what = "too many computations are waiting already"
     steps = ("Wait until one of them has finished, then try again.",)
-
-
-# --- the start of the gateway itself -------------------------------------------------------------------------------
 
 
 class CannotListen(Problem):

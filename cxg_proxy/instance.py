@@ -248,6 +248,7 @@ class Instance:
     def _fail(self, problem: Problem) -> None:
         if not problem.log:
             problem.log = tuple(self.log)
+        problem.name_in_steps("FILE", str(self.dataset.file))
         self.problem = problem
         self._enter(Phase.FAILED if self.phase is not Phase.CLOSING else Phase.CLOSED)
 
