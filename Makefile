@@ -23,7 +23,7 @@ environment:
 	@requirements/environment
 
 demo: environment
-	@exec python jupyter_config/demo.py
+	@exec "$$(readlink -f .venv)/bin/python" jupyter_config/demo.py
 
 check: environment
 	ruff check .

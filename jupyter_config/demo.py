@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import os
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -29,10 +28,11 @@ PARENT_DEATH = 1  # prctl(2): a signal for when our parent ends
 def main() -> None:
     """Prepare, start, wait, end."""
     port = _port()
+    configuration = {name: (HERE / name).read_text() for name in ("jupyterhub_config.py", "demo_config.py")}
     folder = _folder()
     _say(f"Preparing the demo in {folder} (a few seconds, the first time 20)")
     _dataset(folder / "library" / "pbmc68k_reduced.h5ad")
-    _configuration(folder)
+    _configure(folder, configuration)
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupt)
     ctypes.CDLL(None).prctl(SUBREAPER, 1)
@@ -114,18 +114,18 @@ def _dataset(file: Path) -> None:
     beside.replace(file)
 
 
-def _configuration(folder: Path) -> None:
+def _configure(folder: Path, configuration: dict[str, str]) -> None:
     for name in ("hub", "homes", "etc"):
         (folder / name).mkdir(mode=0o700, exist_ok=True)
-    for name in ("jupyterhub_config.py", "demo_config.py"):
-        shutil.copyfile(HERE / name, folder / "hub" / name)
+    for name, text in configuration.items():
+        (folder / "hub" / name).write_text(text)
     shared = {"demo": str(folder / "library")}
     (folder / "etc" / "cxg_proxy_config.py").write_text(f"c = get_config()\nc.Gateway.libraries = {shared!r}\n")
 
 
 def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
     hub = folder / "hub"
-    own = {"PORT": str(port), "DEMO_FOLDER": str(folder), "JUPYTERHUB_CONFIG_DIR": str(hub)}
+    own = {"PORT": str(port), "DEMO_FOLDER": str(folder), "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
     _say("Starting the hub (about 10 seconds)")
     with (hub / "hub.log").open("wb") as log:
         return subprocess.Popen(
