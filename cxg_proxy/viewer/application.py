@@ -97,6 +97,8 @@ class _Viewer(Server):  # type: ignore[misc]  # cellxgene has no types
 def _build(config: Configuration, adaptor: Adaptor, labels: Labels, dataset: str) -> Flask:
     app: Flask = _Viewer(config).app
     app.session_interface = _NoSession()
+    # cellxgene's page asks for this file, which its package lacks.
+    app.add_url_rule("/obsolete.js", "obsolete", lambda: Response("", mimetype="text/javascript"))
     _bound(adaptor)
     _speak_plainly(app)
     app.before_request(lambda: _before(adaptor, labels, dataset))
