@@ -119,17 +119,23 @@ def viewer_python(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def running_gateway(
-    folder: Path, *options: str, python: str | None = None, temporary: Path | None = None, **environment: str
+    folder: Path,
+    *options: str,
+    python: str | None = None,
+    by: str = sys.executable,
+    temporary: Path | None = None,
+    **environment: str,
 ) -> Iterator[Gateway]:
     """Start a gateway whose library `data` is `folder/data`; it must leave nothing behind when it ends.
 
-    It has a temporary folder of its own, which must be empty afterwards; `temporary` is one that outlives it.
+    `python` is the viewer's, `by` the gateway's own. It has a temporary folder of its own, which must be empty
+    afterwards; `temporary` is one that outlives it.
     """
     short = temporary or Path(tempfile.mkdtemp(prefix="cxgt-", dir="/tmp"))
     environment |= {"TMPDIR": str(short), "XDG_RUNTIME_DIR": str(short)}
     path, log = str(short / "s"), folder / "gateway.log"
     (folder / "data").mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "cxg_proxy", "--socket", path, "--library", f"data={folder / 'data'}"]
+    command = [by, "-m", "cxg_proxy", "--socket", path, "--library", f"data={folder / 'data'}"]
     command += ["--viewer-python", python or str(viewer_python(short)), "--home", str(folder / "labels")]
     command += [f"--Gateway.cache={folder / 'cache'}", f"--Gateway.logs={folder / 'logs'}", *options]
     with log.open("wb") as out:

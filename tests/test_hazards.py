@@ -1,0 +1,118 @@
+"""What plain cellxgene does to its hosts, and what a gateway does; other rows stand with what they are about."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import until_now
+from gateways import running_gateway
+from test_faults import SAME_SITE, labels_body, write_dataset
+
+pytestmark = pytest.mark.timeout(120)
+# Notes every look-up of a host's name and answers none; waitress parses its default address, 127.0.0.1, as one.
+LISTENING = """
+import os, socket
+look_up = socket.getaddrinfo
+def refuse(host, *arguments, **options):
+    if host in (None, "127.0.0.1", "localhost"):
+        return look_up(host, *arguments, **options)
+    with open(os.environ["XDG_LOOKED_UP"], "a") as note:
+        note.write(f"{host}\\n")
+    raise OSError("no network")
+socket.getaddrinfo = refuse
+"""
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    return write_dataset(tmp_path / "data" / "pbmc.h5ad")
+
+
+@pytest.fixture
+def overheard(tmp_path: Path) -> dict[str, str]:
+    """An environment in which look-ups are noted."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(LISTENING)
+    return {"PYTHONPATH": str(tmp_path / "site"), "XDG_LOOKED_UP": str(tmp_path / "looked-up")}
+
+
+def plain(*options: str, **environment: str) -> subprocess.Popen[str]:
+    """`cellxgene launch` as its makers ship it."""
+    command = [sys.executable, "-c", "from server.cli.cli import cli; cli()", "launch", *options]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True
+    )
+
+
+def test_plain_cellxgene_asks_the_web_for_a_newer_version(dataset: Path, overheard: dict[str, str]) -> None:
+    process = plain(str(dataset), **overheard)
+    try:
+        until_now(Path(overheard["XDG_LOOKED_UP"]).exists, seconds=40)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_viewer_of_ours_asks_nobody(dataset: Path, tmp_path: Path, overheard: dict[str, str]) -> None:
+    options = f"--Gateway.viewer_environment={json.dumps(overheard)}"
+    with running_gateway(tmp_path, options, python=sys.executable) as gateway:
+        address = gateway.open("data/pbmc.h5ad")
+        assert gateway.get(address + "api/v0.2/config").status == 200
+    assert not Path(overheard["XDG_LOOKED_UP"]).exists()
+
+
+def test_plain_cellxgene_asks_a_question_before_it_adds_a_script(dataset: Path) -> None:
+    process = plain("--scripts", "https://stats.example.org/a.js", str(dataset))
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Are you sure" in said
+
+
+def test_scripts_come_from_the_configuration_without_a_question(dataset: Path, tmp_path: Path) -> None:
+    options = json.dumps({"scripts": ["https://stats.example.org/a.js"]})
+    with running_gateway(tmp_path, f"--Gateway.viewer_options={options}", python=sys.executable) as gateway:
+        page = gateway.get(gateway.open("data/pbmc.h5ad"), Accept="text/html")
+    assert 'src="https://stats.example.org/a.js"' in page.text
+    assert 'src="cxg-proxy/viewer.js"' in page.text
+    assert "https://stats.example.org" in page.headers["Content-Security-Policy"]
+
+
+def test_options_reach_single_datasets_from_the_configuration_and_from_the_file_beside_them(
+    dataset: Path, tmp_path: Path
+) -> None:
+    write_dataset(tmp_path / "data" / "other.h5ad")
+    (tmp_path / "data" / "other.h5ad.cxg.yaml").write_text("title: From the file\n")
+    options = [
+        "--Gateway.viewer_options=" + repr({"disable_diffexp": True}),
+        "--Gateway.dataset_options=" + repr({"data/pbmc.h5ad": {"title": "From the configuration"}}),
+    ]
+    with running_gateway(tmp_path, *options, python=sys.executable) as gateway:
+        for name, title in {"pbmc": "From the configuration", "other": "From the file"}.items():
+            config = gateway.get(gateway.open(f"data/{name}.h5ad") + "api/v0.2/config").json["config"]
+            assert config["displayNames"]["dataset"] == title
+            assert config["parameters"]["disable-diffexp"] is True
+
+
+def test_a_viewer_beyond_its_memory_limit_says_so_and_the_others_live_on(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data" / "large.h5ad", cells=60_000, genes=1200)
+    write_dataset(tmp_path / "data" / "small.h5ad")
+    with running_gateway(tmp_path, "--memory-limit=400000000", python=sys.executable) as gateway:
+        gateway.open("data/small.h5ad")
+        gateway.get("/view/data/large.h5ad/", Accept="text/html")
+        until_now(lambda: gateway.phase("data/large.h5ad") == "failed", seconds=40)
+        page = gateway.get("/view/data/large.h5ad/", Accept="text/html").text
+        assert "Not enough memory" in page
+        assert gateway.phase("data/small.h5ad") == "ready"
+
+
+def test_a_read_only_gateway_changes_nothing(dataset: Path, tmp_path: Path) -> None:
+    with running_gateway(tmp_path, "--read-only", python=sys.executable) as gateway:
+        address = gateway.open("data/pbmc.h5ad")
+        reply = gateway.ask("PUT", address + "api/v0.2/annotations/obs", SAME_SITE, labels_body(30, "x"))
+        assert reply.status >= 400
+        assert gateway.get(address + "api/v0.2/config").json["config"]["parameters"]["annotations"] is False
+    assert not (tmp_path / "labels").exists()
