@@ -1,6 +1,6 @@
 # make demo: a JupyterHub with cellxgene on this machine.   make test: every check there is.   make help: the rest.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lock clean environment
+.PHONY: help demo test check bench lock clean environment
 
 PORT ?= 8000
 PASSWORD ?= cellxgene
@@ -15,6 +15,7 @@ help:
 	@echo 'make demo    a JupyterHub with cellxgene on http://127.0.0.1:8000 (make demo PORT=9000 PASSWORD=...)'
 	@echo 'make test    all checks and tests (one file: make test TESTS=tests/doors/test_hub.py)'
 	@echo 'make check   only ruff and mypy'
+	@echo 'make bench   what the gateway costs, as a table (half a minute)'
 	@echo 'make lock    choose newer versions of the requirements'
 	@echo 'make clean   remove .venv and build'
 	@echo 'PYTHON=/path/to/python3 chooses the Python, CHROMIUM=/path/to/chromium the browser of the tests.'
@@ -29,6 +30,9 @@ check: environment
 	ruff check .
 	ruff format --check .
 	mypy
+
+bench: environment
+	@python benchmarks/gateway.py
 
 test: environment check
 	@mkdir -p build/artefacts

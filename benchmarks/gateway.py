@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import psutil
+
 from conftest import until_now
 from gateways import Gateway, UnixConnection, running_gateway
 
@@ -81,7 +82,11 @@ def main() -> None:
         with running_gateway(folder) as gateway:
             until_now(lambda: gateway.get("/api/datasets?folder=data").json["total"] == DATASETS)
             until_now(lambda: not any(card["pending"] for card in gateway.get("/api/datasets").json["datasets"]))
-            for target, said in [("/", "library of 1000 datasets (60 cards)"), ("/instances", "running viewers"), ("/?q=dataset-05", "search in 1000 datasets")]:
+            for target, said in [
+                ("/", "library of 1000 datasets (60 cards)"),
+                ("/instances", "running viewers"),
+                ("/?q=dataset-05", "search in 1000 datasets"),
+            ]:
                 median, slow = times(getter(gateway.path, target), 300)
                 rows.append((f"{said}, p50 and p95", f"{median:.1f} and {slow:.1f} ms", "-"))
             gateway.open("data/dataset-0000.h5ad")

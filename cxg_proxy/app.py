@@ -156,7 +156,7 @@ class Gateway(Options):
             visits,
             instances,
             saved=self._saved,
-            share=lambda dataset: f"{self.share_prefix}view/{dataset.address}/",
+            share=self._share,
         )
         return Desk(
             title=self.title,
@@ -172,6 +172,12 @@ class Gateway(Options):
             memory_limit=self.memory_limit,
             touched=self._touched,
         )
+
+    def _share(self, dataset: Dataset) -> str:
+        """The link for a colleague; none where each has a folder of their own under the same name."""
+        if self.share_prefix and dataset.library == "home":
+            return ""
+        return f"{self.share_prefix}view/{dataset.address}/"
 
     def _roots(self) -> dict[str, Path]:
         roots = {name: Path(folder).expanduser().absolute() for name, folder in self.libraries.items()}

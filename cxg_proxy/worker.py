@@ -37,7 +37,8 @@ def clean_environment(environment: Mapping[str, str], more: Mapping[str, str]) -
     names = {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"}
     starts = ("LC_", "MKL_", "NUMBA_", "OMP_", "OPENBLAS_", "XDG_")
     kept = {name: value for name, value in environment.items() if name in names or name.startswith(starts)}
-    return {**kept, "PYTHONUNBUFFERED": "1", **more}
+    # cellxgene reads and writes its CSV files in the locale's encoding, which on many hosts is ASCII.
+    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **more}
 
 
 def real_worker(

@@ -7,17 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from conftest import until_now
 from gateways import running_gateway
 from test_faults import SAME_SITE, labels_body, write_dataset
 
 pytestmark = pytest.mark.timeout(120)
-# Notes every look-up of a host's name and answers none; waitress parses its default address, 127.0.0.1, as one.
+# Notes every look-up of a host's name and answers none; waitress parses its default address, 0.0.0.0, as one.
 LISTENING = """
 import os, socket
 look_up = socket.getaddrinfo
 def refuse(host, *arguments, **options):
-    if host in (None, "127.0.0.1", "localhost"):
+    if host in (None, "0.0.0.0", "127.0.0.1", "localhost"):
         return look_up(host, *arguments, **options)
     with open(os.environ["XDG_LOOKED_UP"], "a") as note:
         note.write(f"{host}\\n")

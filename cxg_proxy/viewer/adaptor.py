@@ -75,7 +75,7 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
         with self._turns.one("Differential expression"):
             return super().compute_diffexp_ttest(maskA, maskB, top_n, lfc_cutoff)
 
-    def _load_data(self, data_locator: Any) -> None:  # noqa: ARG002 - cellxgene calls it so
+    def _load_data(self, data_locator: Any) -> None:
         try:
             with reading.Watched(self._path, self._report) as file:
                 self.data = anndata.read_h5ad(file)
