@@ -257,3 +257,9 @@ def test_instances_show_memory_against_the_limit_else_against_the_machine() -> N
 def test_a_failed_viewer_offers_try_again_and_a_running_one_stop() -> None:
     forms = Seen(pages.instances(samples.site(), samples.rows(), samples.MACHINE)).named("form")
     assert [form["action"].rpartition("/")[2] for form in forms] == ["stop", "retry", "stop"]
+
+
+def test_a_card_offers_a_link_to_send_only_where_there_is_one() -> None:
+    for share, offered in (("", False), ("/hub/user-redirect/cellxgene/view/lab/a.h5ad/", True)):
+        view = pages.LibraryView([samples.card("a", share=share)], total=1)
+        assert ("Copy link" in pages.library(samples.site(), view)) is offered
