@@ -21,9 +21,13 @@ _ABANDONED_SECONDS = 3600
 
 def directory(home: Path, dataset: Path) -> Path:
     """Where this user's labels for `dataset` are kept: the same place however the file is reached."""
-    real = os.path.realpath(dataset)
-    digest = hashlib.blake2b(os.fsencode(real), digest_size=4).hexdigest()
-    return home / f"{_safe_stem(os.path.basename(real))}-{digest}"
+    return named(home, os.path.realpath(dataset))
+
+
+def named(home: Path, name: str) -> Path:
+    """The same for a dataset that has a name but no file of its own, only a copy that may move."""
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=4).hexdigest()
+    return home / f"{_safe_stem(os.path.basename(name))}-{digest}"
 
 
 def _safe_stem(name: str) -> str:

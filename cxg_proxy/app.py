@@ -18,15 +18,16 @@ from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
 from . import __version__
-from .annotations import directory, saved
+from .annotations import directory, named, saved
 from .catalogue import Catalogue
 from .errors import BadConfiguration, Problem
 from .handlers import Broken, Desk
 from .instance import Limits
 from .instances import Instances
-from .library import Dataset, Library
+from .library import REMOTE, Dataset, Library
 from .listening import Address, Sockets, private_folder
 from .options import Options
+from .remote import Remotes
 from .routes import routes
 from .summaries import Summaries
 from .visits import Visits
@@ -136,13 +137,14 @@ class Gateway(Options):
     def _desk(self, sockets: Path) -> Desk:
         """Make what the handlers work with."""
         follow = self.follow_symlinks if self.follow_symlinks is not None else not self.read_only
-        library = Library(self._roots(), follow_symlinks=follow)
         cache = Path(self.cache).expanduser()
+        remotes = Remotes(cache / REMOTE, self.remotes)
+        self._copies = remotes.folder
+        library = Library(self._roots(), follow_symlinks=follow, copies=remotes.folder, remotes=self.remotes)
         environment = clean_environment(os.environ, self.viewer_environment)
         visits = Visits(cache / "visits.json")
-        instances = Instances(
-            self._worker(), Place(sockets, Path(self.logs).expanduser(), environment), self._limits(), visits
-        )
+        place = Place(sockets, Path(self.logs).expanduser(), environment)
+        instances = Instances(self._worker(), place, self._limits(), visits, remotes.fetch)
         summaries = Summaries(
             cache / "summaries",
             [self.viewer_python, "-m", "cxg_proxy.viewer", "summarize"],
@@ -205,7 +207,8 @@ class Gateway(Options):
         return {**self.viewer_options, **ours, **self.dataset_options.get(dataset.name, {})}
 
     def _labels(self, real: Path) -> Path:
-        return directory(Path(self.home).expanduser(), real)
+        home = Path(self.home).expanduser()
+        return named(home, f"{REMOTE}/{real.name}") if real.parent == self._copies else directory(home, real)
 
     def _saved(self, files: Iterable[Path]) -> dict[Path, float]:
         """When labels of these files were saved last; the home is listed once, however many files there are."""

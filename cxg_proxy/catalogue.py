@@ -62,8 +62,8 @@ class Catalogue:
         """One page of the list: all that match `query` below `folder`, or what lies in `folder` itself."""
         sort = sort if sort in SORTS else "name"
         top = not folder
-        if top and len(self.library.roots) == 1 and not self._scan.problems:
-            folder = next(iter(self.library.roots))  # one library needs no card of its own
+        if top and len(self.library.names) == 1 and not self._scan.problems:
+            folder = self.library.names[0]  # one library needs no card of its own
         datasets = list(self._scan.datasets)
         inside = [each for each in datasets if not folder or each.name.startswith(folder + "/")]
         flat = bool(query) or (top and len(datasets) <= FEW)
@@ -117,12 +117,12 @@ class Catalogue:
             label=dataset.label,
             folder=dataset.folder,
             href=f"view/{dataset.address}/",
-            bytes=dataset.bytes,
-            modified=dataset.modified_ns / 1e9,
+            bytes=dataset.bytes if dataset.there else None,
+            modified=dataset.modified_ns / 1e9 if dataset.there else None,
             opened=visit.opened if visit else None,
             labels_saved=self._labels.get(dataset.real),
             share=self._share(dataset),
-            pending=summary is None,
+            pending=summary is None and dataset.there,
         )
         if summary is not None:
             card = replace(

@@ -42,15 +42,8 @@ class Problem(Exception):
 
     def to_json(self) -> dict[str, Any]:
         """The problem as plain data, for the wire between worker and gateway and for the JSON twin of its page."""
-        return {
-            "kind": type(self).__name__,
-            "title": self.title,
-            "sentence": self.sentence,
-            "which": self.which,
-            "detail": self.detail,
-            "steps": list(self.steps),
-            "log": list(self.log),
-        }
+        texts = {name: getattr(self, name) for name in ("title", "sentence", "which", "detail")}
+        return {"kind": type(self).__name__, **texts, "steps": list(self.steps), "log": list(self.log)}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Problem:
@@ -89,6 +82,14 @@ class NotReadable(Problem):
     title = "You may not read this file"
     what = "the file is not readable by you"
     steps = ("Ask its owner to let you read it.", "Then try again.")
+
+
+class NotDownloaded(Problem):
+    """A dataset at a remote address cannot be had, or its copy cannot be written; what has come is kept."""
+
+    title = "Not downloaded"
+    what = "this dataset could not be downloaded"
+    steps = ("Try again: the download goes on where it stopped.", "If it stays like this, tell your administrator.")
 
 
 # --- the file ------------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ STATUS: dict[type[errors.Problem], int] = {
     errors.BadOptions: 422,
     errors.ViewerMissing: 503,
     errors.ViewerMismatch: 503,
+    errors.NotDownloaded: 502,
     errors.StorageSilent: 503,
     errors.NotEnoughMemory: 503,
     errors.StartTimeout: 503,

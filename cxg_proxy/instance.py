@@ -1,7 +1,7 @@
 """One worker on one dataset, from the wish to open it to its end.
 
-Its life is one task that reads like a biography (`_live`): queued, starting, loading, ready, closing, closed; or
-failed, with the reason. Nothing restarts by itself.
+Its life is one task that reads like a biography (`_live`): queued, (downloading,) starting, loading, ready, closing,
+closed; or failed, with the reason. Nothing restarts by itself.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import secrets
 import time
 from collections import deque
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,8 @@ from .visits import Visit, Visits
 from .worker import Command, Place, logging_to
 
 LEGAL = {
-    Phase.QUEUED: {Phase.STARTING, Phase.CLOSED, Phase.FAILED},
+    Phase.QUEUED: {Phase.DOWNLOADING, Phase.STARTING, Phase.CLOSED, Phase.FAILED},
+    Phase.DOWNLOADING: {Phase.STARTING, Phase.CLOSED, Phase.FAILED},
     Phase.STARTING: {Phase.LOADING, Phase.READY, Phase.CLOSING, Phase.FAILED},
     Phase.LOADING: {Phase.READY, Phase.CLOSING, Phase.FAILED},
     Phase.READY: {Phase.CLOSING, Phase.FAILED},
@@ -44,6 +46,9 @@ LEGAL = {
 }
 OVER = {Phase.CLOSED, Phase.FAILED}
 LOG_LINES = 20
+
+# Have the file of a remote dataset here; the function hears what share of it is.
+Fetch = Callable[[Dataset, Callable[[float | None], None]], Coroutine[None, None, Dataset]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,9 @@ class Limits:
 class Instance:
     """One worker on one dataset, from the wish to open it to its end."""
 
-    def __init__(self, dataset: Dataset, command: Command, place: Place, limits: Limits, visits: Visits) -> None:
+    def __init__(
+        self, dataset: Dataset, command: Command, place: Place, limits: Limits, visits: Visits, *, fetch: Fetch | None
+    ) -> None:
         self.id = secrets.token_hex(8)
         self.dataset = dataset
         self.phase = Phase.QUEUED
@@ -73,8 +80,10 @@ class Instance:
         self.connections = Connections(self.socket)
         self.pid: int | None = None
         visit = visits.get(dataset.real)
-        self.expected = visit.seconds if visit else None
+        self.expected = visit.seconds if visit and dataset.there else None
         self._command, self._place, self._limits, self._visits = command, place, limits, visits
+        self._fetch = fetch
+        self._fetching = 0.0  # seconds, which the next opening will not need
         self._oom_kills = oom_kills()
         self._heard = False
         self._changed = asyncio.Event()
@@ -95,7 +104,8 @@ class Instance:
 
     def of_another(self, dataset: Dataset) -> bool:
         """Whether the file has been replaced since this instance read it."""
-        return self.dataset.fingerprint != dataset.fingerprint
+        # A download replaces it under our own eyes.
+        return self.dataset.fingerprint != dataset.fingerprint and self.phase is not Phase.DOWNLOADING
 
     @property
     def elapsed(self) -> float:
@@ -142,6 +152,8 @@ class Instance:
         try:
             if after is not None:
                 await after
+            if self.dataset.remote and not self._close_asked.is_set():
+                await self._until_here()
             if self._close_asked.is_set():
                 self._enter(Phase.CLOSED)
                 return
@@ -172,6 +184,27 @@ class Instance:
             with contextlib.suppress(OSError):
                 self.socket.unlink()
 
+    async def _until_here(self) -> None:
+        """Download what is not here; the wish to close breaks that off, and what has come is kept."""
+        assert self._fetch is not None
+        self._enter(Phase.DOWNLOADING)
+        before = self.elapsed
+        fetching = asyncio.ensure_future(self._fetch(self.dataset, self._hear_share))
+        try:
+            await self._first(fetching, timeout=None)
+            if fetching.done():
+                self.dataset = fetching.result()
+        finally:
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)
+        self._fetching = self.elapsed - before
+
+    def _hear_share(self, share: float | None) -> None:
+        share = None if share is None else round(share, 2)  # each change is sent to every open page
+        if share != self.done:
+            self.done = share
+            self._tell()
+
     async def _until_ready(self, child: Child) -> None:
         listening = asyncio.ensure_future(self._listen(child))
         try:
@@ -196,7 +229,8 @@ class Instance:
             if step.problem is not None:
                 raise step.problem
             if step.phase is Phase.READY:
-                self._visits.add(self.dataset.real, Visit(opened=time.time(), seconds=round(self.elapsed, 2)))
+                seconds = round(self.elapsed - self._fetching, 2)
+                self._visits.add(self.dataset.real, Visit(opened=time.time(), seconds=seconds))
             if step.phase is not self.phase:
                 self._enter(step.phase)
             self.done = step.done

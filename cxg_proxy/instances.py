@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import Stopped, TooManyInstances
-from .instance import Instance, Limits
+from .instance import Fetch, Instance, Limits
 from .library import Dataset
 from .progress import Phase
 from .visits import Visits
@@ -18,7 +18,10 @@ from .worker import Command, Place
 class Instances:
     """All instances of one gateway."""
 
-    def __init__(self, command: Command, place: Place, limits: Limits, visits: Visits) -> None:
+    def __init__(
+        self, command: Command, place: Place, limits: Limits, visits: Visits, fetch: Fetch | None = None
+    ) -> None:
+        self._fetch = fetch
         self._command, self._place, self._limits, self._visits = command, place, limits, visits
         self._all: dict[Path, Instance] = {}
         self._closing = False
@@ -54,7 +57,7 @@ class Instances:
             return there
         if self._closing:
             raise Stopped(dataset.label)
-        instance = Instance(dataset, self._command, self._place, self._limits, self._visits)
+        instance = Instance(dataset, self._command, self._place, self._limits, self._visits, fetch=self._fetch)
         instance.start(after=self._make_room())
         self._all[dataset.real] = instance
         return instance

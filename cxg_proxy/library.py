@@ -6,14 +6,16 @@ import os
 import re
 import stat
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from .errors import DatasetNotFound, NotReadable
 
 SUFFIX = ".h5ad"
+REMOTE = "remote"  # the library of the datasets at remote addresses
 # RFC 3986's unreserved characters, without the tilde that starts our escapes. Every proxy on the way leaves these
 # alone; jupyter-server-proxy for one decodes a path and quotes it again with `?` and `#` left bare.
 PLAIN = frozenset((string.ascii_letters + string.digits + "-._/").encode())
@@ -48,28 +50,34 @@ class Dataset:
     bytes: int
     modified_ns: int
     inode: int
+    remote: bool = False  # the file is a copy of what is at a remote address; it may not be here yet
 
-    @property
+    @cached_property
+    def there(self) -> bool:
+        """Whether the file is here; if not, its size is unknown."""
+        return not self.remote or self.inode != 0
+
+    @cached_property
     def name(self) -> str:
         """`<library>/<path>`, for people."""
         return f"{self.library}/{self.path}"
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The file's name without its suffix."""
         return self.path.rpartition("/")[2][: -len(SUFFIX)]
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """The name of the folder it lies in, library first."""
         return self.name.rpartition("/")[0]
 
-    @property
+    @cached_property
     def address(self) -> str:
         """`name` for use in a link."""
         return escape(self.name)
 
-    @property
+    @cached_property
     def fingerprint(self) -> tuple[str, int, int, int]:
         """Changes whenever the file does."""
         return (str(self.real), self.bytes, self.modified_ns, self.inode)
@@ -78,9 +86,23 @@ class Dataset:
 class Library:
     """The roots, and the way from an address to a file that is proven to lie below one of them."""
 
-    def __init__(self, roots: Mapping[str, Path], *, follow_symlinks: bool = True) -> None:
+    def __init__(
+        self,
+        roots: Mapping[str, Path],
+        *,
+        follow_symlinks: bool = True,
+        copies: Path = Path(),
+        remotes: Iterable[str] = (),
+    ) -> None:
         self.roots = dict(roots)
         self.follow_symlinks = follow_symlinks
+        self.remotes = frozenset(name + SUFFIX for name in remotes)
+        self._copies = copies  # the folder of the copies of these
+
+    @property
+    def names(self) -> list[str]:
+        """The libraries, that of the remote datasets last."""
+        return [*self.roots, *([REMOTE] if self.remotes else [])]
 
     def split(self, address: str) -> tuple[str, str]:
         """Cut `<library>/<path.h5ad>/<rest>` after the dataset; raises DatasetNotFound if no part names one.
@@ -104,6 +126,15 @@ class Library:
                 return self._open(name)
         raise DatasetNotFound(address)
 
+    def remote(self, path: str) -> Dataset:
+        """The dataset at a remote address with its copy, or without one."""
+        file = Path(os.path.realpath(self._copies / path))
+        try:
+            found = os.stat(file)
+        except OSError:
+            return Dataset(REMOTE, path, file, file, 0, 0, 0, remote=True)
+        return Dataset(REMOTE, path, file, file, found.st_size, found.st_mtime_ns, found.st_ino, remote=True)
+
     def holds(self, real: Path) -> bool:
         """Whether a resolved path may be served: it lies below a root, or symlinks may lead out."""
         return self.follow_symlinks or any(real.is_relative_to(os.path.realpath(root)) for root in self.roots.values())
@@ -119,11 +150,17 @@ class Library:
 
     def _is_file(self, name: str) -> bool:
         try:
-            return self._place(name)[2].is_file()
+            return self._is_remote(name) or self._place(name)[2].is_file()
         except (DatasetNotFound, OSError, ValueError):
             return False
 
+    def _is_remote(self, name: str) -> bool:
+        library, _, path = name.partition("/")
+        return library == REMOTE and path in self.remotes
+
     def _open(self, name: str) -> Dataset:
+        if self._is_remote(name):
+            return self.remote(name.partition("/")[2])
         library, path, file = self._place(name)
         try:
             real = Path(os.path.realpath(file))
@@ -174,6 +211,7 @@ class Scan:
     def run(self, now_ns: int) -> None:
         """Walk once. The first walk shows what it finds at once, later ones replace the list when they are done."""
         found = [] if self.complete else self.datasets
+        found.extend(self.library.remote(path) for path in sorted(self.library.remotes))
         problems: dict[str, str] = {}
         known: dict[str, _Folder] = {}
         cut = False

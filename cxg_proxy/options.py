@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import platformdirs
 from jupyter_core.application import JupyterApp, base_aliases, base_flags
@@ -13,6 +13,10 @@ from traitlets.config.loader import ArgumentError, KVArgParseConfigLoader
 
 from . import __version__
 from .errors import BadConfiguration
+from .library import REMOTE
+from .transfer import usable
+
+LONGEST_NAME = 200  # bytes, so that a file's name has room for what we add
 
 aliases = {
     **base_aliases,
@@ -21,6 +25,7 @@ aliases = {
     "port": "Gateway.port",
     "token": "Gateway.token",
     "library": "Gateway.libraries",
+    "remote": "Gateway.remotes",
     "root": "Gateway.root",
     "home": "Gateway.home",
     "viewer-python": "Gateway.viewer_python",
@@ -38,6 +43,34 @@ flags: dict[str, Any] = {
     "read-only": ({"Gateway": {"read_only": True}}, "Show labels and gene sets, but let nobody change them."),
 }
 flags.pop("y", None)
+
+
+class Addresses(Dict):
+    """Addresses by name. What is wrong with them is said without them: they may hold secrets."""
+
+    def error(self, obj: Any, value: Any, error: Any = None, info: Any = None) -> NoReturn:  # noqa: ARG002 - as traitlets'
+        """Refuse what is no dictionary."""
+        raise TraitError(f"{self.name} is not of the form NAME=URL")
+
+    def item_from_string(self, s: str) -> Any:
+        """NAME=URL."""
+        return super().item_from_string(s) if "=" in s else self.error(None, s)
+
+    def validate_elements(self, obj: Any, value: Any) -> Any:
+        """Names that a file can have, addresses that can be asked."""
+        for name, address in value.items():
+            if not isinstance(name, str) or not isinstance(address, str):
+                self.error(obj, value)
+            if not _plain(name) or len(name.encode(errors="replace")) > LONGEST_NAME or not name.isprintable():
+                # It may be an address, if the name was forgotten and there is a `=` in it.
+                raise TraitError(f"{self.name}: a dataset's name is short, without a slash or a leading dot")
+            if not usable(address):
+                raise TraitError(f"{self.name}: the address of {name!r} is not one that begins with http(s)://")
+        return value
+
+
+def _plain(name: str) -> bool:
+    return bool(name) and "/" not in name and not name.startswith(".") and "\0" not in name
 
 
 class StrictLoader(KVArgParseConfigLoader):
@@ -83,6 +116,10 @@ class Options(JupyterApp):
         key_trait=Unicode(),
         value_trait=Unicode(),
         help="Folders with .h5ad files, as NAME=DIRECTORY; by default home=~.",
+    ).tag(config=True)
+    remotes = Addresses(
+        help="Datasets at http(s) addresses, as NAME=URL; a URL that holds a secret belongs in a file, not on a "
+        "command line, which everybody on the machine can read.",
     ).tag(config=True)
     root = Unicode("", help="One more folder, shown first and named 'home'; hosts set it to their users' folder.").tag(
         config=True
@@ -139,7 +176,7 @@ class Options(JupyterApp):
     @validate("libraries")
     def _named_plainly(self, proposal: Any) -> Any:
         for name in proposal["value"]:
-            if not name or "/" in name or name.startswith(".") or "\0" in name:
+            if not _plain(name):
                 raise TraitError(f"{name!r} cannot name a library: choose a name without a slash or a leading dot.")
         return proposal["value"]
 
@@ -158,6 +195,8 @@ class Options(JupyterApp):
             raise
         except Exception as reason:  # a configuration file is a program: it may raise anything
             raise BadConfiguration(detail=f"{type(reason).__name__}: {reason}") from reason
+        if self.remotes and REMOTE in self.libraries:
+            raise BadConfiguration(detail=f"no library can be called {REMOTE!r} beside the datasets of --remote")
         if self.extra_args:
             raise BadConfiguration(
                 detail=f"what is {self.extra_args[0]!r}? Datasets are found in --library NAME=DIRECTORY"

@@ -49,8 +49,8 @@ class DatasetCard:
     label: str  # the file name without .h5ad
     folder: str  # where it lies, shown in search results
     href: str  # relative to the gateway's root
-    bytes: int
-    modified: float
+    bytes: int | None  # None: at a remote address, not downloaded yet
+    modified: float | None
     cells: int | None = None
     genes: int | None = None
     embeddings: Sequence[str] = ()

@@ -14,6 +14,7 @@ class Phase(str, Enum):
     """Where a worker is in its life; `instances` allows only forward moves."""
 
     QUEUED = "queued"
+    DOWNLOADING = "downloading"
     STARTING = "starting"
     LOADING = "loading"
     READY = "ready"

@@ -83,7 +83,8 @@ class Summaries:
         new = {
             each.fingerprint: each
             for each in datasets
-            if each.fingerprint not in self._failed
+            if each.there
+            and each.fingerprint not in self._failed
             and ((known := self._known.get(each.fingerprint)) is None or known.problem is not None)
         }
         if new:

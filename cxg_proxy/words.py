@@ -13,6 +13,7 @@ _AGES = ((60, "min"), (3600, "h"), (86400, "day"), (30 * 86400, "month"), (365 *
 
 PHASES = {
     "queued": "Waiting for a free place.",
+    "downloading": "Downloading the dataset from its remote address.",
     "starting": "Starting cellxgene.",
     "loading": "Reading the dataset.",
     "ready": "Ready. Opening the viewer.",
@@ -24,6 +25,7 @@ PHASES = {
 
 STATES = {
     "queued": "waiting",
+    "downloading": "downloading",
     "starting": "opening",
     "loading": "opening",
     "ready": "open now",

@@ -12,6 +12,9 @@ c = get_config()
 # files that their account may read; links to these datasets work for every user of the hub.
 # c.Gateway.libraries = {"atlas": "/srv/datasets/atlas", "course": "/srv/datasets/course"}
 
+# Datasets at http(s) addresses, as name: address. Each user downloads a copy into the cache at the first visit.
+# c.Gateway.remotes = {"lung": "https://example.org/lung.h5ad"}
+
 # The title of the list of datasets.
 # c.Gateway.title = "cellxgene"
 

@@ -54,6 +54,7 @@ def library(preview: str = "") -> pages.LibraryView:
             "pancreas_integrated_very_long_name_of_a_dataset_v2_final", preview=preview, phase="loading", instance="d"
         ),
         card("new_upload", cells=None, genes=None, embeddings=(), pending=True, modified=NOW - 20),
+        card("far_away", cells=None, genes=None, embeddings=(), bytes=None, modified=None),
         card("broken", cells=None, genes=None, embeddings=(), bytes=81_000, problem=errors.DamagedFile("broken.h5ad")),
         card("no_umap", embeddings=(), bytes=9_400_000, problem=errors.NoEmbedding("no_umap.h5ad")),
         card("naïve T-cells, 10× — réanalyse", preview=preview, cells=1_306_127, bytes=11_900_000_000),

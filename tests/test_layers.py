@@ -12,7 +12,8 @@ PACKAGE = Path(cxg_proxy.__file__).parent
 # From the bottom to the top; a module may import only what stands before it.
 ORDER = (
     "__init__ errors words machine annotations progress disk preview library visits process worker forward safety "
-    "pages summaries instance instances catalogue handlers addresses view routes listening options app jupyter __main__"
+    "pages transfer copies remote summaries instance instances catalogue handlers addresses view routes listening "
+    "options app jupyter __main__"
 ).split()
 SHARED_WITH_THE_VIEWER = {"__init__", "errors", "progress", "annotations"}
 GATEWAY = sorted(PACKAGE.glob("*.py"))
