@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from tornado.web import StaticFileHandler
+from tornado.web import HTTPError, StaticFileHandler
 
 from . import __version__, errors, pages, preview, safety
 from .disk import on_disk
@@ -61,30 +61,52 @@ class InstanceAction(Handler):
         """POST with the token of the form; back to `next`, or to the viewer."""
         safety.refuse_other_sites(self.request.headers, token_seen=self.holds_token())
         if not self.holds_token():
-            raise errors.Refused(detail="its form has no token")
+            raise errors.Refused(detail="its form has no token, or that of an earlier run")
         instance = self.desk.instances.find(identifier)
-        if instance is None:
+        if instance is None and (self.wants_json() or action == "retry"):
             raise errors.NoSuchInstance
-        target = self.form("next").lstrip("./")
-        if action == "stop":
+        if instance is not None and action == "stop":
             await instance.close()
-        else:
-            address = instance.dataset.address
-            dataset = await on_disk(lambda: self.desk.library.find(address))
-            instance = await self.desk.instances.open(dataset, again=True)
-            target = f"view/{dataset.address}/"
-        if self.wants_program():
-            self.say(row(instance, self.desk.memory_limit))
+        elif instance is not None:
+            await self._retry(instance)
+            return
+        self._done(instance, self.form("next").lstrip("./"))
+
+    async def get(self, identifier: str, action: str) -> None:  # noqa: ARG002 - tornado passes both
+        """Nothing changes by GET; a person who reloads the page of a refused form is led to where it can be sent."""
+        if self.wants_json():
+            raise HTTPError(405)
+        instance = self.desk.instances.find(identifier)
+        self.redirect(f"../../../view/{instance.dataset.address}/" if instance else "../../../instances")
+
+    async def _retry(self, instance: Instance) -> None:
+        address = instance.dataset.address
+        dataset = await on_disk(lambda: self.desk.library.find(address))
+        try:
+            self._done(await self.desk.instances.open(dataset, again=True), f"view/{address}/")
+        except errors.TooManyInstances as problem:
+            self.show(problem, name=dataset.name, href=f"view/{address}/")
+
+    def _done(self, instance: Instance | None, target: str) -> None:
+        if self.wants_json():
+            self.say(row(instance, self.desk.memory_limit) if instance else {})
         else:
             self.redirect("../../../" + _inside(target), status=303)
 
-    def wants_program(self) -> bool:
+    def wants_json(self) -> bool:
         """Whether the reply goes to a program; a form's goes to a person."""
         return "text/html" not in self.request.headers.get("Accept", "")
 
 
 class Progress(Handler):
     """How far the opening of a dataset is: once as JSON, or as a stream of events."""
+
+    gone = False
+
+    def on_connection_close(self) -> None:
+        """Nobody listens any more."""
+        super().on_connection_close()
+        self.gone = True
 
     async def get(self, address: str) -> None:
         """The stream ends when the viewer is ready, failed or closed."""
@@ -97,7 +119,7 @@ class Progress(Handler):
             return
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
         self.set_header("X-Accel-Buffering", "no")
-        while True:
+        while not self.gone:
             self.write(f"data: {json.dumps(_progress(instance), default=plain)}\n\n")
             await self.flush()
             if instance.over or instance.phase is Phase.READY:
@@ -111,12 +133,12 @@ class Preview(Handler):
     async def get(self, address: str) -> None:
         """SVG, revalidated by the file's fingerprint."""
         dataset = await on_disk(lambda: self.desk.library.find(address))
-        summary = self.desk.summaries.get(dataset)
-        if summary is None or summary.preview is None:
+        points = await self.desk.summaries.preview(dataset)
+        if points is None:
             raise errors.NoSuchPage(self.request.path)
         self.set_header("Content-Type", "image/svg+xml; charset=utf-8")
         self.set_header("Cache-Control", "private, no-cache")
-        self.finish(preview.draw(summary.preview))
+        self.finish(preview.draw(points))
 
 
 class Health(Handler):
@@ -159,11 +181,14 @@ class Metrics(Handler):
 class Static(StaticFileHandler):
     """Our stylesheet, script and pictures; the same for everybody, so no token is asked."""
 
-    def set_extra_headers(self, path: str) -> None:  # noqa: ARG002 - tornado's signature
-        """Revalidated, so that an upgrade shows at once."""
+    def set_default_headers(self) -> None:
+        """On errors too."""
         self.clear_header("Server")
         for name, value in safety.HEADERS.items():
             self.set_header(name, value)
+
+    def set_extra_headers(self, path: str) -> None:  # noqa: ARG002 - tornado's signature
+        """Revalidated, so that an upgrade shows at once."""
         self.set_header("Cache-Control", "no-cache")
 
 

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import os
 import secrets
+import shutil
 import signal
 import sys
 import time
@@ -21,18 +22,19 @@ from . import __version__
 from .annotations import directory, named, saved
 from .catalogue import Catalogue
 from .errors import BadConfiguration, Problem
-from .handlers import Broken, Desk
+from .handlers import Desk
 from .instance import Limits
 from .instances import Instances
 from .library import REMOTE, Dataset, Library
 from .listening import Address, Sockets, private_folder
 from .options import Options
 from .remote import Remotes
-from .routes import routes
+from .routes import broken_routes, routes
 from .summaries import Summaries
 from .visits import Visits
 from .worker import Command, Place, clean_environment, real_worker
 
+SMALL_BODY = 64_000  # bytes
 END_SECONDS = 5.0  # whatever ends the gateway, everything is over after this long
 BEAT_SECONDS = 1.0
 
@@ -45,9 +47,18 @@ class Gateway(Options):
         self._wrong: BadConfiguration | None = None
         try:
             super().initialize(argv)
+            self._check_folders()
         except BadConfiguration as problem:
             self._wrong = problem
             self.socket = _socket_of(argv if argv is not None else sys.argv[1:])
+
+    def _check_folders(self) -> None:
+        """Raise BadConfiguration for a folder that names an unknown user (`~somebody/…`)."""
+        for folder in (*self.libraries.values(), self.root, self.home, self.cache, self.logs):
+            try:
+                Path(folder).expanduser()
+            except RuntimeError as reason:
+                raise BadConfiguration(detail=f"{folder}: there is no such user on this machine") from reason
 
     def exit_with(self, sentence: str) -> None:
         """End before anything was started, with a sentence."""
@@ -74,7 +85,8 @@ class Gateway(Options):
         async def show() -> None:
             self._stop = asyncio.Event()
             with self._signals(), Sockets(Address(self.socket, "", 0)) as listening:
-                HTTPServer(Application([(r".*", Broken, {"problem": problem})])).add_sockets(listening.sockets)
+                application = Application(broken_routes(problem), log_function=lambda _: None)
+                HTTPServer(application, max_body_size=SMALL_BODY).add_sockets(listening.sockets)
                 await self._until_stopped(None)
 
         asyncio.run(show())
@@ -85,26 +97,39 @@ class Gateway(Options):
         self._used = time.monotonic()
         self._stop = asyncio.Event()
         self._label_folders = functools.lru_cache(maxsize=100_000)(self._labels)
-        with private_folder() as sockets, self._signals():
-            desk = self._desk(sockets)
+        with (
+            private_folder() as sockets,
+            self._signals(),
+            Sockets(Address(self.socket, self.ip, self.port)) as listening,
+        ):
+            desk = self._desk(sockets, listening.port)
+            # Every request would be a line in the host's log; what fails is logged where it fails.
+            application = Application(routes(desk), log_function=lambda _: None)
+            # A form is small; the viewer's own requests raise the limit for themselves, once they are let in.
+            server = HTTPServer(application, max_body_size=SMALL_BODY, body_timeout=60)
+            server.add_sockets(listening.sockets)
+            self._greet(desk, listening.said)
             try:
-                with Sockets(Address(self.socket, self.ip, self.port)) as listening:
-                    # Every request would be a line in the host's log; what fails is logged where it fails.
-                    application = Application(routes(desk), log_function=lambda _: None)
-                    server = HTTPServer(application, max_body_size=self.max_body)
-                    server.add_sockets(listening.sockets)
-                    self._greet(desk, listening.said)
-                    await self._until_stopped(desk)
-                    server.stop()
-                    await asyncio.wait_for(desk.instances.close(), END_SECONDS - 0.5)
-                    await server.close_all_connections()
+                await self._until_stopped(desk)
             finally:
-                await desk.instances.close()
-                await desk.summaries.close()
+                server.stop()
+                await self._end(desk, sockets)
+            await server.close_all_connections()
+
+    async def _end(self, desk: Desk, sockets: Path) -> None:
+        """End everything within END_SECONDS."""
+        ending = asyncio.gather(desk.instances.close(), desk.summaries.close())
+        await asyncio.wait({ending}, timeout=END_SECONDS - 0.5)
+        if not ending.done():
+            # What not even KILL ends hangs in its disk; waiting for it would only keep us from ending.
+            self.log.error("a worker does not end: its disk does not answer; leaving it behind")
+            shutil.rmtree(sockets, ignore_errors=True)
+            os._exit(1)
 
     async def _until_stopped(self, desk: Desk | None) -> None:
         """Every second: has the parent gone, is a viewer idle, is the gateway itself?"""
         parent = os.getppid()
+        idle: asyncio.Future[None] | None = None
         while not self._stop.is_set():
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), BEAT_SECONDS)
@@ -112,7 +137,8 @@ class Gateway(Options):
                 self.log.info("the process that started this gateway has ended: goodbye")
                 return
             if desk is not None:
-                await desk.instances.close_idle()
+                if idle is None or idle.done():  # not awaited: a signal must not wait for a deaf worker's end
+                    idle = asyncio.ensure_future(desk.instances.close_idle())
                 unused = time.monotonic() - self._used
                 if 0 < self.shutdown_when_idle_seconds < unused:
                     self.log.info("unused for %.0f s: goodbye", unused)
@@ -134,7 +160,7 @@ class Gateway(Options):
     def _touched(self) -> None:
         self._used = time.monotonic()
 
-    def _desk(self, sockets: Path) -> Desk:
+    def _desk(self, sockets: Path, port: int) -> Desk:
         """Make what the handlers work with."""
         follow = self.follow_symlinks if self.follow_symlinks is not None else not self.read_only
         cache = Path(self.cache).expanduser()
@@ -168,7 +194,7 @@ class Gateway(Options):
             instances=instances,
             token="" if self.socket else self.token or secrets.token_urlsafe(24),
             xsrf=secrets.token_urlsafe(24),
-            cookie=f"cxg-proxy-{self.port}",
+            cookie=f"cxg-proxy-{port}",
             read_only=self.read_only,
             max_body=self.max_body,
             memory_limit=self.memory_limit,
@@ -203,8 +229,10 @@ class Gateway(Options):
         return real_worker(self.viewer_python, self._options, lambda dataset: self._labels(dataset.real), more)
 
     def _options(self, dataset: Dataset) -> dict[str, Any]:
-        ours = {"scripts": ["cxg-proxy/viewer.js", *self.viewer_options.get("scripts", [])]}
-        return {**self.viewer_options, **ours, **self.dataset_options.get(dataset.name, {})}
+        """cellxgene's options for a dataset; whatever scripts they name, ours comes first."""
+        options = {**self.viewer_options, **self.dataset_options.get(dataset.name, {})}
+        scripts = options.get("scripts") or []
+        return {**options, "scripts": ["cxg-proxy/viewer.js", *(scripts if isinstance(scripts, list) else [scripts])]}
 
     def _labels(self, real: Path) -> Path:
         home = Path(self.home).expanduser()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from .disk import on_disk
+from .errors import StorageSilent
 from .instances import Instances
 from .library import Dataset, Library, Scan, escape
 from .pages import DatasetCard, FolderCard, LibraryView
@@ -16,6 +18,7 @@ from .summaries import Summaries
 from .visits import Visits
 
 PAGE = 60  # datasets on one page
+MOST_READ = 2000  # datasets that are read for the sake of an order
 FEW = 30  # so few are shown without their folders
 FRESH_SECONDS = 2.0  # a list this old is looked through again
 PATIENCE_SECONDS = 0.15  # so long a page waits for that; then it shows the list it has
@@ -39,38 +42,53 @@ class Catalogue:
     ) -> None:
         self.library = library
         self.limit = limit
-        self._scan = Scan(library, limit)
+        self._scans = [Scan(library, limit, name) for name in library.names]
         self._summaries, self._visits, self._instances = summaries, visits, instances
         self._saved, self._share = saved, share
-        self._walk: asyncio.Task[None] | None = None
-        self._walked = 0.0
-        self._labels: Mapping[Path, float] = {}
+        self._walks: dict[str | None, asyncio.Task[None]] = {}
+        self._walked: dict[str | None, float] = {}
+        self._labels: dict[str | None, Mapping[Path, float]] = {}
 
     async def refresh(self) -> None:
-        """Look through the folders again if the list is old; a slow disk is not waited for."""
-        if self._walk is None or (self._walk.done() and time.monotonic() - self._walked > FRESH_SECONDS):
-            self._walk = asyncio.ensure_future(self._look())
-        await asyncio.wait({self._walk}, timeout=PATIENCE_SECONDS)
+        """Look through each library again if its list is old; a slow disk is not waited for."""
+        for scan in self._scans:
+            walk = self._walks.get(scan.only)
+            if walk is None or (walk.done() and time.monotonic() - self._walked[scan.only] > FRESH_SECONDS):
+                self._walks[scan.only] = asyncio.ensure_future(self._look(scan))
+        if self._walks:
+            await asyncio.wait(self._walks.values(), timeout=PATIENCE_SECONDS)
 
-    async def _look(self) -> None:
-        await on_disk(lambda: self._scan.run(time.time_ns()), patience=None)
-        datasets = list(self._scan.datasets)
-        self._labels = await on_disk(lambda: self._saved([each.real for each in datasets]), patience=None)
-        self._walked = time.monotonic()
+    async def _look(self, scan: Scan) -> None:
+        try:
+            await on_disk(lambda: scan.run(time.time_ns()), patience=None)
+            files = [each.real for each in scan.datasets]
+            self._labels[scan.only] = await on_disk(lambda: self._saved(files), patience=None)
+        except StorageSilent as problem:  # too many calls wait already
+            logging.getLogger(__name__).warning("%s", problem)
+        finally:
+            self._walked[scan.only] = time.monotonic()
+
+    def _found(self) -> list[Dataset]:
+        return [dataset for scan in self._scans for dataset in list(scan.datasets)]
+
+    def _problems(self) -> dict[str, str]:
+        return {name: said for scan in self._scans for name, said in scan.problems.items()}
 
     def view(self, *, query: str = "", folder: str = "", sort: str = "name", page: int = 1) -> LibraryView:
         """One page of the list: all that match `query` below `folder`, or what lies in `folder` itself."""
         sort = sort if sort in SORTS else "name"
         top = not folder
-        if top and len(self.library.names) == 1 and not self._scan.problems:
+        if top and len(self.library.names) == 1 and not self._problems():
             folder = self.library.names[0]  # one library needs no card of its own
-        datasets = list(self._scan.datasets)
+        datasets = self._found()
         inside = [each for each in datasets if not folder or each.name.startswith(folder + "/")]
         flat = bool(query) or (top and len(datasets) <= FEW)
         shown = [each for each in inside if _matches(each, query)] if flat else _in_folder(inside, folder)
         pages = max(1, -(-len(shown) // PAGE))
         page = min(max(1, page), pages)
         on_page = sorted(shown, key=lambda each: self._rank(each, sort))[(page - 1) * PAGE : page * PAGE]
+        if sort == "cells":
+            self._summaries.want(shown[:MOST_READ])  # they can be sorted only once they have been read
         self._summaries.want(on_page)
         return LibraryView(
             datasets=[self._card(each) for each in on_page],
@@ -83,8 +101,8 @@ class Catalogue:
             sort=sort,
             page=page,
             pages=pages,
-            scanning=None if self._scan.complete else len(datasets),
-            limit=self.limit if self._scan.cut else None,
+            scanning=None if all(scan.complete for scan in self._scans) else len(datasets),
+            limit=self.limit if any(scan.cut for scan in self._scans) else None,
             roots=[(name, str(root)) for name, root in self.library.roots.items()],
         )
 
@@ -96,7 +114,7 @@ class Catalogue:
     @property
     def count(self) -> int:
         """Datasets found."""
-        return len(self._scan.datasets)
+        return len(self._found())
 
     def _rank(self, dataset: Dataset, sort: str) -> tuple[float, str]:
         """What to sort by: the largest and the latest first, what is unknown last, then the name."""
@@ -120,7 +138,7 @@ class Catalogue:
             bytes=dataset.bytes if dataset.there else None,
             modified=dataset.modified_ns / 1e9 if dataset.there else None,
             opened=visit.opened if visit else None,
-            labels_saved=self._labels.get(dataset.real),
+            labels_saved=self._saved_at(dataset),
             share=self._share(dataset),
             pending=summary is None and dataset.there,
         )
@@ -131,12 +149,15 @@ class Catalogue:
                 genes=summary.genes,
                 embeddings=summary.embeddings,
                 problem=summary.problem,
-                preview=f"api/preview/{dataset.address}" if summary.preview else "",
+                preview=f"api/preview/{dataset.address}" if summary.drawn else "",
             )
         instance = self._instances.of(dataset.real)
         if instance is not None and not instance.over:
             card = replace(card, phase=instance.phase.value, instance=instance.id)
         return card
+
+    def _saved_at(self, dataset: Dataset) -> float | None:
+        return self._labels.get(dataset.library, {}).get(dataset.real)
 
     def _folders(self, inside: list[Dataset], folder: str) -> list[FolderCard]:
         """The folders directly below `folder`; at the top, the libraries, empty and unreadable ones too."""
@@ -147,8 +168,9 @@ class Catalogue:
             if slash:
                 counts[name] = counts.get(name, 0) + 1
         at = f"{folder}/" if folder else ""
+        problems = {} if folder else self._problems()
         return [
-            FolderCard(name, f"?folder={escape(at + name)}", count, "" if folder else self._scan.problems.get(name, ""))
+            FolderCard(name, f"?folder={escape(at + name)}", count, problems.get(name, ""))
             for name, count in sorted(counts.items(), key=lambda item: item[0].lower())
         ]
 

@@ -198,6 +198,22 @@ class Died(Problem):
     what = "the viewer stopped by itself"
 
 
+class NoAnswer(Problem):
+    """One exchange with a worker broke off; the worker itself may be well."""
+
+    title = "No answer"
+    what = "the viewer broke off its answer to this request"
+    steps = ("Try again.",)
+
+
+class Replaced(Problem):
+    """The file is another one since the page that asks was opened."""
+
+    title = "The file was replaced"
+    what = "this file was replaced since you opened it, so nothing can be saved from the old page"
+    steps = ("Reload the page.",)
+
+
 class Stopped(Problem):
     """The worker is not running because somebody or the idle timer closed it."""
 

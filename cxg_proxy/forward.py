@@ -14,6 +14,8 @@ from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 from tornado.iostream import IOStream, StreamClosedError
 
+from .errors import BadRequest
+
 # RFC 9110, section 7.6.1, and what belongs to one connection by custom.
 HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
@@ -25,6 +27,7 @@ NOT_FROM_WORKERS = frozenset({"set-cookie", "server", "date"})
 
 CHUNK = 256 * 1024
 IDLE_CONNECTIONS = 4
+CHUNKED_METHODS = frozenset({"POST", "PUT", "PATCH"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Head = Callable[[int, str, HTTPHeaders], Awaitable[None]]
@@ -33,6 +36,18 @@ Body = Callable[[bytes], Awaitable[None]]
 
 class WorkerGone(Exception):
     """The worker closed the connection before its reply was complete."""
+
+
+def refuse_odd_framing(method: str, headers: HTTPHeaders) -> None:
+    """Raise BadRequest where a body's length could be read in two ways: its rest would become a request of its own.
+
+    tornado's client sends a body in chunks for three methods only, and cellxgene needs no other.
+    """
+    coding = headers.get("Transfer-Encoding")
+    if coding is None:
+        return
+    if coding.strip().lower() != "chunked" or "Content-Length" in headers or method not in CHUNKED_METHODS:
+        raise BadRequest(detail=f"a {method} request with Transfer-Encoding: {coding[:50]}")
 
 
 def for_worker(headers: HTTPHeaders) -> HTTPHeaders:

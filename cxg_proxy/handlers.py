@@ -45,6 +45,8 @@ STATUS: dict[type[errors.Problem], int] = {
     errors.TooManyInstances: 503,
     errors.Stopped: 503,
     errors.Died: 503,
+    errors.NoAnswer: 502,
+    errors.Replaced: 409,
     errors.Busy: 503,
     errors.LabelsNotSaved: 507,
     errors.BadConfiguration: 500,
@@ -178,20 +180,20 @@ class Handler(RequestHandler):
             super()._handle_request_exception(e)
 
 
-class Broken(RequestHandler):
+class Broken(Handler):
     """Every address of a gateway whose configuration is wrong."""
 
-    def initialize(self, problem: errors.Problem) -> None:
+    def initialize(self, problem: errors.Problem) -> None:  # type: ignore[override]  # there is no desk yet
         """Called by tornado for each request."""
         self.problem = problem
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         """Say what is wrong, whatever was asked."""
-        for name, value in safety.HEADERS.items():
-            self.set_header(name, value)
-        self.set_status(status_of(self.problem))
-        site = pages.Site("cellxgene", "../" * (self.request.path.count("/") - 1), "", time.time())
-        self.finish(pages.problem(site, pages.ProblemView(self.problem)))
+        self.show(self.problem)
+
+    def site(self, root: str) -> pages.Site:
+        """As much as is known."""
+        return pages.Site("cellxgene", root, "", time.time())
 
 
 def row(instance: Instance, memory_limit: int) -> pages.InstanceRow:
@@ -204,6 +206,7 @@ def row(instance: Instance, memory_limit: int) -> pages.InstanceRow:
         phase=instance.phase.value,
         since=instance.since,
         used=instance.used,
+        exchanges=instance.exchanges,
         memory=now.memory if now else None,
         memory_limit=memory_limit or None,
         cpu=_share(now, instance) if now else None,

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
+import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .disk import on_disk
 from .errors import (
     Died,
     NotEnoughMemory,
@@ -86,6 +90,7 @@ class Instance:
         self._fetching = 0.0  # seconds, which the next opening will not need
         self._oom_kills = oom_kills()
         self._heard = False
+        self._python = ""
         self._changed = asyncio.Event()
         self._close_asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -137,17 +142,22 @@ class Instance:
 
     # --- its life ---------------------------------------------------------------------------------------------
 
-    def start(self, after: asyncio.Future[None] | None = None) -> None:
-        """Begin, once `after` (the end of the instance that makes room) is over."""
+    def start(self, after: Awaitable[object] | None, over: Callable[[Instance], None]) -> None:
+        """Begin, once `after` (the end of the instances that make room) is over; `over` is called at the end."""
         self._task = asyncio.ensure_future(self._live(after))
+        self._task.add_done_callback(lambda _: over(self))
+
+    def ask_to_close(self) -> None:
+        """Have it end soon."""
+        self._close_asked.set()
 
     async def close(self) -> None:
         """End it and wait until nothing of it is left; the labels are on disk already."""
-        self._close_asked.set()
+        self.ask_to_close()
         if self._task is not None:
             await asyncio.wait({self._task})
 
-    async def _live(self, after: asyncio.Future[None] | None) -> None:
+    async def _live(self, after: Awaitable[object] | None) -> None:
         """The whole life of one worker; only here its phase changes."""
         try:
             if after is not None:
@@ -158,18 +168,23 @@ class Instance:
                 self._enter(Phase.CLOSED)
                 return
             self._enter(Phase.STARTING)
-            with logging_to(self._place.logs / f"{self.dataset.real.stem}.log", self.log) as hear:
-                async with running(
-                    self._command(self.dataset, self.socket),
+            # In a thread: it looks at the labels' folder, on a disk that may hang.
+            command = await on_disk(lambda: self._command(self.dataset, self.socket))
+            self._python = str(command[0])
+            async with (
+                logging_to(self._log_file, self.log) as hear,
+                running(
+                    command,
                     cwd=self._place.sockets,
                     environment=self._place.environment,
                     hear=hear,
                     patience=self._limits.patience,
-                ) as child:
-                    self.pid = child.pid
-                    await self._until_ready(child)
-                    await self._until_over(child)
-                    self._enter(Phase.CLOSING)
+                ) as child,
+            ):
+                self.pid = child.pid
+                await self._until_ready(child)
+                await self._until_over(child)
+                self._enter(Phase.CLOSING)
             self._enter(Phase.CLOSED)
         except Problem as problem:
             self._fail(problem)
@@ -226,8 +241,8 @@ class Instance:
             self._heard = True
             if step.version and step.version != __version__:
                 raise ViewerMismatch(detail=f"{step.version} there, {__version__} here")
-            if step.problem is not None:
-                raise step.problem
+            if step.problem is not None or step.phase is Phase.FAILED:
+                raise step.problem or Died(self.dataset.label)
             if step.phase is Phase.READY:
                 seconds = round(self.elapsed - self._fetching, 2)
                 self._visits.add(self.dataset.real, Visit(opened=time.time(), seconds=seconds))
@@ -265,13 +280,18 @@ class Instance:
         label, log = self.dataset.label, list(self.log)
         if not self._heard and status > 0:  # it ended before its first word: it is no worker of ours
             without = any("No module named" in line and "cxg_proxy" in line for line in log)
-            python = self._command(self.dataset, self.socket)[0]
-            return ViewerMissing(python, detail="it has no cxg-proxy" if without else words(status), log=log)
+            return ViewerMissing(self._python, detail="it has no cxg-proxy" if without else words(status), log=log)
         if status == -9 and oom_kills() > self._oom_kills:
             return NotEnoughMemory(label, detail="the system ended it for lack of memory", log=log)
         if status == -9:
             return Died(label, detail=f"{words(status)}; lack of memory is the usual reason", log=log)
         return Died(label, detail=words(status), log=log)
+
+    @property
+    def _log_file(self) -> Path:
+        """Each file's own: two datasets may have the same name in two folders."""
+        digest = hashlib.blake2b(os.fsencode(self.dataset.real), digest_size=4).hexdigest()
+        return self._place.logs / f"{self.dataset.real.stem[:100]}-{digest}.log"
 
     def _enter(self, phase: Phase) -> None:
         if phase not in LEGAL[self.phase]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
 from .errors import Stopped, TooManyInstances
@@ -24,6 +24,7 @@ class Instances:
         self._fetch = fetch
         self._command, self._place, self._limits, self._visits = command, place, limits, visits
         self._all: dict[Path, Instance] = {}
+        self._at: dict[str, Instance] = {}
         self._closing = False
 
     def __iter__(self) -> Iterator[Instance]:
@@ -34,8 +35,22 @@ class Instances:
         return next((each for each in self._all.values() if each.id == identifier), None)
 
     def of(self, real: Path) -> Instance | None:
-        """The instance on this file: running, or over and not yet replaced."""
+        """The instance on this file: running or failed."""
         return self._all.get(real)
+
+    def at(self, address: str) -> Instance | None:
+        """The instance that was opened last at this address; a symlink there may lead to another file by now."""
+        instance = self._at.get(address)
+        return None if instance is None or instance.phase is Phase.CLOSED else instance
+
+    def addressed(self, path: str) -> str | None:
+        """The address of an instance that a path begins with."""
+        return next((address for address in self._at if path.startswith(f"{address}/") and self.at(address)), None)
+
+    def ready_in(self, folder: str) -> Instance | None:
+        """A ready instance whose address lies in this folder."""
+        inside = [each for address, each in self._at.items() if address.rpartition("/")[0] == folder]
+        return next((each for each in inside if each.phase is Phase.READY), None)
 
     def running(self) -> list[Instance]:
         """Those whose life has not ended."""
@@ -54,23 +69,40 @@ class Instances:
         failed = there is not None and there.phase is Phase.FAILED and not again and not there.of_another(dataset)
         if there is not None and (failed or not there.over):
             there.touch()
+            self._move(dataset.address, there)
             return there
         if self._closing:
             raise Stopped(dataset.label)
         instance = Instance(dataset, self._command, self._place, self._limits, self._visits, fetch=self._fetch)
-        instance.start(after=self._make_room())
+        instance.start(after=self._make_room(), over=self._forget)
         self._all[dataset.real] = instance
+        self._move(dataset.address, instance)
         return instance
 
-    def _make_room(self) -> asyncio.Future[None] | None:
-        """Close the longest unused instance if all places are taken; raises TooManyInstances if each is in use."""
+    def _move(self, address: str, instance: Instance) -> None:
+        """Let an address lead to an instance; the one it led to before is closed unless another address does."""
+        before = self._at.get(address)
+        self._at[address] = instance
+        if before is not None and before is not instance and before not in self._at.values():
+            before.ask_to_close()
+
+    def _forget(self, instance: Instance) -> None:
+        """A closed instance is no news; a failed one stays, with its reason, until it is tried again."""
+        if instance.phase is Phase.CLOSED:
+            self._at = {address: each for address, each in self._at.items() if each is not instance}
+            self._all = {real: each for real, each in self._all.items() if each is not instance}
+
+    def _make_room(self) -> Awaitable[object] | None:
+        """Have the longest unused instance end if all places are taken; raises TooManyInstances if each is in use."""
         running = self.running()
-        if len(running) < self._limits.most:
-            return None
-        spare = [each for each in running if not each.in_use()]
-        if not spare:
-            raise TooManyInstances(detail=f"{self._limits.most}")
-        return asyncio.ensure_future(min(spare, key=lambda each: each.used).close())
+        staying = [each for each in running if not each.closing]
+        if len(staying) >= self._limits.most:
+            spare = [each for each in staying if not each.in_use()]
+            if not spare:
+                raise TooManyInstances(detail=f"{self._limits.most}")
+            min(spare, key=lambda each: each.used).ask_to_close()
+        ending = [each for each in running if each.closing]
+        return None if len(running) < self._limits.most else asyncio.gather(*(each.close() for each in ending))
 
     async def close_idle(self) -> None:
         """Close what nobody has used for `idle_seconds`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -81,6 +82,11 @@ class Dataset:
     def fingerprint(self) -> tuple[str, int, int, int]:
         """Changes whenever the file does."""
         return (str(self.real), self.bytes, self.modified_ns, self.inode)
+
+    @cached_property
+    def version(self) -> str:
+        """The fingerprint as a short word, to be held by a page."""
+        return hashlib.blake2b(repr(self.fingerprint).encode(errors="replace"), digest_size=8).hexdigest()
 
 
 class Library:
@@ -196,12 +202,14 @@ class _Folder:
 class Scan:
     """Walks the roots for datasets, bounded, without cycles; a second walk lists only the folders that changed.
 
-    `datasets` grows while `run` walks (in a thread of its own) and is always safe to read.
+    `datasets` grows while `run` walks (in a thread of its own) and is always safe to read. `only` is the one library
+    to walk: a disk that hangs then keeps nobody from the others.
     """
 
-    def __init__(self, library: Library, limit: int) -> None:
+    def __init__(self, library: Library, limit: int, only: str | None = None) -> None:
         self.library = library
         self.limit = limit
+        self.only = only
         self.datasets: list[Dataset] = []
         self.problems: dict[str, str] = {}
         self.complete = False  # a whole walk has been done
@@ -211,11 +219,14 @@ class Scan:
     def run(self, now_ns: int) -> None:
         """Walk once. The first walk shows what it finds at once, later ones replace the list when they are done."""
         found = [] if self.complete else self.datasets
-        found.extend(self.library.remote(path) for path in sorted(self.library.remotes))
+        if self.only in (None, REMOTE):
+            found.extend(self.library.remote(path) for path in sorted(self.library.remotes))
         problems: dict[str, str] = {}
         known: dict[str, _Folder] = {}
         cut = False
         for name, root in self.library.roots.items():
+            if self.only not in (None, name):
+                continue
             left = self.limit
             try:
                 for dataset, looked in self._walk(name, root, known, now_ns):

@@ -40,6 +40,7 @@ class Sockets:
         self._address = address
         self.sockets: list[socket.socket] = []
         self.said = ""
+        self.port = 0
 
     def __enter__(self) -> Sockets:  # noqa: PYI034 - Self is not in Python 3.10
         if self._address.socket:
@@ -49,7 +50,7 @@ class Sockets:
             self.sockets = _tcp(self._address.ip, self._address.port)
             port = self.sockets[0].getsockname()[1]
             ip = f"[{self._address.ip}]" if ":" in self._address.ip else self._address.ip
-            self.said = f"http://{ip}:{port}/"
+            self.port, self.said = port, f"http://{ip}:{port}/"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,7 +104,10 @@ def private_folder() -> Iterator[Path]:
     """
     base = _base()
     _sweep(base)
-    folder = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=base))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=base))
+    except OSError as reason:
+        raise CannotListen(str(base), detail=reason.strerror or str(reason)) from reason
     try:
         with open(folder / "lock", "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -77,6 +77,7 @@ class InstanceRow:
     memory: int | None = None
     memory_limit: int | None = None
     cpu: float | None = None
+    exchanges: int = 0  # requests under way
     log: Sequence[str] = ()
     problem: Problem | None = None
 

@@ -111,8 +111,8 @@ async def _end(process: Process, patience: float) -> None:
     assert process.stdin is not None
     process.stdin.close()
     if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGTERM)  # its children too: once it is reaped, nobody could name them
     try:
         await asyncio.wait_for(asyncio.shield(process.wait()), patience)
     except asyncio.TimeoutError:

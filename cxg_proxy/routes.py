@@ -15,8 +15,14 @@ from .addresses import (
     Progress,
     Static,
 )
-from .handlers import FOLDER, Desk
+from .errors import Problem
+from .handlers import FOLDER, Broken, Desk
 from .view import View
+
+
+def broken_routes(problem: Problem) -> list[tuple[Any, ...]]:
+    """What a gateway answers whose configuration is wrong: the same page everywhere."""
+    return [(r"/static/(.+)", Static, {"path": str(FOLDER / "static")}), (r".*", Broken, {"problem": problem})]
 
 
 def routes(desk: Desk) -> list[tuple[Any, ...]]:

@@ -11,8 +11,9 @@ import functools
 import hashlib
 import json
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ FORMAT = 1  # counted up when the content of a summary changes
 
 @dataclass(frozen=True)
 class Summary:
-    """What the list shows of one dataset; `preview` is the plain data that `preview.draw` turns into a picture."""
+    """What the list shows of one dataset. Its picture's points stay on disk; `drawn` says whether there are any."""
 
     cells: int | None = None
     genes: int | None = None
     embeddings: tuple[str, ...] = ()
-    preview: dict[str, Any] | None = None
+    drawn: bool = False
     problem: Problem | None = None
 
     @staticmethod
@@ -44,7 +45,7 @@ class Summary:
             cells=None if data["cells"] is None else int(data["cells"]),
             genes=None if data["genes"] is None else int(data["genes"]),
             embeddings=tuple(str(name) for name in data["embeddings"]),
-            preview=data["preview"],
+            drawn=data["preview"] is not None,
             problem=None if problem is None else Problem.from_json(problem),
         )
 
@@ -74,6 +75,17 @@ class Summaries:
     def get(self, dataset: Dataset) -> Summary | None:
         """The summary of the file as it is now, None if it has not been read yet."""
         return self._known.get(dataset.fingerprint)
+
+    async def preview(self, dataset: Dataset) -> dict[str, Any] | None:
+        """The plain data that `preview.draw` turns into a picture, None if there is none."""
+        summary = self.get(dataset)
+        if summary is None or not summary.drawn:
+            return None
+        try:
+            kept: dict[str, Any] = json.loads(await on_disk(self._file(dataset).read_bytes))["preview"]
+        except (OSError, ValueError, KeyError):  # the cache was cleared meanwhile
+            return None
+        return kept
 
     def want(self, datasets: Sequence[Dataset]) -> None:
         """Have these read soon, before anything that was wanted earlier."""
@@ -108,7 +120,7 @@ class Summaries:
 
     async def _read_with_child(self) -> None:
         """One child reads until nothing is wanted; a file that ends it is named as the one that did."""
-        log: list[bytes] = []
+        log: deque[bytes] = deque(maxlen=20)
         try:
             async with running(
                 self._command, cwd=self._cwd, environment=self._environment, hear=log.append, patience=0.5
@@ -119,16 +131,17 @@ class Summaries:
                     await child.tell(json.dumps(str(dataset.file)).encode() + b"\n")
                     try:
                         line = await asyncio.wait_for(anext(lines), self.patience)
-                        summary = Summary.from_json(json.loads(line))
+                        data = json.loads(line)
+                        summary = Summary.from_json(data)
                     except (asyncio.TimeoutError, StopAsyncIteration, ValueError, KeyError, TypeError) as reason:
                         await self._give_up(dataset, child, reason, log)
                         return
-                    await self._learn(dataset, summary)
+                    await self._learn(dataset, summary, data)
         except OSError as reason:  # the viewer's Python does not exist
             await self._all_fail(ViewerMissing(self._command[0], detail=str(reason.strerror)))
 
-    async def _give_up(self, dataset: Dataset, child: Child, reason: Exception, log: list[bytes]) -> None:
-        tail = [line.decode(errors="replace").rstrip() for line in log[-20:]]
+    async def _give_up(self, dataset: Dataset, child: Child, reason: Exception, log: deque[bytes]) -> None:
+        tail = [line.decode(errors="replace").rstrip() for line in log]
         if any("No module named" in line for line in tail):
             await self._all_fail(ViewerMissing(self._command[0], detail=tail[-1], log=tail))
             return
@@ -142,13 +155,13 @@ class Summaries:
         for dataset in list(self._wanted.values()):
             await self._learn(dataset, Summary(problem=problem))
 
-    async def _learn(self, dataset: Dataset, summary: Summary) -> None:
-        self._known[dataset.fingerprint] = summary
-        self._wanted.pop(dataset.fingerprint, None)
+    async def _learn(self, dataset: Dataset, summary: Summary, data: object = None) -> None:
         if summary.problem is not None:
             self._failed[dataset.fingerprint] = time.monotonic()
-        else:
-            await on_disk(lambda: self._keep(dataset, summary), patience=None)
+        elif not await on_disk(lambda: self._keep(dataset, data), patience=None):
+            summary = replace(summary, drawn=False)
+        self._known[dataset.fingerprint] = summary
+        self._wanted.pop(dataset.fingerprint, None)
 
     def _file(self, dataset: Dataset) -> Path:
         key = hashlib.blake2b(repr((FORMAT, dataset.fingerprint)).encode(errors="replace"), digest_size=16)
@@ -163,13 +176,9 @@ class Summaries:
                 found.append(dataset)
         return found
 
-    def _keep(self, dataset: Dataset, summary: Summary) -> None:
-        data = {
-            "cells": summary.cells,
-            "genes": summary.genes,
-            "embeddings": list(summary.embeddings),
-            "preview": summary.preview,
-            "problem": None if summary.problem is None else summary.problem.to_json(),
-        }
-        with contextlib.suppress(OSError):  # it will be read again another time
+    def _keep(self, dataset: Dataset, data: object) -> bool:
+        try:
             write_whole(self._file(dataset), json.dumps(data).encode())
+        except OSError:  # it will be read again another time
+            return False
+        return True

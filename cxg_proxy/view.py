@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders
 from tornado.iostream import StreamClosedError
@@ -9,7 +11,7 @@ from tornado.web import stream_request_body
 
 from . import errors, pages, safety
 from .disk import on_disk
-from .forward import SAFE_METHODS, Exchange, WorkerGone, for_worker
+from .forward import SAFE_METHODS, Exchange, WorkerGone, for_worker, refuse_odd_framing
 from .handlers import FOLDER, Handler
 from .instance import Instance
 from .library import Dataset
@@ -17,6 +19,7 @@ from .progress import Phase
 
 OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
 DRAIN_LIMIT = 1_000_000_000  # so many bytes of a refused request are read and dropped, then the connection ends
+STALL_SECONDS = 300.0  # who neither sends nor reads for so long is cut off; jupyter-server-proxy waits as long
 ADDED = {"viewer.js": "text/javascript"}
 
 
@@ -42,9 +45,11 @@ class View(Handler):
             if not self._worth_draining():
                 raise
             self._client().set_max_body_size(DRAIN_LIMIT)
+            self._client().set_body_timeout(STALL_SECONDS)
             self._refusal = problem
 
     async def _decide(self) -> None:
+        refuse_odd_framing(str(self.request.method), self.request.headers)
         if self.request.method not in SAFE_METHODS:
             self._bound_body()
             safety.refuse_other_sites(self.request.headers, token_seen=self.holds_token())
@@ -56,9 +61,15 @@ class View(Handler):
         elif rest.startswith(OURS):
             await self._ours(address, rest[len(OURS) :])
         elif rest:
-            await self._begin(await self._running(address), "/" + rest)
+            instance = await self._running(address)
+            self._refuse_old_pages(instance)
+            await self._begin(instance, "/" + rest)
         else:
             await self._open(address)
+
+    def wants_json(self) -> bool:
+        """Whether the client is a program; cellxgene's script is one."""
+        return "/api/v0." in self.request.path or super().wants_json()
 
     def holds_token(self) -> bool:
         """As everywhere, but the body is not a form: it belongs to the worker."""
@@ -87,6 +98,7 @@ class View(Handler):
 
     def on_connection_close(self) -> None:
         """The client has gone: so does its exchange."""
+        super().on_connection_close()
         if self._exchange is not None:
             self._exchange.cancel()
         self._release()
@@ -96,23 +108,28 @@ class View(Handler):
     async def _split(self) -> tuple[str | None, str]:
         """The dataset's address and the rest; (None, "") if the viewer's own logo was asked for and is under way."""
         tail = self.request.path[len("/view/") :]
-        ready = next((each for each in self.desk.instances if tail.startswith(each.dataset.address + "/")), None)
-        if ready is not None:
-            return ready.dataset.address, tail[len(ready.dataset.address) + 1 :]
+        address = self.desk.instances.addressed(tail)
+        if address is not None:
+            return address, tail[len(address) + 1 :]
         try:
             address, rest = await on_disk(lambda: self.desk.library.split(tail))
         except errors.DatasetNotFound:
             # cellxgene asks for its logo at `../static/…`, one level above its own address.
             folder, static, asset = tail.partition("/static/")
-            for each in self.desk.instances:
-                if static and each.phase is Phase.READY and each.dataset.address.rpartition("/")[0] == folder:
-                    await self._begin(each, static + asset)
-                    return None, ""
-            raise
+            beside = self.desk.instances.ready_in(folder) if static else None
+            if beside is None:
+                raise
+            await self._begin(beside, static + asset)
+            return None, ""
         return address, rest
 
     async def _open(self, address: str) -> None:
         """The viewer's own address: cellxgene if it is ready, else a page that says how far it is."""
+        if self.request.method != "GET":  # a look at the headers starts nothing
+            return
+        # Neither does a picture on another site; a link there may.
+        if self.request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
+            safety.refuse_other_sites(self.request.headers, token_seen=True)
         dataset = await on_disk(lambda: self.desk.library.find(address))
         try:
             instance = await self.desk.instances.open(dataset)
@@ -131,20 +148,33 @@ class View(Handler):
 
         So that a label set after a long pause is saved and not refused. A failed one stays failed.
         """
-        for each in self.desk.instances:
-            if each.dataset.address == address and each.phase is Phase.READY:
-                return each
+        there = self.desk.instances.at(address)
+        if there is not None and there.phase is Phase.READY:
+            return there
         dataset = await on_disk(lambda: self.desk.library.find(address))
         instance = await self.desk.instances.open(dataset)
-        await instance.ready()
+        instance.exchanges += 1  # whoever waits for it uses it
+        try:
+            await instance.ready()
+        finally:
+            instance.exchanges -= 1
         return instance
+
+    def _refuse_old_pages(self, instance: Instance) -> None:
+        """A page of a file that was replaced must not save: its labels would land on other cells."""
+        opened = self.request.headers.get("X-Dataset-Version")
+        if self.request.method not in SAFE_METHODS and opened not in (None, instance.dataset.version):
+            raise errors.Replaced(instance.dataset.label)
 
     async def _ours(self, address: str, name: str) -> None:
         """What we add to the viewer: its script, and the state that script asks for."""
         if name in ADDED:
             self.set_header("Content-Type", f"{ADDED[name]}; charset=utf-8")
             self.set_header("Cache-Control", "no-cache")
-            self.finish(await on_disk((FOLDER / "static" / name).read_bytes))
+            script = await on_disk((FOLDER / "static" / name).read_bytes)
+            there = self.desk.instances.at(address)
+            version = there.dataset.version if there else ""
+            self.finish(f'"use strict";\nconst OPENED = "{version}";\n'.encode() + script)
         elif name == "state":
             dataset = await on_disk(lambda: self.desk.library.find(address))
             self.say(self._state(dataset))
@@ -160,6 +190,7 @@ class View(Handler):
             "library": self.root,
             "title": dataset.label,
             "changed": bool(instance and instance.dataset.fingerprint != dataset.fingerprint),
+            "version": instance.dataset.version if instance else "",
             "problem": instance.problem if instance else None,
         }
 
@@ -187,6 +218,7 @@ class View(Handler):
         if not (length.isascii() and length.isdigit() and len(length) < 20) or int(length) > limit:
             raise errors.TooLarge(detail=f"{limit / 1e6:.0f} MB")
         self._client().set_max_body_size(limit)
+        self._client().set_body_timeout(STALL_SECONDS)
 
     async def _begin(self, instance: Instance, path: str) -> None:
         """Ask the worker; the reply is awaited in `reply`, when the request's body is complete."""
@@ -224,7 +256,7 @@ class View(Handler):
         for _ in range(3):  # its death is told a moment later by its own task
             if instance.problem is None:
                 await instance.change(0.3)
-        raise instance.problem or errors.Died(instance.dataset.label, detail="it did not answer")
+        raise instance.problem or errors.NoAnswer(instance.dataset.label)
 
     async def _head(self, code: int, reason: str, headers: HTTPHeaders) -> None:
         self.clear()
@@ -242,8 +274,11 @@ class View(Handler):
 
     async def _flow(self) -> None:
         try:
-            await self.flush()
-        except StreamClosedError:
+            flushing = self.flush()
+            if not flushing.done():
+                await asyncio.wait_for(flushing, STALL_SECONDS)
+        except (StreamClosedError, asyncio.TimeoutError):  # the reader has gone, or stopped reading
+            self._client().close()
             if self._exchange is not None:
                 self._exchange.cancel()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -18,6 +19,7 @@ from .library import Dataset
 
 LOG_BYTES = 1_000_000
 LOG_LINES_WAITING = 10_000
+LOG_PATIENCE = 50  # hundredths of a second that the last lines get
 
 # What to run for a dataset: (dataset, socket) → the command as a list.
 Command = Callable[[Dataset, Path], Sequence[str]]
@@ -53,8 +55,8 @@ def real_worker(
     return command
 
 
-@contextlib.contextmanager
-def logging_to(file: Path, tail: deque[str]) -> Iterator[Callable[[bytes], None]]:
+@contextlib.asynccontextmanager
+async def logging_to(file: Path, tail: deque[str]) -> AsyncIterator[Callable[[bytes], None]]:
     """What to do with a line of a worker's standard error: keep it in `tail`, and in a rotating file."""
     lines: SimpleQueue[str | None] = SimpleQueue()
     # In a thread, and a daemon: the log lies in the user's home, which may hang.
@@ -71,7 +73,9 @@ def logging_to(file: Path, tail: deque[str]) -> Iterator[Callable[[bytes], None]
         yield hear
     finally:
         lines.put(None)
-        writing.join(0.5)
+        for _ in range(LOG_PATIENCE):
+            if writing.is_alive():
+                await asyncio.sleep(0.01)
 
 
 def _write(file: Path, lines: SimpleQueue[str | None]) -> None:

@@ -75,8 +75,11 @@ def test_a_wrong_option_ends_with_a_sentence_and_no_traceback(options: list[str]
 def test_a_configuration_file_is_read_and_the_command_line_wins(tmp_path: Path, dataset: Path) -> None:
     config = tmp_path / "cxg_proxy_config.py"
     config.write_text("c.Gateway.title = 'Atlas of the institute'\nc.Gateway.max_instances = 1\n")
+    (tmp_path / "data" / "b.h5ad").write_bytes(b"")
     with running_gateway(tmp_path, f"--config={config}", "--max-instances=2") as gateway:
         assert "Atlas of the institute" in gateway.get("/", Accept="text/html").text
+        gateway.open("data/pbmc.h5ad")
+        gateway.open("data/b.h5ad")  # the file's limit of 1 would refuse it
 
 
 @pytest.mark.parametrize(
@@ -271,6 +274,30 @@ def test_an_unused_gateway_ends_by_itself_with_status_0(tmp_path: Path, dataset:
         assert gateway.process.wait(20) == 0
 
 
+def test_a_signal_while_an_idle_viewer_is_closed_does_not_wait_twice(tmp_path: Path, dataset: Path) -> None:
+    (tmp_path / "data" / "deaf.h5ad").write_bytes(b"")
+    with running_gateway(tmp_path, "--idle-seconds=0.5") as gateway:
+        gateway.open("data/deaf.h5ad")
+        until_now(lambda: gateway.instances()[0]["phase"] == "closing")
+        gateway.process.terminate()
+        assert gateway.process.wait(10) == 0  # one ladder of 3 s, not two: see the next line of the log
+        assert "does not end" not in gateway.log.read_text()
+
+
+def test_a_folder_of_an_unknown_user_is_a_sentence_and_behind_a_host_a_styled_page(
+    tmp_path: Path, dataset: Path
+) -> None:
+    ended = run("--library", "x=~nobody-of-this-name/d", folder=tmp_path)
+    assert ended.returncode == 2
+    assert "no such user" in ended.stderr
+    with running_gateway(tmp_path, "--root=~nobody-of-this-name/d") as gateway:
+        page = gateway.get("/", Accept="text/html")
+        assert "no such user" in page.text
+        assert page.headers["Content-Security-Policy"]
+        assert gateway.get("/static/style.css").headers["Content-Type"] == "text/css"
+        assert gateway.get("/api/datasets").problem["kind"] == "BadConfiguration"
+
+
 def test_an_idle_viewer_is_closed_and_comes_back_at_the_next_visit(tmp_path: Path, dataset: Path) -> None:
     with running_gateway(tmp_path, "--idle-seconds=0.5") as gateway:
         gateway.open("data/pbmc.h5ad")
@@ -292,5 +319,8 @@ def test_a_gateway_in_use_stays_under_60_mb(tmp_path: Path, dataset: Path) -> No
         (tmp_path / "data" / f"{n}.h5ad").write_bytes(b"")
     with running_gateway(tmp_path) as gateway:
         gateway.open("data/pbmc.h5ad")
-        until_now(lambda: gateway.get("/api/datasets?folder=data").json["total"] == 1001)
+        for page in range(1, 18):  # every card of every page, with its picture
+            read = f"/api/datasets?folder=data&page={page}"
+            until_now(lambda address=read: not any(card["pending"] for card in gateway.get(address).json["datasets"]))
+        assert gateway.get(f"/{gateway.get('/api/datasets').json['datasets'][0]['preview']}").status == 200
         assert psutil.Process(gateway.process.pid).memory_info().rss < 60e6

@@ -1,5 +1,6 @@
 """Exchanges through a whole gateway with the `mirror` worker behind it."""
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -177,6 +178,41 @@ def test_an_endless_chunked_body_is_cut_at_the_limit(gateway: Gateway) -> None:
         connection.request("PUT", VIEW + "api", endless(), CHUNKED, encode_chunked=True)
     connection.close()
     assert gateway.get(VIEW + "api").status == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS", "POST", "PUT", "PATCH"])
+def test_a_chunked_body_never_becomes_a_request_of_its_own(method: str, gateway: Gateway) -> None:
+    smuggled = b"PUT /api/v0.2/annotations/obs HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    connection = UnixConnection(gateway.path)
+    connection.request(method, VIEW + "api", iter([smuggled]), CHUNKED, encode_chunked=True)
+    first = connection.getresponse()
+    body = first.read()
+    connection.close()
+    if method in ("POST", "PUT", "PATCH"):
+        assert json.loads(body)["bytes"] == len(smuggled)
+    else:
+        assert first.status == 400
+    for n in range(4):
+        assert gateway.get(VIEW + f"api?n={n}").json["target"] == f"/api?n={n}"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "gzip, chunked", "identity", "xchunked"])
+def test_a_body_of_unknown_framing_is_refused(coding: str, gateway: Gateway) -> None:
+    with contextlib.suppress(ConnectionError, http.client.HTTPException):
+        reply = gateway.ask("PUT", VIEW + "api", {**SAME_SITE, "Transfer-Encoding": coding})
+        assert reply.status >= 400
+    assert gateway.get(VIEW + "api?n=1").json["target"] == "/api?n=1"
+
+
+def test_uploads_that_break_off_leave_nothing_behind(gateway: Gateway) -> None:
+    for _ in range(30):
+        connection = UnixConnection(gateway.path)
+        connection.putrequest("PUT", VIEW + "api")
+        for name, value in {**SAME_SITE, "Content-Length": "1000000"}.items():
+            connection.putheader(name, value)
+        connection.endheaders(b"x" * 1000)
+        connection.close()
+    until_now(lambda: gateway.get("/api/instances").json["instances"][0]["exchanges"] == 0)
 
 
 def test_connections_to_the_worker_are_kept_alive(gateway: Gateway) -> None:

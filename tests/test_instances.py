@@ -133,7 +133,8 @@ async def test_the_last_log_lines_stay_with_a_failed_instance_and_in_its_file(
     with pytest.raises(Died) as caught:
         await instance.ready()
     assert caught.value.log == ("the file is made of cheese",)
-    assert "the file is made of cheese" in (tmp_path / "logs" / "pbmc.log").read_text()
+    (log,) = (tmp_path / "logs").glob("pbmc-*.log")
+    assert "the file is made of cheese" in log.read_text()
 
 
 async def test_nothing_restarts_by_itself_only_when_asked_again(
@@ -188,6 +189,78 @@ async def test_the_longest_unused_idle_instance_makes_room(instances: Make, data
     third = await all_.open(dataset("c"))
     await third.ready()
     assert (first.phase, second.phase) == (Phase.READY, Phase.CLOSED)
+
+
+async def test_eight_tabs_at_once_still_get_no_more_than_the_limit(
+    instances: Make, dataset: Callable[..., Dataset]
+) -> None:
+    all_ = instances(most=1)
+    first = await all_.open(dataset("a"))
+    await first.ready()
+    opened = await asyncio.gather(*(all_.open(dataset(name)) for name in "bcdefghi"), return_exceptions=True)
+    started = [each for each in opened if isinstance(each, Instance)]
+    assert [type(each) for each in opened if not isinstance(each, Instance)] == [TooManyInstances] * 7
+    await started[0].ready()
+    assert len(all_.running()) == 1
+
+
+async def test_a_closed_instance_is_forgotten_and_a_failed_one_is_not(
+    instances: Make, dataset: Callable[..., Dataset]
+) -> None:
+    all_ = instances()
+    closed = await all_.open(dataset("a"))
+    await closed.ready()
+    await closed.close()
+    assert list(all_) == []
+    assert all_.at(closed.dataset.address) is None
+    bad = instances("crashing")
+    failed = await bad.open(dataset("a"))
+    await until(lambda: failed.over)
+    assert list(bad) == [failed]
+
+
+async def test_a_symlink_that_leads_elsewhere_by_now_leads_to_the_new_file(
+    instances: Make, h5ad: Callable[..., Path], tmp_path: Path
+) -> None:
+    h5ad("data/v1.h5ad", b"1")
+    h5ad("data/v2.h5ad", b"2")
+    link = tmp_path / "data" / "atlas.h5ad"
+    link.symlink_to("v1.h5ad")
+    library, all_ = Library({"data": tmp_path / "data"}), instances()
+    before = await all_.open(library.find("data/atlas.h5ad"))
+    await before.ready()
+    link.unlink()
+    link.symlink_to("v2.h5ad")
+    after = await all_.open(library.find("data/atlas.h5ad"))
+    assert all_.at("data/atlas.h5ad") is after
+    await after.ready()
+    await until(lambda: before.over)
+
+
+async def test_a_second_name_of_a_file_does_not_close_it_under_its_first(
+    instances: Make, h5ad: Callable[..., Path], tmp_path: Path
+) -> None:
+    h5ad("data/v1.h5ad", b"1")
+    (tmp_path / "data" / "sub").mkdir()
+    (tmp_path / "data" / "sub" / "atlas.h5ad").symlink_to("../v1.h5ad")
+    library, all_ = Library({"data": tmp_path / "data"}), instances()
+    first = await all_.open(library.find("data/v1.h5ad"))
+    assert await all_.open(library.find("data/sub/atlas.h5ad")) is first
+    await first.ready()
+    assert all_.ready_in("data") is first
+    assert all_.ready_in("data/sub") is first
+
+
+async def test_datasets_of_the_same_name_have_a_log_each(
+    instances: Make, h5ad: Callable[..., Path], tmp_path: Path
+) -> None:
+    for folder in "ab":
+        h5ad(f"data/{folder}/x.h5ad")
+    library, all_ = Library({"data": tmp_path / "data"}), instances("crashing")
+    for folder in "ab":
+        opened = await all_.open(library.find(f"data/{folder}/x.h5ad"))
+        await until(lambda instance=opened: instance.over)  # type: ignore[misc]
+    assert len(list((tmp_path / "logs").glob("x-*.log"))) == 2
 
 
 async def test_instances_in_use_are_never_closed_to_make_room(instances: Make, dataset: Callable[..., Dataset]) -> None:

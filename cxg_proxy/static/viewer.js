@@ -24,6 +24,18 @@
       border-radius: 4px; cursor: pointer; }
     .strip button:focus-visible { outline-color: #62bde4; }`;
 
+  // What the gateway wrote before this script: the version of the file that this page shows. Every save says it, so
+  // that labels made for one file cannot land on the cells of another that took its place.
+  const opened = typeof OPENED === "string" ? OPENED : "";
+  const send = window.fetch;
+  window.fetch = (what, options) => {
+    const request = new Request(what, options);
+    if (!opened || ["GET", "HEAD"].includes(request.method) || new URL(request.url).origin !== location.origin)
+      return send(what, options);
+    request.headers.set("X-Dataset-Version", opened);
+    return send(request);
+  };
+
   const host = document.createElement("cxg-proxy");
   const shadow = host.attachShadow({ mode: "open" });
   const style = new CSSStyleSheet(); // works under a policy that forbids <style>
@@ -63,13 +75,13 @@
   }
 
   function judge(state) {
-    if (state.library) mark.href = new URL(state.library, new URL("../", own));
+    if (state.library) mark.href = new URL(state.library, own);
     wanted = state.title || "";
     name();
     if (state.problem) say(state.problem.sentence, "What to do");
     else if (["closing", "closed", "failed"].includes(state.phase)) say("This viewer was closed; nothing is lost.", "Reopen");
     else if (state.phase !== "ready") say("This viewer is being opened again.");
-    else if (state.changed) say("The file of this dataset has changed since it was opened.", "Reload");
+    else if (state.changed || (opened && state.version && state.version !== opened)) say("The file of this dataset has changed since it was opened.", "Reload");
     else say("");
   }
 

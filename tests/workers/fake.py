@@ -134,7 +134,10 @@ def summarize():
     for line in sys.stdin:
         path = json.loads(line)
         summary = {"path": path, "cells": 3, "genes": 2, "embeddings": ["umap"], "categories": [], "problem": None}
-        points = {"x": [0, 500, 1000], "y": [0, 500, 1000], "color": [0, 0, -1], "palette": ["#aa0000"]}
+        many = [500] * 1997  # as many as a real preview has at most
+        points = {"x": [0, 500, 1000, *many], "y": [0, 500, 1000, *many]}
+        points["color"] = [0] * 1999 + [-1]
+        points["palette"] = ["#aa0000"]
         print(json.dumps({**summary, "preview": {"embedding": "umap", "category": None, **points}}), flush=True)
 
 
