@@ -228,7 +228,7 @@ def test_stopping_in_the_table_renews_it_in_place_and_keeps_a_log_open(
 HIDDEN = "Object.defineProperty(Document.prototype, 'visibilityState', { get: () => 'hidden' })"
 VIEWER = """<!doctype html><html lang="en"><title>CELLxGENE</title><body><div id="root"></div>
 <script src="cxg-proxy/viewer.js"></script>"""
-READY = {"phase": "ready", "library": "../../../", "title": "pbmc68k", "changed": False, "problem": None}
+READY = {"phase": "ready", "library": "../../../../", "title": "pbmc68k", "changed": False, "problem": None}
 STRIPS = {
     "ready": ({}, ""),
     "closed": ({"phase": "closed"}, "This viewer was closed; nothing is lost.Reopen"),

@@ -1,4 +1,4 @@
-"""A real JupyterHub with configurable-http-proxy and three accounts, unix users of this machine when we are root."""
+"""A real JupyterHub with configurable-http-proxy and four accounts, unix users of this machine when we are root."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from jupyter_fixtures import wait_until
 HERE = Path(__file__).resolve().parent
 MODEL = HERE.parent.parent / "jupyter_config" / "jupyterhub_config.py"
 IS_ROOT = os.getuid() == 0
-ANA, BEN, CAY = USERS = ("cxgtest-ana", "cxgtest-ben", "cxgtest-cay")
+ANA, BEN, CAY, DAN = USERS = ("cxgtest-ana", "cxgtest-ben", "cxgtest-cay", "cxgtest-dan")
 PASSWORD = "only-for-these-tests"
 DATASET = "demo/pbmc68k_reduced.h5ad"
 # As the model configuration says it, for an account that gets only cellxgene.
