@@ -44,6 +44,7 @@ class Gateway(Options):
 
     def initialize(self, argv: list[str] | None = None) -> None:
         """Read the configuration; what is wrong with it is shown by `start`."""
+        self._parent = os.getppid()  # early: a parent that ends while we start must be missed too
         self._wrong: BadConfiguration | None = None
         try:
             super().initialize(argv)
@@ -128,12 +129,11 @@ class Gateway(Options):
 
     async def _until_stopped(self, desk: Desk | None) -> None:
         """Every second: has the parent gone, is a viewer idle, is the gateway itself?"""
-        parent = os.getppid()
         idle: asyncio.Future[None] | None = None
         while not self._stop.is_set():
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), BEAT_SECONDS)
-            if parent != 1 and os.getppid() != parent:
+            if self._parent != 1 and os.getppid() != self._parent:
                 self.log.info("the process that started this gateway has ended: goodbye")
                 return
             if desk is not None:
