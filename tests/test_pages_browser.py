@@ -225,7 +225,7 @@ def test_stopping_in_the_table_renews_it_in_place_and_keeps_a_log_open(
 
 # --- in the viewer -------------------------------------------------------------------------------------------------
 
-HIDDEN = "Object.defineProperty(Document.prototype, 'visibilityState', { get: () => 'hidden' })"
+HIDDEN = "Object.defineProperty(Document.prototype, 'visibilityState', { configurable: true, get: () => 'hidden' })"
 VIEWER = """<!doctype html><html lang="en"><title>CELLxGENE</title><body><div id="root"></div>
 <script src="cxg-proxy/viewer.js"></script>"""
 READY = {"phase": "ready", "library": "../../../../", "title": "pbmc68k", "changed": False, "problem": None}
@@ -237,6 +237,7 @@ STRIPS = {
 }
 
 
+@pytest.mark.hazard(27)
 @pytest.mark.parametrize("case", STRIPS)
 def test_in_the_viewer_the_strip_speaks_only_when_there_is_something_to_say(
     server: Server, tab: Callable[..., Page], case: str
@@ -253,6 +254,7 @@ def test_in_the_viewer_the_strip_speaks_only_when_there_is_something_to_say(
     expect(page).to_have_url(server.url)
 
 
+@pytest.mark.hazard(27)
 def test_in_the_viewer_a_lost_connection_is_told_and_found_again(server: Server, tab: Callable[..., Page]) -> None:
     server.pages["x.h5ad"] = VIEWER
     page = tab()
@@ -265,11 +267,38 @@ def test_in_the_viewer_a_lost_connection_is_told_and_found_again(server: Server,
     expect(page.get_by_role("status")).to_be_hidden()
 
 
-def test_in_the_viewer_a_hidden_tab_asks_nothing(server: Server, tab: Callable[..., Page]) -> None:
+STATE = "/view/shared/x.h5ad/cxg-proxy/state"
+SHOW = """() => {
+  Object.defineProperty(Document.prototype, "visibilityState", { get: () => "visible" });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+@pytest.mark.hazard(27)
+def test_in_the_viewer_a_visible_tab_asks_each_minute(server: Server, tab: Callable[..., Page]) -> None:
     server.state, server.pages["x.h5ad"] = READY, VIEWER
     page = tab()
+    page.clock.install()
+    page.goto(server.url + "view/shared/x.h5ad/")
+    expect(page).to_have_title("pbmc68k")
+    page.clock.fast_forward(30_000)
+    page.evaluate("fetch('./half-a-minute')")
+    assert server.asked.count(STATE) == 1
+    page.clock.fast_forward(31_000)
+    until_now(lambda: server.asked.count(STATE) == 2)
+
+
+@pytest.mark.hazard(27)
+def test_in_the_viewer_a_hidden_tab_asks_nothing_until_it_is_seen(server: Server, tab: Callable[..., Page]) -> None:
+    server.state, server.pages["x.h5ad"] = READY, VIEWER
+    page = tab()
+    page.clock.install()
     page.add_init_script(HIDDEN)
     page.goto(server.url + "view/shared/x.h5ad/")
     page.wait_for_selector("cxg-proxy", state="attached")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    assert "/view/shared/x.h5ad/cxg-proxy/state" not in server.asked
+    page.clock.fast_forward(3_600_000)
+    page.evaluate("fetch('./an-hour')")  # had the script asked for anything, that came first
+    assert STATE not in server.asked
+    page.evaluate(SHOW)
+    until_now(lambda: STATE in server.asked)
