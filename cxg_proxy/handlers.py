@@ -49,6 +49,7 @@ STATUS: dict[type[errors.Problem], int] = {
     errors.Replaced: 409,
     errors.Busy: 503,
     errors.LabelsNotSaved: 507,
+    errors.LabelsNotReadable: 422,
     errors.BadConfiguration: 500,
     errors.CannotListen: 500,
 }

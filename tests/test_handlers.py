@@ -14,7 +14,7 @@ import pytest
 
 from conftest import until_now
 from cxg_proxy import errors
-from cxg_proxy.handlers import STATUS, status_of
+from cxg_proxy.handlers import status_of
 from cxg_proxy.library import escape
 from gateways import PAGE, SAME_SITE, Gateway, UnixConnection, running_gateway
 from test_library import HOSTILE
@@ -56,9 +56,10 @@ def _before_the_check(shared: Gateway) -> None:
 
 def test_every_problem_has_a_status_code() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Problem)]
-    for kind in kinds:
-        assert 400 <= status_of(kind("x")) < 600
-    assert {each.__name__ for each in STATUS} <= {each.__name__ for each in kinds}
+    said = {kind.__name__: status_of(kind("x")) for kind in kinds}
+    # Only what nobody could foresee, and what is wrong with the gateway itself, is an internal error.
+    internal = {name for name, status in said.items() if status == 500}
+    assert internal == {"Problem", "BadConfiguration", "CannotListen"}
 
 
 def test_the_list_shows_each_dataset_and_its_json_twin_says_the_same(serve: Serve) -> None:
@@ -401,9 +402,7 @@ def test_a_worker_that_dies_between_two_requests_fails_neither_silently_nor_for_
     assert (reply.status, reply.problem["kind"]) == (503, "Died")
 
 
-def test_the_list_of_1000_datasets_is_the_same_page_every_time_and_of_bounded_size(
-    serve: Serve, tmp_path: Path
-) -> None:
+def test_the_list_of_1000_datasets_is_cut_into_pages_of_bounded_size(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for n in range(1000):
         (tmp_path / "data" / f"{n:04}.h5ad").write_bytes(b"")
