@@ -73,6 +73,38 @@ def test_labels_are_found_again_by_a_new_worker_without_any_cookie(small: Path, 
         assert [(one["geneset_name"], one["genes"][0]["gene_symbol"]) for one in found] == [("known", "gene3")]
 
 
+def test_a_read_only_viewer_shows_what_was_saved_and_lets_nobody_change_it(small: Path, tmp_path: Path) -> None:
+    sets = [{"geneset_name": "known", "geneset_description": "", "genes": [{"gene_symbol": "gene3"}]}]
+    with worker(small, tmp_path) as first:
+        assert save(first, mine=["one", "two", "three"] * 20).status == 200
+        assert first.api("genesets", "PUT", {"genesets": sets, "tid": 1}).status == 200
+        tag = first.api("schema").headers["ETag"]
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with worker(small, tmp_path, extra=["--read-only"]) as second:
+        schema = second.api("schema", If_None_Match=tag)
+        assert schema.status == 200
+        columns = {column["name"]: column for column in schema.json["schema"]["annotations"]["obs"]["columns"]}
+        assert columns["mine"] == {**columns["kind"], "name": "mine", "categories": ["one", "three", "two"]}
+        assert read(second, "mine") == ["one", "two", "three"] * 20
+        parameters = second.api("config").json["config"]["parameters"]
+        assert parameters["annotations"] is False
+        assert parameters["annotations_genesets_readonly"] is True
+        assert second.api("genesets", Accept="application/json").json["genesets"][0]["geneset_name"] == "known"
+        refused = save(second, mine=["x"] * 60)
+        assert refused.status == 501
+        assert refused.json["message"] == "Labels cannot be changed in this viewer."
+        assert second.api("genesets", "PUT", {"genesets": [], "tid": 1}).status == 501
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_disabled_annotations_are_not_even_shown(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "cell-labels.csv").write_text("index,mine\ncell#7,a\n")
+    with worker(small, tmp_path, options={"disable_annotations": True}) as server:
+        columns = server.api("schema").json["schema"]["annotations"]["obs"]["columns"]
+        assert "mine" not in {column["name"] for column in columns}
+        assert save(server, mine=["x"] * 60).status == 501
+
+
 def test_files_are_the_users_alone_and_name_the_dataset_only(writer: Server, labels: Path, small: Path) -> None:
     assert save(writer, mine=["a"] * 60).status == 200
     file = labels / "cell-labels.csv"

@@ -15,6 +15,7 @@ from server.app.app import Server
 from server.common.errors import ConfigurationError
 from server.common.utils.data_locator import DataLocator
 from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError
+from werkzeug.exceptions import NotImplemented as NotOffered
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import Busy, LabelsNotReadable, LabelsNotSaved, NotEnoughMemory, NotViewable, Problem, TooLarge
@@ -48,12 +49,13 @@ def load(
     kept = Labels(
         labels,
         display_name(dataset),
-        read_only=read_only or chosen.get("disable_annotations", False),
+        shown=not chosen.get("disable_annotations", False),
+        read_only=read_only,
         gene_sets_read_only=read_only or chosen.get("disable_gene_sets_save", False),
     )
     config = Configuration(dataset, kept)
     options.apply(chosen, config)
-    state = f"{reading.fingerprint(dataset)} {sorted(chosen.items())}"
+    state = f"{reading.fingerprint(dataset)} {sorted(chosen.items())} {kept.writable}"
     adaptor = Adaptor(DataLocator(dataset), config, turns=max(1, threads - 1), report=report)
     config.server_config.data_adaptor = adaptor
     try:
@@ -128,6 +130,8 @@ def _before(adaptor: Adaptor, labels: Labels, dataset: str) -> Response | None:
     tag = headers.etag(request, dataset, labels.version())
     if tag is not None and request.if_none_match.contains_weak(tag):
         return Response(status=304)
+    if (request.endpoint, request.method) == ("api.annotationsobsapi", "PUT") and not labels.writable:
+        raise NotOffered("Labels cannot be changed in this viewer.")
     if (request.endpoint, request.method) == ("api.diffexpobsapi", "POST"):
         limits.check_diffexp(request, adaptor.cell_count)
     elif (request.endpoint, request.method) == ("api.genesetsapi", "PUT"):

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from server import __version__ as cellxgene_version
 from server.common.annotations.annotations import Annotations
-from server.common.errors import AnnotationsError, ObsoleteRequest
+from server.common.errors import AnnotationsError, DisabledFeatureError, ObsoleteRequest
 from server.common.genesets import read_gene_sets_tidycsv
 from server.common.utils.data_locator import LocalFilePath
 
@@ -25,11 +25,16 @@ UNASSIGNED = "unassigned"  # cellxgene's own word for a cell without a label
 
 
 class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
-    """One user's labels and gene sets for one dataset; no cookie and no collection name decides where they are."""
+    """One user's labels and gene sets for one dataset; no cookie and no collection name decides where they are.
 
-    def __init__(self, where: Path, dataset: str, *, read_only: bool, gene_sets_read_only: bool):
-        super().__init__({"user-annotations": not read_only, "genesets-save": not gene_sets_read_only})
+    Labels that are shown but read-only look like the dataset's own categories to cellxgene's page.
+    """
+
+    def __init__(self, where: Path, dataset: str, *, shown: bool, read_only: bool, gene_sets_read_only: bool):
+        # "user-annotations" is asked by cellxgene before it reads labels and before it saves them.
+        super().__init__({"user-annotations": shown, "genesets-save": not gene_sets_read_only})
         self.where = where
+        self.writable = shown and not read_only
         self._dataset = dataset
         self._lock = threading.RLock()
         self._labels = _Remembered(where, kept.LABELS)
@@ -47,6 +52,10 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
         """Changes whenever the labels do, for ETags."""
         return str(kept.version(self.where, kept.LABELS))
 
+    def get_schema(self, data_adaptor: Any) -> list[dict[str, Any]]:
+        """The columns of the labels, which cellxgene's page lets nobody edit unless they are writable."""
+        return [{**column, "writable": self.writable} for column in super().get_schema(data_adaptor)]
+
     def read_labels(self, data_adaptor: Any) -> pd.DataFrame:
         """The labels as they are on disk now, one row for each cell of the dataset."""
         self.check_user_annotations_enabled()
@@ -55,7 +64,8 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
 
     def write_labels(self, df: pd.DataFrame, data_adaptor: Any) -> None:
         """Save the labels."""
-        self.check_user_annotations_enabled()
+        if not self.writable:
+            raise DisabledFeatureError("These labels are read-only.")
         text = io.StringIO(newline="")
         text.write(self._header("Annotations"))
         if not df.empty:
@@ -85,7 +95,7 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
         """Tell cellxgene's page what may be edited; a fixed, named collection keeps it from asking for a name."""
         parameters.update(
             {
-                "annotations": self.user_annotations_enabled(),
+                "annotations": self.writable,
                 "annotations_genesets_readonly": not self.gene_sets_save_enabled(),
                 "annotations_genesets_name_is_read_only": True,
                 "user_annotation_collection_name_enabled": False,
