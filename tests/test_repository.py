@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from jupyter_core.application import JupyterApp
 from packaging.requirements import Requirement
+from packaging.version import Version
 from traitlets.config import Config, PyFileConfigLoader
 
 import cxg_proxy
@@ -82,7 +83,7 @@ def test_the_build_needs_only_what_is_locked() -> None:
     assert re.search(r"^setuptools==", (CHECKOUT / "requirements" / "lock.txt").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "lock", "clean"])
+@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "lock", "clean"])
 def test_make_explains_each_target(target: str) -> None:
     said = subprocess.run(["make"], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=30).stdout
     assert f"make {target} " in said
@@ -91,6 +92,7 @@ def test_make_explains_each_target(target: str) -> None:
 def test_the_readme_names_the_two_commands_and_shows_the_real_thing() -> None:
     readme = (CHECKOUT / "README.md").read_text()
     assert re.findall(r"^ *(make \w+)", readme, re.MULTILINE) == ["make demo", "make test"]
+    assert {"make bench", "make check"} <= set(re.findall(r"`(make \w+)`", readme))
     for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme):
         assert (CHECKOUT / picture).read_bytes().startswith(b"\x89PNG")
     assert "![" in readme
@@ -101,6 +103,15 @@ def test_ci_runs_what_the_readme_names() -> None:
     assert re.findall(r"\bmake \w+", script) == ["make test"]
 
 
-def test_the_changelog_has_the_version() -> None:
-    changelog = (CHECKOUT / "CHANGELOG.md").read_text()
-    assert f"## [{cxg_proxy.__version__}]" in changelog or "## [Unreleased]" in changelog
+def sections() -> list[tuple[str, str]]:
+    """The changelog's headings, newest first, each with its text."""
+    parts = re.split(r"^## \[([^]]+)\].*$", (CHECKOUT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1:]
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_the_changelogs_newest_release_is_this_version_and_every_section_says_something() -> None:
+    releases = [name for name, _ in sections() if name != "Unreleased"]
+    assert releases[:1] == [cxg_proxy.__version__]
+    assert releases == sorted(releases, key=Version, reverse=True)
+    assert "Unreleased" not in [name for name, _ in sections()][1:]
+    assert [name for name, text in sections() if not re.search(r"^- \w", text, re.MULTILINE)] == []
