@@ -14,6 +14,7 @@ from jupyter_fixtures import TOKEN, JupyterServer, jupyter_server
 from test_faults import write_dataset
 
 NAME = """what? #1 50% {x} 'q' "Zellen für Ana".h5ad"""
+BROKEN = "no.h5ad"
 IDLE_SECONDS = 6.0
 LAUNCH = "from server.cli.cli import cli; cli()"
 
@@ -59,10 +60,14 @@ def beside(folder: Path) -> Iterator[Beside]:
     data = write_dataset(folder / "plain.h5ad", cells=700)
     root.mkdir()
     (root / NAME).hardlink_to(data)
+    (root / BROKEN).write_text("cell,gene\n")
     (port,) = free_ports(1)
-    saved = ["--user-generated-data-dir", str(folder / "plain-labels")]
-    command = [sys.executable, "-c", LAUNCH, "launch", "--port", "{port}", *saved, str(data)]
-    servers = {"plain": {"command": command, "port": port, "timeout": 60}}
+    launch = [sys.executable, "-c", LAUNCH, "launch", "--port", "{port}"]
+    launch += ["--user-generated-data-dir", str(folder / "plain-labels")]
+    servers = {
+        "plain": {"command": [*launch, str(data)], "port": port, "timeout": 60},
+        "broken": {"command": [*launch, str(root / BROKEN)], "timeout": 10},
+    }
     configure(folder / "etc", f"c.ServerProxy.servers = {servers!r}\n", f"c.Gateway.idle_seconds = {IDLE_SECONDS}\n")
     with jupyter_server(folder / "jupyter", root, JUPYTER_CONFIG_PATH=str(folder / "etc")) as server:
         yield Beside(server, port)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from browser_fixtures import Person, a_browser, a_profile, shot, wait_drawn  # noqa: F401 - fixtures
 from jupyter_fixtures import wait_until
-from plain_fixtures import IDLE_SECONDS, NAME, Beside, beside
+from plain_fixtures import BROKEN, IDLE_SECONDS, NAME, Beside, beside, escaped
 from playwright.sync_api import Page, Request, expect
 
 pytestmark = pytest.mark.timeout(180)
@@ -60,10 +60,16 @@ def opened(both: Beside, profile: Person) -> Callable[[str], Opened]:
     return opening
 
 
+def open_ours(both: Beside) -> None:
+    """Open our viewer as a program does."""
+    both.server.get(both.ours).raise_for_status()
+    wait_until(lambda: both.phase() == "ready", "our viewer", 60)
+
+
 def since(both: Beside) -> float:
     """When our viewer was opened."""
-    (only,) = both.server.get("cellxgene/api/instances").json()["instances"]
-    return float(only["since"])
+    found = both.server.get("cellxgene/api/instances").json()["instances"]
+    return next(float(each["since"]) for each in found if each["name"] == f"home/{NAME}")
 
 
 def width(page: Page) -> int:
@@ -164,8 +170,7 @@ def test_an_address_without_its_slash_finds_no_data_there_and_is_mended_here(bot
 def test_anybody_on_the_machine_can_ask_the_port_there_and_here_is_none(both: Beside) -> None:
     both.server.get("plain/").raise_for_status()
     assert httpx.get(f"http://127.0.0.1:{both.port}/api/v0.2/schema").status_code == 200
-    both.server.get(urlsplit(both.ours).path).raise_for_status()
-    wait_until(lambda: both.phase() == "ready", "our viewer", 60)
+    open_ours(both)
     gateway = both.server.gateway()
     assert gateway is not None
     serving = [gateway, *gateway.children(recursive=True)]
@@ -177,8 +182,7 @@ def test_anybody_on_the_machine_can_ask_the_port_there_and_here_is_none(both: Be
 def test_a_cookie_for_the_whole_domain_is_set_there_and_none_here(both: Beside) -> None:
     there = both.server.get("plain/api/v0.2/config")
     assert [each for each in there.headers.get_list("set-cookie") if each.startswith("session=")]
-    both.server.get(urlsplit(both.ours).path).raise_for_status()
-    wait_until(lambda: both.phase() == "ready", "our viewer", 60)
+    open_ours(both)
     here = both.server.get(f"{both.ours}api/v0.2/config")
     assert here.status_code == 200
     assert "set-cookie" not in here.headers
@@ -194,3 +198,27 @@ def test_a_click_leads_from_the_card_to_the_viewer_and_another_one_back(both: Be
     assert page.title() == NAME.removesuffix(".h5ad")
     page.get_by_role("link", name="library").click()
     expect(page).to_have_url(library)
+
+
+@pytest.mark.hazard(1)
+def test_a_short_reply_is_cut_to_nothing_there_and_whole_here(both: Beside) -> None:
+    open_ours(both)
+    schema = both.server.get(f"{both.ours}api/v0.2/schema").json()["schema"]
+    names = f"api/v0.2/annotations/var?annotation-name={schema['annotations']['var']['index']}"
+    assert both.server.get(both.plain + names).status_code >= 500
+    here = both.server.get(both.ours + names)
+    assert here.status_code == 200
+    assert 0 < len(here.content) < 500
+
+
+@pytest.mark.hazard(24)
+def test_why_a_file_cannot_be_opened_is_said_nowhere_there_and_on_the_page_here(both: Beside) -> None:
+    there = both.server.get("broken/", headers={"Accept": "text/html"})
+    assert there.status_code == 500
+    assert "h5ad" not in there.text
+    address = f"cellxgene/view/home/{escaped(BROKEN)}/"
+    wait_until(lambda: both.server.get(address).status_code != 200, "the end of our viewer", 60)
+    here = both.server.get(address, headers={"Accept": "text/html"})
+    assert here.status_code == 422
+    assert "not an AnnData file" in here.text
+    assert "Check that the file was copied completely" in here.text

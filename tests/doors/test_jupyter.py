@@ -93,6 +93,7 @@ def last_activity(server: JupyterServer) -> str:
     return str(server.get("api/status?no_track_activity=1").json()["last_activity"])
 
 
+@pytest.mark.hazard(27)
 @pytest.mark.parametrize("polled", ["api/health", "api/instances", "api/progress/home/plain.h5ad", "metrics"])
 def test_what_pages_ask_for_by_themselves_is_no_activity(server: JupyterServer, polled: str) -> None:
     before = last_activity(server)
@@ -100,6 +101,7 @@ def test_what_pages_ask_for_by_themselves_is_no_activity(server: JupyterServer, 
     assert last_activity(server) == before
 
 
+@pytest.mark.hazard(27)
 def test_what_people_do_is_activity(server: JupyterServer) -> None:
     before = last_activity(server)
     server.get("cellxgene/instances")
@@ -109,6 +111,7 @@ def test_what_people_do_is_activity(server: JupyterServer) -> None:
     assert last_activity(server) > looked
 
 
+@pytest.mark.hazard(3)
 def test_only_its_user_can_reach_the_gateway(server: JupyterServer) -> None:
     gateway = server.gateway()
     assert gateway is not None
