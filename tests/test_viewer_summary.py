@@ -1,7 +1,9 @@
 """Summaries for the list of datasets: read without loading, whatever the file holds."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -11,12 +13,14 @@ from typing import Any
 import anndata
 import h5py
 import numpy as np
+import psutil
 import pytest
 import scanpy as sc
 from scipy import sparse
 
+from conftest import gone
 from cxg_proxy.viewer.preview import rainbow
-from viewer_fixtures import ROOT, cells
+from viewer_fixtures import ROOT, cells, until
 
 pytest_plugins = ["viewer_plugin"]
 
@@ -101,6 +105,39 @@ def test_a_file_that_claims_to_be_endless_wrecks_nothing(tmp_path: Path, real: P
     endless, after = summarize(path, real)
     assert endless["cells"] == rows or endless["problem"]
     assert after["problem"] is None
+
+
+@pytest.fixture
+def endless_wait(tmp_path: Path) -> Path:
+    """A dataset that holds up its reader for ever: what it draws from is in a pipe."""
+    path, pipe = tmp_path / "waits.h5ad", tmp_path / "pipe"
+    cells().write_h5ad(path)
+    os.mkfifo(pipe)
+    with h5py.File(path, "a") as file:
+        file["obsm/X_a"] = h5py.ExternalLink(pipe, "/x")
+    return path
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, "nobody listens"])
+def test_the_reader_of_a_file_that_holds_it_up_ends_with_the_summaries(endless_wait: Path, end: object) -> None:
+    command = [sys.executable, "-m", "cxg_proxy.viewer", "summarize"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as summaries:
+        assert summaries.stdin
+        assert summaries.stdout
+        summaries.stdin.write(json.dumps(str(endless_wait)).encode() + b"\n")
+        summaries.stdin.flush()
+        reader = until(psutil.Process(summaries.pid).children)[0]
+        try:
+            until(lambda: any(file.path == str(endless_wait) for file in reader.open_files()))
+            if end == "nobody listens":
+                summaries.stdout.close()
+            else:
+                summaries.send_signal(end)
+            summaries.wait(10)
+            until(lambda: gone(reader.pid), patience=10)
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                reader.kill()  # psutil sees to it that it is still the same process
 
 
 def test_a_large_dataset_is_sampled_alike_each_time(large: Path) -> None:
