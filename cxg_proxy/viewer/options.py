@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import reprlib
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import BadOptions
 
-SIDECAR = ".cxg.yaml"
-_SIDECAR_BYTES = 64 * 1024
+from . import sidecar
 
 
 @dataclass(frozen=True)
@@ -147,8 +142,8 @@ def gather(dataset: str, configured: Mapping[str, Any]) -> dict[str, Any]:
     """
     name = display_name(dataset)
     options = _checked(configured, name, "the configuration")
-    beside = name + SIDECAR
-    for option, value in _checked(_sidecar(dataset), name, beside).items():
+    beside = name + sidecar.SUFFIX
+    for option, value in _checked(sidecar.read(dataset), name, beside).items():
         if option == "scripts":
             raise BadOptions(name, detail=f"scripts in {beside}: only the configuration may add scripts to the page")
         options[option] = _tightened(option, value, options.get(option))
@@ -190,37 +185,6 @@ def _known(written: Any, dataset: str, where: str) -> str:
     raise BadOptions(
         dataset, detail=f"{reprlib.repr(written)} in {where} is unknown; {hint}Known are {', '.join(_OPTIONS)}"
     )
-
-
-def _sidecar(dataset: str) -> Mapping[str, Any]:
-    """What the file beside the dataset says; nothing if there is none."""
-    name = display_name(dataset)
-    try:
-        text = _small_file(dataset + SIDECAR)
-        content = yaml.safe_load(text) if text is not None else None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadOptions(name, detail=f"{name}{SIDECAR} cannot be read: {reason}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise BadOptions(name, detail=f"{name}{SIDECAR} must hold lines such as 'title: My cells'")
-    return content
-
-
-def _small_file(path: str) -> str | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name must not hold us
-    except FileNotFoundError:
-        return None
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is not an ordinary file")
-        content = file.read(_SIDECAR_BYTES + 1)
-    if len(content) > _SIDECAR_BYTES:
-        raise ValueError(f"it is larger than {_SIDECAR_BYTES} bytes")
-    return content.decode()
 
 
 def apply(options: Mapping[str, Any], config: Any) -> None:
