@@ -62,6 +62,7 @@ def test_what_was_written_is_read_and_only_by_its_owner(tmp_path: Path) -> None:
     assert abs(saved - time.time()) < 3600
 
 
+@pytest.mark.hazard(7)
 def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
     annotations.write(tmp_path, annotations.LABELS, b"old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -75,6 +76,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -
     assert os.listdir(tmp_path) == [annotations.LABELS]
 
 
+@pytest.mark.hazard(7)
 def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from cxg_proxy import annotations as kept\n"

@@ -3,6 +3,7 @@
 import os
 import resource
 import stat
+import subprocess
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 from server.common.fbs.matrix import decode_matrix_fbs, encode_matrix_fbs
 
-from viewer_fixtures import Reply, Server, failure, worker
+from viewer_fixtures import LAUNCH, OFFLINE, Reply, Server, failure, worker
 
 pytest_plugins = ["viewer_plugin"]
 # cellxgene's encoder calls flatbuffers as its version 2.0 wished.
@@ -57,6 +58,7 @@ def writer(small: Path, labels: Path) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.hazard(6)
 def test_labels_are_found_again_by_a_new_worker_without_any_cookie(small: Path, tmp_path: Path) -> None:
     where = tmp_path / "home" / "labels"
     kinds = ["one # two", 'with "quotes", commas', "ü"] * 20
@@ -105,6 +107,8 @@ def test_disabled_annotations_are_not_even_shown(small: Path, tmp_path: Path) ->
         assert save(server, mine=["x"] * 60).status == 501
 
 
+@pytest.mark.hazard(19)
+@pytest.mark.hazard(21)
 def test_files_are_the_users_alone_and_name_the_dataset_only(writer: Server, labels: Path, small: Path) -> None:
     assert save(writer, mine=["a"] * 60).status == 200
     file = labels / "cell-labels.csv"
@@ -118,6 +122,8 @@ def test_files_are_the_users_alone_and_name_the_dataset_only(writer: Server, lab
 
 
 @pytest.mark.parametrize("cookie", ["", FORGED])
+@pytest.mark.hazard(4)
+@pytest.mark.hazard(5)
 def test_neither_cookie_nor_collection_decides_where_labels_go(writer: Server, labels: Path, cookie: str) -> None:
     before = {path for path in labels.parent.parent.rglob("*") if path.parent != labels}
     reply = writer.api(
@@ -134,6 +140,7 @@ def test_neither_cookie_nor_collection_decides_where_labels_go(writer: Server, l
     assert read(writer, "mine") == ["b"] * 60
 
 
+@pytest.mark.hazard(4)
 def test_plain_cellxgene_writes_where_a_forged_cookie_says(plain: Server) -> None:
     app = Flask("forger")
     app.secret_key = "SparkleAndShine"  # it is in cellxgene's source
@@ -145,6 +152,43 @@ def test_plain_cellxgene_writes_where_a_forged_cookie_says(plain: Server) -> Non
     assert list(plain.place.glob("escaped-cell-labels-*.csv"))
 
 
+@pytest.mark.hazard(6)
+@pytest.mark.hazard(21)
+def test_plain_cellxgene_loses_labels_without_their_cookie_and_tells_where_the_data_is(
+    plain: Server, small: Path
+) -> None:
+    query = "annotations/obs?annotation-collection-name=kept"
+    saved = plain.api(query, "PUT", table(mine=["b"] * 60), **BINARY)
+    cookie = saved.headers["Set-Cookie"].partition(";")[0]
+
+    def columns(**headers: str) -> set[str]:
+        schema = plain.api("schema", **headers).json["schema"]
+        return {column["name"] for column in schema["annotations"]["obs"]["columns"]}
+
+    assert "mine" in columns(Cookie=cookie)
+    assert "mine" not in columns()  # as from another browser
+    (file,) = (plain.place / "labels").glob("kept-cell-labels-*.csv")
+    assert str(small) in file.read_text().partition("\n,mine")[0]
+
+
+@pytest.mark.hazard(19)
+def test_plain_cellxgene_makes_only_the_last_level_of_the_directory_for_labels(small: Path, tmp_path: Path) -> None:
+    where = tmp_path / "deep" / "labels"
+    command = [*LAUNCH, "--user-generated-data-dir", where, small]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **OFFLINE})
+    assert done.returncode == 1
+    assert "Unable to create directory" in done.stderr
+
+
+@pytest.mark.hazard(28)
+def test_plain_cellxgene_leaves_its_page_to_ask_for_the_name_of_a_collection(plain: Server) -> None:
+    parameters = plain.api("config").json["config"]["parameters"]
+    assert parameters["annotations"] is True
+    assert parameters["annotations-data-collection-is-read-only"] is False
+    assert not parameters.get("annotations-data-collection-name")
+
+
+@pytest.mark.hazard(28)
 def test_the_page_is_told_of_one_collection_that_has_a_name(writer: Server) -> None:
     parameters = writer.api("config").json["config"]["parameters"]
     # What cellxgene's page needs to hear so that it never asks for the name of a collection.
@@ -167,6 +211,7 @@ def test_an_edit_on_disk_is_seen_at_the_next_read(writer: Server, labels: Path) 
 
 
 @pytest.mark.parametrize("obstacle", ["full", "vanished"])
+@pytest.mark.hazard(7)
 def test_a_save_that_fails_says_so_and_leaves_the_old_file(writer: Server, labels: Path, obstacle: str) -> None:
     assert save(writer, mine=["old"] * 60).status == 200
     before = (labels / "cell-labels.csv").read_bytes()
@@ -190,6 +235,7 @@ def test_a_save_that_fails_says_so_and_leaves_the_old_file(writer: Server, label
     assert save(writer, mine=["new"] * 60).status == 200
 
 
+@pytest.mark.hazard(7)
 def test_plain_cellxgene_tears_the_file_when_the_disk_is_full(small: Path, tmp_path: Path, start_plain: Any) -> None:
     with start_plain(small, SMALL_FILES="16384") as server:
         query = "annotations/obs?annotation-collection-name=mine"

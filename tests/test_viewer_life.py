@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 import cxg_proxy
-from viewer_fixtures import ROOT, Server, failure, until, worker
+from viewer_fixtures import ROOT, Launched, Server, failure, until, worker
 
 pytest_plugins = ["viewer_plugin"]
 
@@ -38,9 +38,60 @@ def test_its_first_word_comes_before_the_heavy_imports() -> None:
     assert not {b"numpy", b"h5py", b"anndata", b"flask", b"server", b"waitress", b"pandas"} & set(loaded)
 
 
-def test_only_its_owner_can_connect_and_there_is_no_network(shown: Server, plain: Server) -> None:
+@pytest.mark.hazard(3)
+def test_only_its_owner_can_connect_and_there_is_no_network(shown: Server, launched: Launched) -> None:
     assert stat.S_IMODE(os.stat(shown.socket).st_mode) == 0o600
     assert psutil.Process(shown.process.pid).net_connections("inet") == []
+    listening = [one.laddr for one in launched.process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+    assert listening == [("127.0.0.1", launched.port)]
+
+
+@pytest.mark.hazard(3)
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_somebody_else_on_the_machine_can_connect_to_plain_cellxgene_and_not_to_ours(
+    shown: Server, launched: Launched
+) -> None:
+    become = "import os, socket, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
+
+    def as_somebody_else(code: str, where: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", become + code, str(where)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    theirs = as_somebody_else("socket.socket().connect(('127.0.0.1', int(sys.argv[1])))", launched.port)
+    assert theirs.returncode == 0, theirs.stderr
+    ours = as_somebody_else("socket.socket(socket.AF_UNIX).connect(sys.argv[1])", shown.socket)
+    assert "PermissionError" in ours.stderr
+
+
+def crowd(process: psutil.Process, address: object) -> tuple[int, http.client.HTTPResponse]:
+    """What twenty connections that are open at once cost in threads, and what one after them is answered."""
+    before = process.num_threads()
+    family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(contextlib.closing(socket.socket(family))) for _ in range(21)]
+        for client in clients:
+            client.settimeout(30)
+            client.connect(address)
+            client.sendall(b"GET /api/v0.2/config HTTP/1.1\r\nHost: x\r\n")
+        clients[-1].sendall(b"\r\n")
+        reply = http.client.HTTPResponse(clients[-1])
+        reply.begin()  # connections are accepted in order, so all of them are now
+        return process.num_threads() - before, reply
+
+
+@pytest.mark.hazard(2)
+def test_many_connections_cost_no_more_threads(shown: Server) -> None:
+    cost, reply = crowd(psutil.Process(shown.process.pid), str(shown.socket))
+    assert cost <= 0
+    assert reply.status == 200
+    assert reply.headers["Server"] is None
+
+
+@pytest.mark.hazard(2)
+def test_plain_cellxgene_is_a_development_server_with_a_thread_for_each_connection(launched: Launched) -> None:
+    cost, reply = crowd(launched.process, ("127.0.0.1", launched.port))
+    assert cost >= 20
+    assert reply.headers["Server"].startswith("Werkzeug/")
 
 
 @pytest.mark.parametrize("end", ["leash", signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -94,6 +94,7 @@ def missing(path: Path) -> None:
         (nobody, "NotViewable", "0 cells"),
     ],
 )
+@pytest.mark.hazard(24)
 def test_a_file_that_cannot_be_shown(tmp_path: Path, make: Callable[[Path], object], kind: str, words: str) -> None:
     path = tmp_path / "bad.h5ad"
     make(path)
@@ -102,6 +103,27 @@ def test_a_file_that_cannot_be_shown(tmp_path: Path, make: Callable[[Path], obje
     assert problem["which"] == "bad.h5ad"
     assert words in problem["sentence"]
     assert problem["steps"]
+
+
+@pytest.mark.hazard(24)
+def test_plain_cellxgene_says_the_same_of_every_file(tmp_path: Path) -> None:
+    code = (
+        "import sys; from server.common.config.app_config import AppConfig\n"
+        "for path in sys.argv[1:]:\n"
+        "    config = AppConfig()\n"
+        "    config.update_server_config(single_dataset__datapath=path, app__flask_secret_key='x')\n"
+        "    try: config.complete_config()\n"
+        "    except Exception as error: print(error)\n"
+    )
+    paths = []
+    for make in (text, packed, loom, cut, scrambled):
+        paths.append(tmp_path / f"{make.__name__}.h5ad")
+        make(paths[-1])
+    said = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True).stdout
+    assert len(said.splitlines()) == len(paths)
+    assert set(said.splitlines()) == {
+        "File not found or is inaccessible. File must be an .h5ad object. Please check your input and try again."
+    }
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")

@@ -33,6 +33,7 @@ LARGE = "data/var?" + "&".join(f"var:name_0=gene{number}" for number in range(20
 
 @pytest.mark.parametrize("encoding", UNPACK)
 @pytest.mark.parametrize("target", ["layout/obs", SMALL, LARGE, "colors"])
+@pytest.mark.hazard(1)
 def test_a_reply_is_whole_in_every_size_and_encoding(shown: Server, target: str, encoding: str) -> None:
     accept = "application/json" if target == "colors" else BINARY
     whole = shown.api(target, Accept=accept, Accept_Encoding="identity")
@@ -46,6 +47,7 @@ def test_a_reply_is_whole_in_every_size_and_encoding(shown: Server, target: str,
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # cellxgene's import of anndata
 @pytest.mark.parametrize("encoding", ["identity", "gzip", "zstd"])
+@pytest.mark.hazard(1)
 def test_a_body_leaves_as_bytes_and_a_large_one_is_not_copied_whole(encoding: str) -> None:
     from cxg_proxy.viewer.application import _Viewer, _whole  # noqa: PLC0415 - it warns while it is imported
 
@@ -66,6 +68,7 @@ def test_a_body_leaves_as_bytes_and_a_large_one_is_not_copied_whole(encoding: st
         assert peak < len(body) / 4 + 2**20
 
 
+@pytest.mark.hazard(1)
 def test_plain_cellxgene_cuts_an_uncompressed_reply(plain: Server) -> None:
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
         plain.api("layout/obs", Accept=BINARY, Accept_Encoding="identity")
@@ -81,6 +84,7 @@ def test_the_page_is_cellxgenes_own(shown: Server) -> None:
     assert len(shown.ask("/" + script[1].decode()).body) > 1_000_000
 
 
+@pytest.mark.hazard(5)
 def test_no_cookie_is_ever_set(shown: Server, plain: Server) -> None:
     for target in ("/", "/api/v0.2/config", "/api/v0.2/schema", "/api/v0.2/genesets", "/nothing"):
         reply = shown.ask(target, Accept="application/json, text/html")
@@ -89,6 +93,14 @@ def test_no_cookie_is_ever_set(shown: Server, plain: Server) -> None:
     assert "Set-Cookie" in plain.api("config").headers
 
 
+@pytest.mark.hazard(20)
+def test_plain_cellxgene_lets_every_cache_keep_private_labels(plain: Server) -> None:
+    for target, accept in (("annotations/obs", BINARY), ("schema", "application/json")):
+        kept = plain.api(target, Accept=accept, Accept_Encoding="gzip").headers["Cache-Control"]
+        assert {"public", "max-age=604800"} <= set(kept.split(", "))
+
+
+@pytest.mark.hazard(20)
 def test_data_is_private_and_asked_for_again(shown: Server) -> None:
     reply = shown.api("annotations/obs?annotation-name=kind", Accept=BINARY)
     assert reply.headers["Cache-Control"] == "private, no-cache"

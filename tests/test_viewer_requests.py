@@ -22,12 +22,14 @@ def compare(server: Server, one: Any, other: Any, count: Any = 5) -> Reply:
     return server.api("diffexp/obs", "POST", {"mode": "topN", "count": count, **sets})
 
 
+@pytest.mark.hazard(13)
 def test_a_body_beyond_the_limit_is_refused_before_it_is_read(shown: Server) -> None:
     reply = shown.api("genesets", "PUT", b"{}", Content_Length=str(65 * 2**20), Content_Type="application/json")
     assert reply.status == 413
     assert "limit is 67,108,864 bytes" in reply.json["message"]
 
 
+@pytest.mark.hazard(13)
 def test_a_small_body_that_inflates_beyond_the_limit_is_refused(shown: Server) -> None:
     bomb = zlib.compress(bytes(400 * 2**20))
     before = shown.most_memory()
@@ -38,6 +40,7 @@ def test_a_small_body_that_inflates_beyond_the_limit_is_refused(shown: Server) -
     assert shown.api("config").status == 200
 
 
+@pytest.mark.hazard(13)
 def test_plain_cellxgene_inflates_whatever_it_is_sent(plain: Server) -> None:
     before = plain.most_memory()
     plain.api("annotations/obs", "PUT", zlib.compress(bytes(200 * 2**20)), **BINARY)
@@ -72,6 +75,7 @@ def test_labels_that_are_no_table_are_refused_with_a_sentence(shown: Server, bod
         ([[0, 4]], [[7, 7]], 5, "second set holds no cells"),
     ],
 )
+@pytest.mark.hazard(12)
 def test_a_bad_argument_of_a_comparison_is_named(shown: Server, one: Any, other: Any, count: Any, words: str) -> None:
     reply = compare(shown, one, other, count)
     assert reply.status == 400
@@ -107,10 +111,18 @@ def test_two_sets_of_cells_are_compared(shown: Server) -> None:
     assert [len(reply.json[side]) for side in ("positive", "negative")] == [5, 5]
 
 
+@pytest.mark.hazard(12)
+def test_plain_cellxgene_compares_as_much_and_as_many_at_once_as_anybody_asks_for(plain: Server) -> None:
+    with ThreadPoolExecutor(12) as pool:
+        replies = list(pool.map(lambda _: compare(plain, [[0, 30]], [[30, 60]], count=1200), range(12)))
+    assert [len(reply.json["positive"]) for reply in replies] == [1200] * 12
+
+
 def test_asking_for_more_genes_than_there_are_gives_those_there_are(shown: Server) -> None:
     assert compare(shown, [[0, 100]], [[300, 400]], count=120).status == 200
 
 
+@pytest.mark.hazard(12)
 def test_a_flood_of_comparisons_leaves_a_thread_for_small_requests(shown: Server) -> None:
     refused = threading.Event()
     replies: list[Reply] = []
@@ -132,6 +144,7 @@ def test_a_flood_of_comparisons_leaves_a_thread_for_small_requests(shown: Server
     assert {reply.status for reply in replies} == {200, 503}
 
 
+@pytest.mark.hazard(12)
 def test_one_works_some_wait_and_more_are_refused() -> None:
     turns = Turns(2)
     begun, finish = threading.Event(), threading.Event()

@@ -118,6 +118,14 @@ def endless_wait(tmp_path: Path) -> Path:
     return path
 
 
+def reader_of(path: Path, summaries: psutil.Process) -> psutil.Process | None:
+    for child in summaries.children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(file.path == str(path) for file in child.open_files()):
+                return child
+    return None
+
+
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, "nobody listens"])
 def test_the_reader_of_a_file_that_holds_it_up_ends_with_the_summaries(endless_wait: Path, end: object) -> None:
     command = [sys.executable, "-m", "cxg_proxy.viewer", "summarize"]
@@ -126,9 +134,8 @@ def test_the_reader_of_a_file_that_holds_it_up_ends_with_the_summaries(endless_w
         assert summaries.stdout
         summaries.stdin.write(json.dumps(str(endless_wait)).encode() + b"\n")
         summaries.stdin.flush()
-        reader = until(psutil.Process(summaries.pid).children)[0]
+        reader = until(lambda: reader_of(endless_wait, psutil.Process(summaries.pid)))
         try:
-            until(lambda: any(file.path == str(endless_wait) for file in reader.open_files()))
             if end == "nobody listens":
                 summaries.stdout.close()
             else:

@@ -19,9 +19,12 @@ from typing import Any
 import anndata
 import numpy as np
 import pandas as pd
+import psutil
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60.0
+LAUNCH = [sys.executable, "-c", "from server.cli.cli import cli; cli()", "launch"]
+OFFLINE = {"https_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # `cellxgene launch` asks the web for a newer version
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,18 @@ def failure(dataset: Path | str | bytes, **how: Any) -> dict[str, Any]:
                 assert server.process.wait(PATIENCE) == 1
                 return step["problem"]
         raise AssertionError(f"it ended without a word: {server.log.read_text()}")
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A `cellxgene launch` that runs."""
+
+    process: psutil.Process
+    port: int
+
+    def listens(self) -> bool:
+        """Whether it accepts connections yet."""
+        return any(one.status == psutil.CONN_LISTEN for one in self.process.net_connections("inet"))
 
 
 def until(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:

@@ -2,22 +2,25 @@
 
 import contextlib
 import os
+import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import psutil
 import pytest
 
-from viewer_fixtures import Server, cells, worker
+from viewer_fixtures import LAUNCH, OFFLINE, Launched, Server, cells, until, worker
 
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty cells, twelve genes."""
+    """Sixty cells, as many genes as few comparisons ask for."""
     path = tmp_path_factory.mktemp("small") / "small cells.h5ad"
-    cells().write_h5ad(path)
+    cells(genes=2500).write_h5ad(path)
     return path
 
 
@@ -54,6 +57,27 @@ def plain(small: Path) -> Iterator[Server]:
     """cellxgene's own application on its own development server, to show what we put right."""
     with _plain(small) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def launched(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
+    """`cellxgene launch` as it is, on a port."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as chosen:
+        port = chosen.getsockname()[1]
+    place = tmp_path_factory.mktemp("launched")
+    command = [*LAUNCH, "--port", str(port), small]
+    with (place / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=place, env={**os.environ, **OFFLINE}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        found = Launched(psutil.Process(process.pid), port)
+        until(lambda: process.poll() is not None or found.listens())
+        assert process.poll() is None, (place / "log").read_text()
+        yield found
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
