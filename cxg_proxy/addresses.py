@@ -8,14 +8,16 @@ import os
 from tornado.web import HTTPError, StaticFileHandler
 
 from . import __version__, errors, pages, preview, safety
-from .disk import on_disk
+from .disk import on_disk, place_of
 from .handlers import Handler, plain, row
-from .instance import Instance
+from .instance import Instance, within
 from .library import readings
 from .machine import memory, usage
 from .progress import Phase
 
 BEAT_SECONDS = 15.0  # an event stream that is silent for longer is cut by some proxies
+
+LAST = {Phase.READY.value, Phase.FAILED.value, Phase.CLOSED.value}
 
 
 class LibraryPage(Handler):
@@ -81,7 +83,7 @@ class InstanceAction(Handler):
 
     async def _retry(self, instance: Instance) -> None:
         address = instance.dataset.address
-        dataset = await on_disk(lambda: self.desk.library.find(address))
+        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
         try:
             self._done(await self.desk.instances.open(dataset, again=True), f"view/{address}/")
         except errors.TooManyInstances as problem:
@@ -110,7 +112,7 @@ class Progress(Handler):
 
     async def get(self, address: str) -> None:
         """The stream ends when the viewer is ready, failed or closed."""
-        dataset = await on_disk(lambda: self.desk.library.find(address))
+        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
         instance = self.desk.instances.of(dataset.real)
         if instance is None:
             raise errors.Stopped(dataset.label)
@@ -120,11 +122,14 @@ class Progress(Handler):
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
         self.set_header("X-Accel-Buffering", "no")
         while not self.gone:
-            self.write(f"data: {json.dumps(_progress(instance), default=plain)}\n\n")
+            change, said = instance.next_change, _progress(instance)
+            self.write(f"data: {json.dumps(said, default=plain)}\n\n")
             await self.flush()
-            if instance.over or instance.phase is Phase.READY:
+            if said["phase"] in LAST:
                 return
-            await instance.change(BEAT_SECONDS)
+            instance.touch()  # somebody looks
+            self.desk.touched()
+            await within(BEAT_SECONDS, change)
 
 
 class Preview(Handler):
@@ -132,7 +137,7 @@ class Preview(Handler):
 
     async def get(self, address: str) -> None:
         """SVG, revalidated by the file's fingerprint."""
-        dataset = await on_disk(lambda: self.desk.library.find(address))
+        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
         points = await self.desk.summaries.preview(dataset)
         if points is None:
             raise errors.NoSuchPage(self.request.path)
@@ -198,7 +203,8 @@ class NotFound(Handler):
     async def prepare(self) -> None:
         """Say so for any method."""
         self.unlock()
-        raise errors.NoSuchPage(self.request.path)
+        if not self._finished:
+            raise errors.NoSuchPage(self.request.path)
 
 
 def _progress(instance: Instance) -> dict[str, object]:

@@ -28,6 +28,7 @@ from .instances import Instances
 from .library import REMOTE, Dataset, Library
 from .listening import Address, Sockets, private_folder
 from .options import Options
+from .progress import Phase
 from .remote import Remotes
 from .routes import broken_routes, routes
 from .summaries import Summaries
@@ -114,10 +115,11 @@ class Gateway(Options):
                 await self._until_stopped(desk)
             finally:
                 server.stop()
-                await self._end(desk, sockets)
-            await server.close_all_connections()
+                await self._end(desk, sockets, listening)
+                # A connection may wait for a disk that does not answer.
+                await asyncio.wait({asyncio.ensure_future(server.close_all_connections())}, timeout=0.3)
 
-    async def _end(self, desk: Desk, sockets: Path) -> None:
+    async def _end(self, desk: Desk, sockets: Path, listening: Sockets) -> None:
         """End everything within END_SECONDS."""
         ending = asyncio.gather(desk.instances.close(), desk.summaries.close())
         await asyncio.wait({ending}, timeout=END_SECONDS - 0.5)
@@ -125,6 +127,7 @@ class Gateway(Options):
             # What not even KILL ends hangs in its disk; waiting for it would only keep us from ending.
             self.log.error("a worker does not end: its disk does not answer; leaving it behind")
             shutil.rmtree(sockets, ignore_errors=True)
+            listening.close()
             os._exit(1)
 
     async def _until_stopped(self, desk: Desk | None) -> None:
@@ -139,6 +142,8 @@ class Gateway(Options):
             if desk is not None:
                 if idle is None or idle.done():  # not awaited: a signal must not wait for a deaf worker's end
                     idle = asyncio.ensure_future(desk.instances.close_idle())
+                if any(each.exchanges or each.phase is not Phase.READY for each in desk.instances.running()):
+                    self._touched()  # a long request, or an opening that somebody waits for
                 unused = time.monotonic() - self._used
                 if 0 < self.shutdown_when_idle_seconds < unused:
                     self.log.info("unused for %.0f s: goodbye", unused)

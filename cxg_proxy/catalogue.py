@@ -60,7 +60,7 @@ class Catalogue:
 
     async def _look(self, scan: Scan) -> None:
         try:
-            await on_disk(lambda: scan.run(time.time_ns()), patience=None)
+            await on_disk(lambda: scan.run(time.time_ns()), place=f"walk {scan.only}", patience=None)
             files = [each.real for each in scan.datasets]
             self._labels[scan.only] = await on_disk(lambda: self._saved(files), patience=None)
         except StorageSilent as problem:  # too many calls wait already

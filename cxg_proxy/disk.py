@@ -8,42 +8,59 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
 from .errors import StorageSilent
 
 PATIENCE_SECONDS = 10.0
-MOST = 64  # calls that wait at once; a disk that hangs longer gets no more of them
+MOST = 32  # calls that wait for one place at once; a disk that hangs longer gets no more of them
 
 Result = TypeVar("Result")
-_waiting = threading.Semaphore(MOST)
+_waiting: Counter[str] = Counter()  # by place; only the loop's own thread counts
 
 
-async def on_disk(work: Callable[[], Result], *, patience: float | None = PATIENCE_SECONDS) -> Result:
-    """Call `work` in a thread and return or raise what it does; raises StorageSilent after `patience` seconds."""
-    if not _waiting.acquire(blocking=False):
+def place_of(address: str) -> str:
+    """The library of an address: the disk it lies on, as far as can be said without asking that disk."""
+    return address.partition("/")[0]
+
+
+async def on_disk(work: Callable[[], Result], *, place: str = "", patience: float | None = PATIENCE_SECONDS) -> Result:
+    """Call `work` in a thread and return or raise what it does; raises StorageSilent after `patience` seconds.
+
+    `place` names the disk as far as it is known (a library, say): one that hangs takes no turns from the others.
+    """
+    if _waiting[place] >= MOST:
         raise StorageSilent(detail=f"{MOST} calls wait for it already")
+    _waiting[place] += 1
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
-    threading.Thread(target=_run, args=(work, loop, future), daemon=True, name="disk").start()
+    threading.Thread(target=_run, args=(work, place, loop, future), daemon=True, name="disk").start()
     try:
         return await asyncio.wait_for(future, patience)
     except asyncio.TimeoutError:
         raise StorageSilent(detail=f"for {patience:.0f} s") from None
 
 
-def _run(work: Callable[[], Result], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]) -> None:
+def _run(
+    work: Callable[[], Result], place: str, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]
+) -> None:
     result: Result | None = None
     reason: BaseException | None = None
     try:
         result = work()
     except BaseException as caught:  # noqa: BLE001 - handed to the one who waits
         reason = caught
-    finally:
-        _waiting.release()
     with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
-        loop.call_soon_threadsafe(_tell, future, result, reason)
+        loop.call_soon_threadsafe(_back, place, future, result, reason)
+
+
+def _back(place: str, future: asyncio.Future[Result], result: Result | None, reason: BaseException | None) -> None:
+    _waiting[place] -= 1
+    if not _waiting[place]:
+        del _waiting[place]
+    _tell(future, result, reason)
 
 
 def _tell(future: asyncio.Future[Result], result: Result | None, reason: BaseException | None) -> None:

@@ -214,6 +214,14 @@ class Replaced(Problem):
     steps = ("Reload the page.",)
 
 
+class ChangedMeanwhile(Problem):
+    """The file was written while a worker read it."""
+
+    title = "The file is changing"
+    what = "this file changed while it was being opened"
+    steps = ("Wait until it has been written completely.", "Then try again.")
+
+
 class Stopped(Problem):
     """The worker is not running because somebody or the idle timer closed it."""
 

@@ -27,6 +27,7 @@ NOT_FROM_WORKERS = frozenset({"set-cookie", "server", "date"})
 
 CHUNK = 256 * 1024
 IDLE_CONNECTIONS = 4
+FRAMING = frozenset({"content-length", "host", "transfer-encoding"})
 CHUNKED_METHODS = frozenset({"POST", "PUT", "PATCH"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -43,8 +44,13 @@ def refuse_odd_framing(method: str, headers: HTTPHeaders) -> None:
 
     tornado's client sends a body in chunks for three methods only, and cellxgene needs no other.
     """
+    named = {name.strip().lower() for value in headers.get_list("Connection") for name in value.split(",")}
+    if named & FRAMING:
+        raise BadRequest(detail=f"its Connection header names {', '.join(sorted(named & FRAMING))}")
     coding = headers.get("Transfer-Encoding")
     if coding is None:
+        if method not in CHUNKED_METHODS and headers.get("Content-Length", "0").strip() != "0":
+            raise BadRequest(detail=f"a {method} request with a body")
         return
     if coding.strip().lower() != "chunked" or "Content-Length" in headers or method not in CHUNKED_METHODS:
         raise BadRequest(detail=f"a {method} request with Transfer-Encoding: {coding[:50]}")

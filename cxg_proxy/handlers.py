@@ -47,6 +47,7 @@ STATUS: dict[type[errors.Problem], int] = {
     errors.Died: 503,
     errors.NoAnswer: 502,
     errors.Replaced: 409,
+    errors.ChangedMeanwhile: 503,
     errors.Busy: 503,
     errors.LabelsNotSaved: 507,
     errors.LabelsNotReadable: 422,
@@ -106,13 +107,13 @@ class Handler(RequestHandler):
         if safety.same(self.desk.token, self.get_cookie(self.desk.cookie, "") or ""):
             return
         if safety.same(self.desk.token, self.get_query_argument("token", "")):
-            self.set_cookie(self.desk.cookie, self.desk.token, httponly=True, samesite="Strict")
+            self.set_cookie(self.desk.cookie, self.desk.token, httponly=True, samesite="Lax")
             if self.request.method == "GET":
                 arguments = [
                     (n, v.decode()) for n, vs in self.request.query_arguments.items() for v in vs if n != "token"
                 ]
                 name = self.request.path.rpartition("/")[2]
-                self.redirect((name or "./") + ("?" + urlencode(arguments) if arguments else ""))
+                self.redirect(f"./{name}" + ("?" + urlencode(arguments) if arguments else ""))
             return
         raise errors.Refused(
             detail="it holds no token", steps=["Open the address that cxg-proxy printed when it started."]
@@ -175,7 +176,9 @@ class Handler(RequestHandler):
 
     def _handle_request_exception(self, e: BaseException) -> None:
         """Turn a problem into its status code; anything else is tornado's."""
-        if isinstance(e, errors.Problem) and not self._finished:
+        if isinstance(e, errors.Problem) and self._finished:  # answered already
+            return
+        if isinstance(e, errors.Problem):
             self.send_error(status_of(e), exc_info=(type(e), e, e.__traceback__))
         elif not isinstance(e, StreamClosedError):  # nobody is left to be told
             super()._handle_request_exception(e)

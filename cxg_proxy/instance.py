@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import secrets
@@ -16,14 +15,13 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from . import __version__
 from .disk import on_disk
 from .errors import (
+    ChangedMeanwhile,
     Died,
-    NotEnoughMemory,
     Problem,
     StartTimeout,
     Stopped,
@@ -33,23 +31,13 @@ from .errors import (
 from .forward import Connections
 from .library import Dataset
 from .machine import oom_kills
-from .process import Child, running, words
-from .progress import Phase, Step
+from .process import Child, running
+from .progress import LEGAL, OVER, Phase, Step
 from .visits import Visit, Visits
-from .worker import Command, Place, logging_to
+from .worker import Command, Place, death, logging_to, no_worker
 
-LEGAL = {
-    Phase.QUEUED: {Phase.DOWNLOADING, Phase.STARTING, Phase.CLOSED, Phase.FAILED},
-    Phase.DOWNLOADING: {Phase.STARTING, Phase.CLOSED, Phase.FAILED},
-    Phase.STARTING: {Phase.LOADING, Phase.READY, Phase.CLOSING, Phase.FAILED},
-    Phase.LOADING: {Phase.READY, Phase.CLOSING, Phase.FAILED},
-    Phase.READY: {Phase.CLOSING, Phase.FAILED},
-    Phase.CLOSING: {Phase.CLOSED},
-    Phase.CLOSED: set(),
-    Phase.FAILED: set(),
-}
-OVER = {Phase.CLOSED, Phase.FAILED}
 LOG_LINES = 20
+ROOM_SECONDS = 15.0  # longer than the ladder that ends a worker
 
 # Have the file of a remote dataset here; the function hears what share of it is.
 Fetch = Callable[[Dataset, Callable[[float | None], None]], Coroutine[None, None, Dataset]]
@@ -126,10 +114,14 @@ class Instance:
         fresh = time.time() - self.used < self._limits.in_use_seconds
         return not self.over and (self.exchanges > 0 or fresh or self.phase is not Phase.READY)
 
+    @property
+    def next_change(self) -> asyncio.Event:
+        """Set at the next step after now."""
+        return self._changed
+
     async def change(self, timeout: float) -> None:
         """Wait for the next step, at most `timeout` seconds."""
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), timeout)
+        await within(timeout, self.next_change)
 
     async def ready(self) -> None:
         """Wait until it is ready; raises the Problem that prevents it."""
@@ -161,7 +153,7 @@ class Instance:
         """The whole life of one worker; only here its phase changes."""
         try:
             if after is not None:
-                await after
+                await self._until_there_is_room(after)
             if self.dataset.remote and not self._close_asked.is_set():
                 await self._until_here()
             if self._close_asked.is_set():
@@ -172,7 +164,7 @@ class Instance:
             command = await on_disk(lambda: self._command(self.dataset, self.socket))
             self._python = str(command[0])
             async with (
-                logging_to(self._log_file, self.log) as hear,
+                logging_to(self._place.log_of(self.dataset), self.log) as hear,
                 running(
                     command,
                     cwd=self._place.sockets,
@@ -198,6 +190,10 @@ class Instance:
             self.connections.close()
             with contextlib.suppress(OSError):
                 self.socket.unlink()
+
+    async def _until_there_is_room(self, after: Awaitable[object]) -> None:
+        if not await self._first(asyncio.ensure_future(after), timeout=ROOM_SECONDS):
+            raise StartTimeout(self.dataset.label, detail="the viewer that was to make room does not end")
 
     async def _until_here(self) -> None:
         """Download what is not here; the wish to close breaks that off, and what has come is kept."""
@@ -244,6 +240,8 @@ class Instance:
             if step.problem is not None or step.phase is Phase.FAILED:
                 raise step.problem or Died(self.dataset.label)
             if step.phase is Phase.READY:
+                await self._refuse_changed()
+                self.touch()  # however long it took to open, it is new to whoever waits
                 seconds = round(self.elapsed - self._fetching, 2)
                 self._visits.add(self.dataset.real, Visit(opened=time.time(), seconds=seconds))
             if step.phase is not self.phase:
@@ -253,6 +251,12 @@ class Instance:
             if self.phase is Phase.READY:
                 return
         raise self._death(await child.wait())
+
+    async def _refuse_changed(self) -> None:
+        """What the worker read must be what this instance says it shows."""
+        found = await on_disk(lambda: os.stat(self.dataset.real))
+        if (found.st_size, found.st_mtime_ns, found.st_ino) != self.dataset.fingerprint[1:]:
+            raise ChangedMeanwhile(self.dataset.label)
 
     async def _until_over(self, child: Child) -> None:
         """Wait for the wish to close; raises the worker's death if that comes first."""
@@ -278,20 +282,9 @@ class Instance:
     def _death(self, status: int) -> Problem:
         """Why the worker ended, as far as can be known."""
         label, log = self.dataset.label, list(self.log)
-        if not self._heard and status > 0:  # it ended before its first word: it is no worker of ours
-            without = any("No module named" in line and "cxg_proxy" in line for line in log)
-            return ViewerMissing(self._python, detail="it has no cxg-proxy" if without else words(status), log=log)
-        if status == -9 and oom_kills() > self._oom_kills:
-            return NotEnoughMemory(label, detail="the system ended it for lack of memory", log=log)
-        if status == -9:
-            return Died(label, detail=f"{words(status)}; lack of memory is the usual reason", log=log)
-        return Died(label, detail=words(status), log=log)
-
-    @property
-    def _log_file(self) -> Path:
-        """Each file's own: two datasets may have the same name in two folders."""
-        digest = hashlib.blake2b(os.fsencode(self.dataset.real), digest_size=4).hexdigest()
-        return self._place.logs / f"{self.dataset.real.stem[:100]}-{digest}.log"
+        if not self._heard and status > 0:
+            return no_worker(self._python, status, log)
+        return death(label, status, log, for_memory=oom_kills() > self._oom_kills)
 
     def _enter(self, phase: Phase) -> None:
         if phase not in LEGAL[self.phase]:
@@ -310,3 +303,9 @@ class Instance:
         """Wake everybody who waits for a change."""
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+async def within(timeout: float, event: asyncio.Event) -> None:
+    """Wait for an event, at most `timeout` seconds."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout)

@@ -54,6 +54,10 @@ class Sockets:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Listen no more, and remove the socket's file."""
         for each in self.sockets:
             each.close()
         if self._address.socket:

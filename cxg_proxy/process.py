@@ -21,6 +21,7 @@ from pathlib import Path
 
 # A step is a line of JSON with up to 20 log lines in it; anything longer is not ours.
 LONGEST_LINE = 1 << 20
+KILL_SECONDS = 5.0
 
 
 class Child:
@@ -120,7 +121,8 @@ async def _end(process: Process, patience: float) -> None:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        with contextlib.suppress(asyncio.TimeoutError):  # what not even KILL ends hangs in its disk
+            await asyncio.wait_for(asyncio.shield(process.wait()), KILL_SECONDS)
 
 
 async def _uninterrupted(work: Coroutine[None, None, None]) -> None:

@@ -23,6 +23,20 @@ class Phase(str, Enum):
     FAILED = "failed"
 
 
+# Which phase may follow which.
+LEGAL = {
+    Phase.QUEUED: {Phase.DOWNLOADING, Phase.STARTING, Phase.CLOSED, Phase.FAILED},
+    Phase.DOWNLOADING: {Phase.STARTING, Phase.CLOSED, Phase.FAILED},
+    Phase.STARTING: {Phase.LOADING, Phase.READY, Phase.CLOSING, Phase.FAILED},
+    Phase.LOADING: {Phase.READY, Phase.CLOSING, Phase.FAILED},
+    Phase.READY: {Phase.CLOSING, Phase.FAILED},
+    Phase.CLOSING: {Phase.CLOSED},
+    Phase.CLOSED: set(),
+    Phase.FAILED: set(),
+}
+OVER = {Phase.CLOSED, Phase.FAILED}
+
+
 @dataclass(frozen=True)
 class Step:
     """One line from a worker.

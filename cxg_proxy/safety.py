@@ -37,6 +37,12 @@ def refuse_other_sites(headers: Mapping[str, str], *, token_seen: bool) -> None:
         raise Refused(detail="it says neither its origin nor a token")
 
 
+def declared_length(headers: Mapping[str, str]) -> int | None:
+    """The length of the body as its sender says: 0 if it says none, None if what it says is no number."""
+    length = headers.get("Content-Length", "0").strip()
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
+
+
 def same(secret: str, said: str) -> bool:
     """Compare without telling by the time taken how much was right."""
     return bool(secret) and hmac.compare_digest(secret.encode(), said.encode(errors="replace"))

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,7 @@ class Summaries:
         self._failed: dict[tuple[str, int, int, int], float] = {}
         self._wanted: dict[tuple[str, int, int, int], Dataset] = {}
         self._work: asyncio.Task[None] | None = None
+        self._closed = False
 
     def get(self, dataset: Dataset) -> Summary | None:
         """The summary of the file as it is now, None if it has not been read yet."""
@@ -99,18 +101,26 @@ class Summaries:
             and each.fingerprint not in self._failed
             and ((known := self._known.get(each.fingerprint)) is None or known.problem is not None)
         }
-        if new:
+        if new and not self._closed:
             self._wanted = {**new, **{key: each for key, each in self._wanted.items() if key not in new}}
             if self._work is None or self._work.done():
                 self._work = asyncio.ensure_future(self._read_wanted())
 
     async def close(self) -> None:
         """Stop reading."""
+        self._closed = True
         if self._work is not None:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
 
     async def _read_wanted(self) -> None:
+        try:
+            await self._read_until_none_is()
+        except Problem as problem:  # the disk does not answer: the next look at the list asks again
+            self._wanted.clear()
+            logging.getLogger(__name__).warning("%s", problem)
+
+    async def _read_until_none_is(self) -> None:
         while self._wanted:
             datasets = list(self._wanted.values())
             for dataset in await on_disk(functools.partial(self._recall, datasets), patience=None):

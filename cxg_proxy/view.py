@@ -7,10 +7,10 @@ import asyncio
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders
 from tornado.iostream import StreamClosedError
-from tornado.web import stream_request_body
+from tornado.web import HTTPError, stream_request_body
 
 from . import errors, pages, safety
-from .disk import on_disk
+from .disk import on_disk, place_of
 from .forward import SAFE_METHODS, Exchange, WorkerGone, for_worker, refuse_odd_framing
 from .handlers import FOLDER, Handler
 from .instance import Instance
@@ -19,15 +19,14 @@ from .progress import Phase
 
 OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
 DRAIN_LIMIT = 1_000_000_000  # so many bytes of a refused request are read and dropped, then the connection ends
+LONGEST_SECONDS = 86_400.0
 STALL_SECONDS = 300.0  # who neither sends nor reads for so long is cut off; jupyter-server-proxy waits as long
-ADDED = {"viewer.js": "text/javascript"}
+ADDED = {"viewer.js": (FOLDER / "static" / "viewer.js").read_bytes()}
 
 
 @stream_request_body
 class View(Handler):
     """One request to a viewer, whatever state that viewer is in."""
-
-    SUPPORTED_METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE", "PATCH")
 
     async def prepare(self) -> None:
         """Decide who answers; for the worker the exchange begins here, so that the body can stream.
@@ -37,6 +36,8 @@ class View(Handler):
         self._exchange: Exchange | None = None
         self._instance: Instance | None = None
         self._refusal: errors.Problem | None = None
+        self._stall: asyncio.TimerHandle | None = None
+        self._client().set_body_timeout(LONGEST_SECONDS)  # the whole body's; a pause has a shorter one
         try:
             await super().prepare()
             if not self._finished:
@@ -45,7 +46,6 @@ class View(Handler):
             if not self._worth_draining():
                 raise
             self._client().set_max_body_size(DRAIN_LIMIT)
-            self._client().set_body_timeout(STALL_SECONDS)
             self._refusal = problem
 
     async def _decide(self) -> None:
@@ -57,7 +57,7 @@ class View(Handler):
         if address is None:
             return
         if not self.request.path.startswith(f"/view/{address}/"):
-            self.redirect(f"{address.rpartition('/')[2]}/" + self._query())  # cellxgene's address needs its slash
+            self.redirect(f"./{address.rpartition('/')[2]}/" + self._query())  # cellxgene's address needs its slash
         elif rest.startswith(OURS):
             await self._ours(address, rest[len(OURS) :])
         elif rest:
@@ -78,11 +78,18 @@ class View(Handler):
 
     async def data_received(self, chunk: bytes) -> None:
         """A piece of the body goes on to the worker, no faster than it reads."""
+        self._rest()
         if self._exchange is not None:
             await self._exchange.send(chunk)
+        self._stall = asyncio.get_running_loop().call_later(STALL_SECONDS, self._client().close)
+
+    def _rest(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
 
     async def reply(self) -> None:
         """The body is complete: pass the worker's reply on."""
+        self._rest()
         if self._refusal is not None:
             raise self._refusal
         if self._exchange is None or self._instance is None:
@@ -99,6 +106,7 @@ class View(Handler):
     def on_connection_close(self) -> None:
         """The client has gone: so does its exchange."""
         super().on_connection_close()
+        self._rest()
         if self._exchange is not None:
             self._exchange.cancel()
         self._release()
@@ -112,7 +120,7 @@ class View(Handler):
         if address is not None:
             return address, tail[len(address) + 1 :]
         try:
-            address, rest = await on_disk(lambda: self.desk.library.split(tail))
+            address, rest = await on_disk(lambda: self.desk.library.split(tail), place=place_of(tail))
         except errors.DatasetNotFound:
             # cellxgene asks for its logo at `../static/…`, one level above its own address.
             folder, static, asset = tail.partition("/static/")
@@ -125,12 +133,15 @@ class View(Handler):
 
     async def _open(self, address: str) -> None:
         """The viewer's own address: cellxgene if it is ready, else a page that says how far it is."""
-        if self.request.method != "GET":  # a look at the headers starts nothing
+        if self.request.method not in ("GET", "HEAD"):
+            raise HTTPError(405)
+        self._refuse_foreign_starts()
+        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
+        if dataset.address != address:  # typed by a person; all that follows must speak of one address
+            self.redirect(f"{self.root}view/{dataset.address}/" + self._query())
             return
-        # Neither does a picture on another site; a link there may.
-        if self.request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
-            safety.refuse_other_sites(self.request.headers, token_seen=True)
-        dataset = await on_disk(lambda: self.desk.library.find(address))
+        if self.request.method == "HEAD":  # a look at the headers starts nothing
+            return
         try:
             instance = await self.desk.instances.open(dataset)
         except errors.TooManyInstances as problem:
@@ -151,7 +162,8 @@ class View(Handler):
         there = self.desk.instances.at(address)
         if there is not None and there.phase is Phase.READY:
             return there
-        dataset = await on_disk(lambda: self.desk.library.find(address))
+        self._refuse_foreign_starts()
+        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
         instance = await self.desk.instances.open(dataset)
         instance.exchanges += 1  # whoever waits for it uses it
         try:
@@ -160,23 +172,27 @@ class View(Handler):
             instance.exchanges -= 1
         return instance
 
+    def _refuse_foreign_starts(self) -> None:
+        """A picture on another site starts no viewer; a link there may."""
+        if self.request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
+            safety.refuse_other_sites(self.request.headers, token_seen=True)
+
     def _refuse_old_pages(self, instance: Instance) -> None:
-        """A page of a file that was replaced must not save: its labels would land on other cells."""
-        opened = self.request.headers.get("X-Dataset-Version")
-        if self.request.method not in SAFE_METHODS and opened not in (None, instance.dataset.version):
+        """A page of a file that was replaced gets and saves nothing: its labels would land on other cells."""
+        if self.request.headers.get("X-Dataset-Version") not in (None, instance.dataset.version):
             raise errors.Replaced(instance.dataset.label)
 
     async def _ours(self, address: str, name: str) -> None:
         """What we add to the viewer: its script, and the state that script asks for."""
         if name in ADDED:
-            self.set_header("Content-Type", f"{ADDED[name]}; charset=utf-8")
+            self.set_header("Content-Type", "text/javascript; charset=utf-8")
             self.set_header("Cache-Control", "no-cache")
-            script = await on_disk((FOLDER / "static" / name).read_bytes)
-            there = self.desk.instances.at(address)
-            version = there.dataset.version if there else ""
-            self.finish(f'"use strict";\nconst OPENED = "{version}";\n'.encode() + script)
+            dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
+            there = self.desk.instances.of(dataset.real)
+            version = there.dataset.version if there else dataset.version
+            self.finish(f'"use strict";\nconst OPENED = "{version}";\n'.encode() + ADDED[name])
         elif name == "state":
-            dataset = await on_disk(lambda: self.desk.library.find(address))
+            dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
             self.say(self._state(dataset))
         else:
             raise errors.NoSuchPage(self.request.path)
@@ -213,12 +229,10 @@ class View(Handler):
     # --- the exchange with the worker -------------------------------------------------------------------------
 
     def _bound_body(self) -> None:
-        limit = self.desk.max_body
-        length = self.request.headers.get("Content-Length", "0")
-        if not (length.isascii() and length.isdigit() and len(length) < 20) or int(length) > limit:
-            raise errors.TooLarge(detail=f"{limit / 1e6:.0f} MB")
-        self._client().set_max_body_size(limit)
-        self._client().set_body_timeout(STALL_SECONDS)
+        length = safety.declared_length(self.request.headers)
+        if length is None or length > self.desk.max_body:
+            raise errors.TooLarge(detail=f"{self.desk.max_body / 1e6:.0f} MB")
+        self._client().set_max_body_size(self.desk.max_body)
 
     async def _begin(self, instance: Instance, path: str) -> None:
         """Ask the worker; the reply is awaited in `reply`, when the request's body is complete."""
@@ -293,9 +307,8 @@ class View(Handler):
             self._instance = None
 
     def _worth_draining(self) -> bool:
-        length = self.request.headers.get("Content-Length", "0")
-        known = length.isascii() and length.isdigit() and len(length) < 20
-        return "Transfer-Encoding" in self.request.headers or (known and 0 < int(length) <= DRAIN_LIMIT)
+        length = safety.declared_length(self.request.headers)
+        return "Transfer-Encoding" in self.request.headers or (length is not None and 0 < length <= DRAIN_LIMIT)
 
     def _query(self) -> str:
         return f"?{self.request.query}" if self.request.query else ""

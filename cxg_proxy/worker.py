@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -15,7 +17,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from .errors import Died, NotEnoughMemory, Problem, ViewerMissing
 from .library import Dataset
+from .process import words
 
 LOG_BYTES = 1_000_000
 LOG_LINES_WAITING = 10_000
@@ -32,6 +36,11 @@ class Place:
     sockets: Path
     logs: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    def log_of(self, dataset: Dataset) -> Path:
+        """Each file's own log: two datasets may have the same name in two folders."""
+        digest = hashlib.blake2b(os.fsencode(dataset.real), digest_size=4).hexdigest()
+        return self.logs / f"{dataset.real.stem[:100]}-{digest}.log"
 
 
 def clean_environment(environment: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
@@ -97,3 +106,18 @@ def _log_file(file: Path) -> RotatingFileHandler | None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # noqa: ARG005 - as above, while it runs
     return handler
+
+
+def no_worker(python: str, status: int, log: Sequence[str]) -> Problem:
+    """What was started ended before its first word: it is no worker of ours."""
+    without = any("No module named" in line and "cxg_proxy" in line for line in log)
+    return ViewerMissing(python, detail="it has no cxg-proxy" if without else words(status), log=log)
+
+
+def death(label: str, status: int, log: Sequence[str], *, for_memory: bool) -> Problem:
+    """Why a worker ended, as far as can be known; `for_memory` if the system has ended something for lack of it."""
+    if status == -9 and for_memory:
+        return NotEnoughMemory(label, detail="the system ended it for lack of memory", log=log)
+    if status == -9:
+        return Died(label, detail=f"{words(status)}; lack of memory is the usual reason", log=log)
+    return Died(label, detail=words(status), log=log)

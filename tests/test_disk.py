@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from conftest import until
 from cxg_proxy import disk
 from cxg_proxy.disk import on_disk
 from cxg_proxy.errors import StorageSilent
@@ -20,6 +21,7 @@ async def test_a_disk_that_does_not_answer_is_a_problem_and_no_hang() -> None:
     with pytest.raises(StorageSilent, match="does not answer"):
         await on_disk(answer.wait, patience=0.05)
     answer.set()
+    await until(lambda: not disk._waiting)
 
 
 async def test_a_disk_that_hangs_gets_a_bounded_number_of_calls() -> None:
@@ -30,10 +32,18 @@ async def test_a_disk_that_hangs_gets_a_bounded_number_of_calls() -> None:
     with pytest.raises(StorageSilent, match="wait for it already"):
         await on_disk(lambda: None)
     answer.set()
-    for thread in threading.enumerate():
-        if thread.name == "disk":
-            thread.join()
+    await until(lambda: not disk._waiting)
     assert await on_disk(lambda: "again") == "again"
+
+
+async def test_a_place_that_hangs_takes_no_turns_from_another() -> None:
+    answer = threading.Event()
+    for _ in range(disk.MOST):
+        with pytest.raises(StorageSilent):
+            await on_disk(answer.wait, place="home", patience=0)
+    assert await on_disk(lambda: "there", place="atlas") == "there"
+    answer.set()
+    await until(lambda: not disk._waiting)
 
 
 def test_a_call_that_never_returns_cannot_keep_the_process_from_ending() -> None:

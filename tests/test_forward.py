@@ -196,6 +196,23 @@ def test_a_chunked_body_never_becomes_a_request_of_its_own(method: str, gateway:
         assert gateway.get(VIEW + f"api?n={n}").json["target"] == f"/api?n={n}"
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("connection", ["close", "content-length", "keep-alive, Content-Length", "transfer-encoding"])
+def test_a_body_where_none_belongs_never_becomes_a_request_of_its_own(
+    method: str, connection: str, gateway: Gateway
+) -> None:
+    smuggled = b"GET /SMUGGLED?status=418 HTTP/1.1\r\nHost: x\r\n\r\n"
+    headers = {"Connection": connection, "Content-Length": str(len(smuggled))}
+    assert gateway.ask(method, VIEW + "api", headers, smuggled).status == 400
+    for n in range(4):
+        assert gateway.get(VIEW + f"api?n={n}").json["target"] == f"/api?n={n}"
+
+
+@pytest.mark.parametrize("name", ["content-length", "host"])
+def test_a_save_whose_connection_header_names_its_framing_is_refused(name: str, gateway: Gateway) -> None:
+    assert gateway.ask("PUT", VIEW + "api", {**SAME_SITE, "Connection": name}, b"x").status == 400
+
+
 @pytest.mark.parametrize("coding", ["gzip", "gzip, chunked", "identity", "xchunked"])
 def test_a_body_of_unknown_framing_is_refused(coding: str, gateway: Gateway) -> None:
     with contextlib.suppress(ConnectionError, http.client.HTTPException):

@@ -109,7 +109,43 @@ def test_a_hostile_name_opens_by_its_link_and_by_a_typed_address(name: str, shar
 
 def test_a_viewers_address_without_its_slash_is_completed(serve: Serve) -> None:
     reply = serve("pbmc").get("/view/data/pbmc.h5ad?x=1", Accept="text/html")
-    assert (reply.status, reply.headers["Location"]) == (302, "pbmc.h5ad/?x=1")
+    assert (reply.status, reply.headers["Location"]) == (302, "./pbmc.h5ad/?x=1")
+
+
+def test_a_typed_address_leads_to_the_one_that_all_links_use(serve: Serve) -> None:
+    gateway = serve("sub/a b:c")
+    reply = gateway.get("/view/data/sub/a%20b:c.h5ad/?x=1", Accept="text/html")
+    assert (reply.status, reply.headers["Location"]) == (302, "../../../../view/data/sub/a~20b~3Ac.h5ad/?x=1")
+    assert gateway.instances() == []
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "PATCH", "OPTIONS"])
+def test_a_viewers_own_address_is_only_looked_at(method: str, serve: Serve) -> None:
+    gateway = serve("pbmc")
+    assert gateway.ask(method, "/view/data/pbmc.h5ad/", SAME_SITE).status == 405
+    assert gateway.ask("HEAD", "/view/data/gone.h5ad/").status == 404
+
+
+def test_a_viewer_that_took_long_to_open_is_not_idle_at_once(serve: Serve) -> None:
+    gateway = serve("slow", options=("--idle-seconds=3",))
+    gateway.get("/view/data/slow.h5ad/", Accept="text/html")
+    until_now(lambda: gateway.phase("data/slow.h5ad") == "loading")
+    before = gateway.instances()[0]["used"]
+    socket_ = next(arg for each in gateway.workers() for arg in each.cmdline() if arg.endswith(".sock"))
+    Path(f"{socket_}.go").touch()
+    until_now(lambda: gateway.phase("data/slow.h5ad") == "ready")
+    assert gateway.instances()[0]["used"] > before
+
+
+def test_a_file_that_changes_while_it_is_opened_is_said_to(serve: Serve, tmp_path: Path) -> None:
+    gateway = serve("slow")
+    gateway.get("/view/data/slow.h5ad/", Accept="text/html")
+    until_now(lambda: gateway.phase("data/slow.h5ad") == "loading")
+    (tmp_path / "data" / "slow.h5ad").write_bytes(b"more of it")
+    socket_ = next(arg for each in gateway.workers() for arg in each.cmdline() if arg.endswith(".sock"))
+    Path(f"{socket_}.go").touch()
+    until_now(lambda: gateway.instances()[0]["problem"])
+    assert gateway.instances()[0]["problem"]["kind"] == "ChangedMeanwhile"
 
 
 def test_the_opening_page_shows_until_the_viewer_is_ready(serve: Serve) -> None:
@@ -332,7 +368,8 @@ def test_a_viewer_restarted_on_the_same_file_takes_the_old_pages_labels(serve: S
 )
 def test_a_picture_on_another_site_starts_no_viewer(headers: dict[str, str], serve: Serve) -> None:
     gateway = serve("pbmc")
-    assert gateway.ask("GET", "/view/data/pbmc.h5ad/", headers).status == 403
+    for below in ("", "static/a.png", "api/v0.2/schema"):
+        assert gateway.ask("GET", f"/view/data/pbmc.h5ad/{below}", headers).status == 403
     assert gateway.ask("HEAD", "/view/data/pbmc.h5ad/").status == 200
     assert gateway.instances() == []
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Accept": "text/html"}

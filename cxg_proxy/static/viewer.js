@@ -24,16 +24,18 @@
       border-radius: 4px; cursor: pointer; }
     .strip button:focus-visible { outline-color: #62bde4; }`;
 
-  // What the gateway wrote before this script: the version of the file that this page shows. Every save says it, so
-  // that labels made for one file cannot land on the cells of another that took its place.
+  // What the gateway wrote before this script: the version of the file that this page shows. Every request for data
+  // says it, so that neither labels nor colours of one file land on the cells of another that took its place.
   const opened = typeof OPENED === "string" ? OPENED : "";
   const send = window.fetch;
-  window.fetch = (what, options) => {
-    const request = new Request(what, options);
-    if (!opened || ["GET", "HEAD"].includes(request.method) || new URL(request.url).origin !== location.origin)
-      return send(what, options);
-    request.headers.set("X-Dataset-Version", opened);
-    return send(request);
+  window.fetch = async (what, options) => {
+    const url = what instanceof Request ? null : new URL(what, document.baseURI);
+    if (!opened || !url || url.origin !== location.origin || !url.pathname.includes("/api/v0.")) return send(what, options);
+    const headers = new Headers(options?.headers);
+    headers.set("X-Dataset-Version", opened);
+    const reply = await send(what, { ...options, headers });
+    if (reply.status === 409) ask();
+    return reply;
   };
 
   const host = document.createElement("cxg-proxy");
