@@ -1,9 +1,14 @@
 """What plain cellxgene does to its hosts, and what a gateway does; other rows stand with what they are about."""
 
+import contextlib
+import http.server
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,6 +54,7 @@ def plain(*options: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.hazard(17)
 def test_plain_cellxgene_asks_the_web_for_a_newer_version(dataset: Path, overheard: dict[str, str]) -> None:
     process = plain(str(dataset), **overheard)
     try:
@@ -58,6 +64,7 @@ def test_plain_cellxgene_asks_the_web_for_a_newer_version(dataset: Path, overhea
         process.communicate()
 
 
+@pytest.mark.hazard(17)
 def test_a_viewer_of_ours_asks_nobody(dataset: Path, tmp_path: Path, overheard: dict[str, str]) -> None:
     options = f"--Gateway.viewer_environment={json.dumps(overheard)}"
     with running_gateway(tmp_path, options, python=sys.executable) as gateway:
@@ -66,6 +73,7 @@ def test_a_viewer_of_ours_asks_nobody(dataset: Path, tmp_path: Path, overheard: 
     assert not Path(overheard["XDG_LOOKED_UP"]).exists()
 
 
+@pytest.mark.hazard(18)
 def test_plain_cellxgene_asks_a_question_before_it_adds_a_script(dataset: Path) -> None:
     process = plain("--scripts", "https://stats.example.org/a.js", str(dataset))
     said, _ = process.communicate(timeout=60)
@@ -73,6 +81,7 @@ def test_plain_cellxgene_asks_a_question_before_it_adds_a_script(dataset: Path) 
     assert "Are you sure" in said
 
 
+@pytest.mark.hazard(18)
 def test_scripts_come_from_the_configuration_without_a_question(dataset: Path, tmp_path: Path) -> None:
     options = json.dumps({"scripts": ["https://stats.example.org/a.js"]})
     with running_gateway(tmp_path, f"--Gateway.viewer_options={options}", python=sys.executable) as gateway:
@@ -117,3 +126,55 @@ def test_a_read_only_gateway_changes_nothing(dataset: Path, tmp_path: Path) -> N
         assert reply.status >= 400
         assert gateway.get(address + "api/v0.2/config").json["config"]["parameters"]["annotations"] is False
     assert not (tmp_path / "labels").exists()
+
+
+@pytest.mark.hazard(22)
+def test_plain_cellxgene_leaves_what_it_downloaded_when_it_is_killed(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    left.mkdir()
+    with stalling_site() as address:
+        process = plain(f"{address}atlas.h5ad", TMPDIR=str(left))
+        try:
+            until_now(lambda: list(left.glob("cellxgene_*.h5ad")), seconds=40)
+        finally:
+            process.kill()
+            process.communicate()
+    assert list(left.glob("cellxgene_*.h5ad"))
+
+
+@contextlib.contextmanager
+def stalling_site() -> Iterator[str]:
+    """A server that sends the beginning of a file and then no more."""
+
+    class Stalling(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100000000")
+            self.end_headers()
+            with contextlib.suppress(OSError):  # it asks once only to see whether there is anything
+                self.wfile.write(bytes(30_000_000))
+                over.wait(60)
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    over = threading.Event()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stalling) as site:
+        serving = threading.Thread(target=site.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{site.server_port}/"
+        finally:
+            over.set()
+            site.shutdown()
+            serving.join()
+
+
+# The rows that this project answers for; the others belong to the statistics and to the history of labels.
+ANSWERED = {*range(1, 7), 12, 13, *range(17, 29)}
+
+
+def test_every_hazard_has_a_test_of_its_own() -> None:
+    texts = [file.read_text() for file in Path(__file__).parent.rglob("test_*.py")]
+    marked = {int(row) for text in texts for row in re.findall(r"mark\.hazard\((\d+)\)", text)}
+    assert marked >= ANSWERED

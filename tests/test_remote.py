@@ -225,6 +225,7 @@ async def broken_off(here: Here, site: Site, at: int = 200_000) -> None:
 
 
 @pytest.mark.parametrize(("etag", "modified"), [('"one"', ""), ("", "Mon, 01 Jan 2024 00:00:00 GMT")])
+@pytest.mark.hazard(22)
 async def test_a_download_that_broke_off_goes_on_where_it_stopped(
     etag: str, modified: str, here: Here, site: Site
 ) -> None:
@@ -336,6 +337,7 @@ async def test_a_copy_is_used_when_nothing_newer_can_be_had(
     assert SECRET not in caplog.text
 
 
+@pytest.mark.hazard(22)
 def test_what_killed_downloads_left_goes_after_a_week(tmp_path: Path) -> None:
     names = ["a.h5ad", "a.h5ad.json", "a.h5ad.lock", "a.h5ad.part", "a.h5ad.part.json", ".a.h5ad.json-x"]
     for name in names:
@@ -405,6 +407,7 @@ def test_a_remote_dataset_is_downloaded_with_its_progress_then_opened_and_its_ad
     assert (tmp_path / "cache" / "remote" / "atlas.h5ad").read_bytes() == CONTENT
 
 
+@pytest.mark.hazard(22)
 def test_a_gateway_killed_outright_while_it_downloads_is_continued_by_the_next(
     tmp_path: Path, short: Path, site: Site, options: list[str]
 ) -> None:

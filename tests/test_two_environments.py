@@ -56,6 +56,7 @@ def has(python: str, module: str) -> bool:
     return subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False, cwd="/").returncode == 0
 
 
+@pytest.mark.hazard(25)
 def test_the_viewer_may_live_in_an_environment_of_its_own(
     gateway_python: str, viewer_python: str, tmp_path: Path
 ) -> None:
