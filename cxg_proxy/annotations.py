@@ -1,22 +1,43 @@
-"""One user's labels and gene sets for one dataset: two CSV files, which only this module writes."""
+"""One user's labels and gene sets for one dataset: two CSV files and their history, which only this module writes."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
+import logging
 import os
 import re
-import tempfile
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from . import whole
 from .errors import LabelsNotSaved
+from .history import LIMIT, History, NoSuchVersion, Version
+from .lock import PATIENCE_SECONDS, Lock, Taken, locked
+
+__all__ = ["NoSuchVersion", "Version"]  # with all that is defined here
 
 LABELS = "cell-labels.csv"
 GENE_SETS = "gene-sets.csv"
+DATASET = "dataset.json"
 
+_KINDS = {LABELS: "labels", GENE_SETS: "gene-sets"}
 _STEM_BYTES = 120
-_ABANDONED_SECONDS = 3600
+_WHEN_TAKEN = ("Close the other viewer of this dataset, or wait until it has saved.", "Change a label again to save.")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class About:
+    """The dataset that labels are for, so that it is recognised when it was moved or renamed."""
+
+    name: str
+    path: str
+    cells: int | None = None
+    identifiers: str | None = None  # `identifiers_digest` of its cells
 
 
 def directory(home: Path, dataset: Path) -> Path:
@@ -68,49 +89,136 @@ def saved(where: Path) -> float | None:
     return max(times, default=None)
 
 
-def write(where: Path, name: str, content: bytes) -> None:
-    """Replace the file in one step: at every instant the old or the new version is there, whole."""
+def write(
+    where: Path,
+    name: str,
+    content: bytes,
+    *,
+    about: Callable[[], About] | None = None,
+    now: float | None = None,
+    history_limit: int = LIMIT,
+    patience: float = PATIENCE_SECONDS,
+) -> None:
+    """Replace the file in one step: at every instant the old or the new version is there, whole.
+
+    Both are in the history then. `about` is asked only when nothing is known of the dataset here yet.
+    Raises LabelsNotSaved, also when another process writes to this folder for longer than `patience` seconds.
+    """
+    save = _Save(name, content, "saved", time.time() if now is None else now, history_limit)
+    _write(where, save, about, patience)
+
+
+def versions(where: Path) -> list[Version]:
+    """Every version of labels and gene sets that can still be read, newest first."""
     try:
-        _make_directories(where)
-        _remove_abandoned(where, name)
-        _replace(where, name, content)
+        with whole.opened(where) as folder:
+            return History(folder).versions()
+    except OSError:
+        return []
+
+
+def read_version(where: Path, version: str) -> bytes:
+    """The CSV of one version, by its id; raises NoSuchVersion."""
+    return _read_version(where, version)[1]
+
+
+def restore(
+    where: Path,
+    version: str,
+    *,
+    now: float | None = None,
+    history_limit: int = LIMIT,
+    patience: float = PATIENCE_SECONDS,
+) -> None:
+    """Make a version the current one; what it replaces stays in the history, so this can be undone.
+
+    Raises NoSuchVersion or LabelsNotSaved.
+    """
+    kind, content = _read_version(where, version)
+    name = next(name for name, its_kind in _KINDS.items() if its_kind == kind)
+    save = _Save(name, content, "restored", time.time() if now is None else now, history_limit)
+    _write(where, save, None, patience)
+
+
+def described(where: Path) -> About | None:
+    """What is known of the dataset these labels are for, or None."""
+    try:
+        known = json.loads((where / DATASET).read_bytes())
+        return About(**{field.name: known.get(field.name) for field in fields(About)})
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def identifiers_digest(cells: Iterable[str]) -> str:
+    """What recognises a dataset that was moved or renamed: the same for the same cells in the same order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for cell in cells:
+        name = cell.encode(errors="surrogateescape")
+        digest.update(b"%d:" % len(name) + name)  # the length, for a name may hold any separator
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Save:
+    name: str
+    content: bytes
+    origin: str
+    now: float
+    limit: int
+
+
+def _read_version(where: Path, version: str) -> tuple[str, bytes]:
+    try:
+        with whole.opened(where) as folder:
+            return History(folder).read(version)
     except OSError as error:
-        raise LabelsNotSaved(name, detail=f"{where}: {error.strerror or error}") from error
+        raise NoSuchVersion(version) from error
 
 
-def _make_directories(where: Path) -> None:
-    missing = [level for level in (where, *where.parents) if not level.exists()]
-    for level in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # another worker of this user was faster
-            level.mkdir(mode=0o700)
+def _write(where: Path, save: _Save, about: Callable[[], About] | None, patience: float) -> None:
+    try:
+        whole.make(where)
+        with whole.opened(where) as folder, locked(folder, patience=patience) as lock:
+            before = _replace(folder, save, lock)
+            _afterwards(folder, save, before, about)
+    except OSError as error:
+        raise LabelsNotSaved(save.name, detail=f"{where}: {error.strerror or error}") from error
+    except Taken as error:
+        raise LabelsNotSaved(save.name, detail=f"{where}: {error}", steps=_WHEN_TAKEN) from error
 
 
-def _remove_abandoned(where: Path, name: str) -> None:
-    """Remove what a writer left that was killed half-way; a young file may belong to a writer that still runs."""
-    for path in where.glob(f".{name}.*"):
+def _replace(folder: int, save: _Save, lock: Lock) -> bytes | None:
+    """Replace the file and return what it held; that is in the history before it goes, whoever had written it."""
+    before: bytes | None = None
+    history, kind = History(folder, save.limit), _KINDS[save.name]
+
+    def keep_the_old() -> None:
+        nonlocal before
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                path.unlink()
+            before = whole.read(folder, save.name, follow=True)
+        if before is not None and not history.holds(kind, before):
+            # Its own time may be long ago, or be wrong: it was the current version until now.
+            try:
+                history.keep(kind, before, now=save.now, origin="found", before=None)
+            except OSError as error:
+                _log.warning("The version of %s found on disk is kept beside it: %s", save.name, error)
+                history.set_aside(kind, save.name, before, now=save.now)
+        lock.check()
+
+    names = [name for name in os.listdir(folder) if name.startswith((f".{save.name}.", ".lock."))]
+    whole.remove_abandoned(folder, names)
+    whole.replace(folder, save.name, save.content, at_last=keep_the_old)
+    return before
 
 
-def _replace(where: Path, name: str, content: bytes) -> None:
-    descriptor, beside = tempfile.mkstemp(prefix=f".{name}.", dir=where)  # mkstemp makes it 0600
+def _afterwards(folder: int, save: _Save, before: bytes | None, about: Callable[[], About] | None) -> None:
+    """Keep the new version too. If that fails the save has succeeded all the same: the next one keeps it first."""
     try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, where / name)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
-    _fsync_directory(where)
-
-
-def _fsync_directory(where: Path) -> None:
-    descriptor = os.open(where, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        History(folder, save.limit).keep(
+            _KINDS[save.name], save.content, now=save.now, origin=save.origin, before=before
+        )
+        if about is not None and DATASET not in os.listdir(folder):
+            text = json.dumps(asdict(about()), indent=2, ensure_ascii=False) + "\n"
+            whole.replace(folder, DATASET, text.encode(errors="replace"))
+    except OSError as error:
+        _log.warning("%s is saved, but not yet in the history: %s", save.name, error)

@@ -73,7 +73,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert annotations.read(tmp_path, annotations.LABELS) == b"old"
-    assert os.listdir(tmp_path) == [annotations.LABELS]
+    assert sorted(os.listdir(tmp_path)) == [annotations.LABELS, "history"]
 
 
 @pytest.mark.hazard(7)
@@ -108,3 +108,26 @@ def test_what_a_killed_writer_left_is_removed_later(tmp_path: Path) -> None:
     annotations.write(tmp_path, annotations.LABELS, b"x")
     assert not old.exists()
     assert young.exists()
+
+
+def test_what_is_known_of_the_dataset_is_written_once(tmp_path: Path) -> None:
+    about = annotations.About("a.h5ad", "/data/a.h5ad", 3, annotations.identifiers_digest(["a", "b", "c"]))
+    assert annotations.described(tmp_path) is None
+    annotations.write(tmp_path, annotations.LABELS, b"one", about=lambda: about)
+    annotations.write(tmp_path, annotations.LABELS, b"two", about=lambda: annotations.About("other", "other"))
+    assert annotations.described(tmp_path) == about
+    assert '"cells": 3' in (tmp_path / annotations.DATASET).read_text()
+    (tmp_path / annotations.DATASET).write_text("[]")
+    assert annotations.described(tmp_path) is None
+
+
+@given(st.lists(st.text()), st.lists(st.text()))
+def test_the_digest_of_identifiers_is_that_of_these_cells_in_this_order(some: list[str], others: list[str]) -> None:
+    same = annotations.identifiers_digest(some) == annotations.identifiers_digest(others)
+    assert same == (some == others)
+
+
+def test_a_pipe_in_place_of_the_file_does_not_hold_up_a_save_for_ever(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / annotations.LABELS)
+    with pytest.raises(LabelsNotSaved, match="not a regular file"):
+        annotations.write(tmp_path, annotations.LABELS, b"new")

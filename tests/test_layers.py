@@ -11,11 +11,12 @@ import cxg_proxy
 PACKAGE = Path(cxg_proxy.__file__).parent
 # From the bottom to the top; a module may import only what stands before it.
 ORDER = (
-    "__init__ errors words machine annotations progress disk preview library visits process worker forward safety "
-    "pages transfer copies remote summaries instance instances catalogue handlers addresses view routes listening "
-    "options app jupyter __main__"
+    "__init__ errors words machine whole lock thinning changes history annotations progress disk preview library "
+    "visits process worker forward safety pages transfer copies remote summaries instance instances catalogue "
+    "handlers addresses view routes listening options app jupyter __main__"
 ).split()
 SHARED_WITH_THE_VIEWER = {"__init__", "errors", "progress", "annotations"}
+BELOW_ANNOTATIONS = {"whole", "lock", "thinning", "changes", "history"}
 GATEWAY = sorted(PACKAGE.glob("*.py"))
 VIEWER = sorted((PACKAGE / "viewer").glob("*.py"))
 HEAVY = {"numpy", "h5py", "pandas", "anndata", "scipy", "server", "flask", "waitress", "yaml"}
@@ -61,7 +62,7 @@ def test_the_viewer_shares_only_words_and_labels_with_the_gateway(module: Path) 
     assert not {name.partition(".")[0] for name in names} & {"tornado", "traitlets", "jupyter_core"}
 
 
-@pytest.mark.parametrize("name", sorted(SHARED_WITH_THE_VIEWER))
+@pytest.mark.parametrize("name", sorted(SHARED_WITH_THE_VIEWER | BELOW_ANNOTATIONS))
 def test_what_both_sides_share_needs_the_standard_library_only(name: str) -> None:
 
     foreign = {each.partition(".")[0] for each in imported(PACKAGE / f"{name}.py") if not each.startswith(".")}

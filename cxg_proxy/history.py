@@ -1,0 +1,230 @@
+"""Every version of labels and gene sets that was saved, compressed in one folder, thinned with age.
+
+A version is one gzip file. Its name holds what thinning needs, so that no save has to open the others:
+time, kind, digest, bytes; the comment of its gzip header says what a list shows. `zcat` gives the CSV.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from . import changes, thinning, whole
+from .thinning import Kept
+
+FOLDER = "history"
+LIMIT = 200_000_000
+
+_UNFILED = "unfiled-"
+_NAME = re.compile(
+    r"(?P<stamp>\d{8}T\d{6}\.\d{3}Z)-(?P<kind>labels|gene-sets)"
+    r"-(?P<digest>[0-9a-f]{16})-(?P<stored>\d{1,12})"
+)
+_GENERATED = re.compile(rb"\A# [^\n]* generated on [^\n]*\n")  # a time in the file does not make it another version
+_MOST_BYTES = 1 << 30  # of one version, decompressed: a planted file must not fill the memory
+_HEADER = struct.Struct("<4BL2B")
+_FIRST_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version: what it is called, when it was saved, and what was changed by it."""
+
+    id: str
+    kind: str  # labels or gene-sets
+    time: float  # seconds since 1970
+    size: int  # bytes of the CSV
+    rows: int
+    columns: tuple[str, ...]
+    changed: dict[str, int]  # cells of each column, or genes of each set, that differ from the version before
+    origin: str  # saved, found (on disk, written by something else) or restored
+
+
+class NoSuchVersion(LookupError):
+    """No version has this name, or what is there is damaged."""
+
+
+def digest(content: bytes) -> str:
+    """What tells versions apart; the line that only says when the file was written does not count."""
+    return hashlib.blake2b(_GENERATED.sub(b"", content, count=1), digest_size=8).hexdigest()
+
+
+class History:
+    """The versions below one open folder; whoever writes holds that folder's lock."""
+
+    def __init__(self, folder: int, limit: int = LIMIT):
+        self._folder, self._limit = folder, limit
+
+    def keep(self, kind: str, content: bytes, *, now: float, origin: str, before: bytes | None) -> None:
+        """Keep a version and thin the others, unless the newest is the same already; OSError if that cannot be done."""
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(FOLDER, 0o700, dir_fd=self._folder)
+            os.fsync(self._folder)
+        with whole.opened(FOLDER, inside=self._folder) as inside:
+            self._file_unfiled(inside)
+            names = os.listdir(inside)
+            kept = _filed(names)
+            new = _new(kind, content, now)
+            if not _newest_is(kept, new):
+                kept.append(_store(inside, kept, new, content, _facts(kind, content, before, origin)))
+            for version in thinning.superfluous(kept, _ms(now), self._limit):
+                whole.remove(inside, version.name)
+            whole.remove_abandoned(inside, (name for name in names if name.startswith(".")))
+
+    def holds(self, kind: str, content: bytes) -> bool:
+        """Whether the newest version is this content."""
+        with contextlib.suppress(OSError):
+            return _newest_is(self._all(), _new(kind, content, 0))
+        return False
+
+    def set_aside(self, kind: str, name: str, content: bytes, *, now: float) -> None:
+        """Keep a live file about to be replaced when `keep` cannot: beside it, as a link, which needs no space."""
+        unfiled = _unfiled(os.listdir(self._folder))
+        for version in thinning.superfluous(unfiled, _ms(now), self._limit):
+            whole.remove(self._folder, version.name)
+        version = _new(kind, content, now)
+        aside = f"{_UNFILED}{thinning.stamp(_free(unfiled, version))}-{kind}-{version.digest}-{version.stored}.csv"
+        try:
+            os.link(name, aside, src_dir_fd=self._folder, dst_dir_fd=self._folder, follow_symlinks=False)
+            whole.read(self._folder, aside, most=1)
+        except OSError:  # no links on this file system, or the file itself is a symbolic link
+            whole.remove(self._folder, aside)
+            whole.create(self._folder, aside, content)
+        os.fsync(self._folder)
+
+    def _file_unfiled(self, inside: int) -> None:
+        """Take what was set aside into the history, now that it can be written again."""
+        for version in sorted(_unfiled(os.listdir(self._folder))):
+            kept = _filed(os.listdir(inside))
+            content = whole.read(self._folder, version.name)
+            if not _newest_is(kept, version):
+                _store(inside, kept, version, content, _facts(version.kind, content, None, "found"))
+            whole.remove(self._folder, version.name)
+
+    def versions(self) -> list[Version]:
+        """Every version that can be read, newest first."""
+        found = sorted(self._all(), key=lambda version: (version.stamp, version.kind), reverse=True)
+        return [version for version in map(self._described, found) if version]
+
+    def _all(self) -> list[Kept]:
+        return _unfiled(os.listdir(self._folder)) + _filed(self._names())
+
+    def _names(self) -> list[str]:
+        try:
+            with whole.opened(FOLDER, inside=self._folder) as inside:
+                return os.listdir(inside)
+        except OSError:  # none yet, or nothing of ours
+            return []
+
+    def _described(self, kept: Kept) -> Version | None:
+        try:
+            facts = self._facts_of(kept)
+            columns, changed = tuple(map(str, facts["columns"])), dict(facts["changed"])
+            size, rows, origin = int(facts["size"]), int(facts["rows"]), str(facts["origin"])
+        except (OSError, ValueError, KeyError, TypeError, NoSuchVersion):
+            return None
+        time = thinning.milliseconds(kept.stamp) / 1000
+        return Version(_id(kept.name), kept.kind, time, size, rows, columns, changed, origin)
+
+    def _facts_of(self, kept: Kept) -> dict[str, Any]:
+        if not kept.name.endswith(".gz"):
+            return _facts(kept.kind, self.read(_id(kept.name))[1], None, "found")
+        with whole.opened(FOLDER, inside=self._folder) as inside:
+            start = whole.read(inside, kept.name, most=_FIRST_BYTES)
+            if b"\0" not in start[_HEADER.size :]:
+                start = whole.read(inside, kept.name)
+        facts = json.loads(start[_HEADER.size :].partition(b"\0")[0])
+        return facts if isinstance(facts, dict) else {}
+
+    def read(self, version: str) -> tuple[str, bytes]:
+        """Kind and content of a version; NoSuchVersion unless it is whole."""
+        kept = next((each for each in self._all() if _id(each.name) == version), None)
+        if kept is None:
+            raise NoSuchVersion(version)
+        try:
+            content = self._content(kept)
+        except (OSError, zlib.error) as error:
+            raise NoSuchVersion(version) from error
+        if digest(content) != kept.digest:
+            raise NoSuchVersion(version)
+        return kept.kind, content
+
+    def _content(self, kept: Kept) -> bytes:
+        if not kept.name.endswith(".gz"):
+            return whole.read(self._folder, kept.name)
+        with whole.opened(FOLDER, inside=self._folder) as inside:
+            unpack = zlib.decompressobj(wbits=31)
+            content = unpack.decompress(whole.read(inside, kept.name), _MOST_BYTES)
+        if not unpack.eof:
+            raise zlib.error("cut off, or larger than any labels")
+        return content
+
+
+def _id(name: str) -> str:
+    return name.removesuffix(".gz").removesuffix(".csv")
+
+
+def _filed(names: list[str]) -> list[Kept]:
+    return list(_matching(names, "", ".csv.gz"))
+
+
+def _unfiled(names: list[str]) -> list[Kept]:
+    return list(_matching(names, _UNFILED, ".csv"))
+
+
+def _matching(names: list[str], start: str, end: str) -> Iterator[Kept]:
+    for name in names:
+        match = _NAME.fullmatch(name.removeprefix(start).removesuffix(end))
+        if match and name.startswith(start) and name.endswith(end):
+            with contextlib.suppress(ValueError):  # no such day
+                thinning.milliseconds(match["stamp"])
+                yield Kept(match["stamp"], match["kind"], match["digest"], int(match["stored"]), name)
+
+
+def _new(kind: str, content: bytes, now: float) -> Kept:
+    return Kept(thinning.stamp(_ms(now)), kind, digest(content), len(content), "")
+
+
+def _newest_is(kept: list[Kept], wanted: Kept) -> bool:
+    newest = max((version for version in kept if version.kind == wanted.kind), default=None)
+    return newest is not None and newest.digest == wanted.digest
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _free(kept: list[Kept], wanted: Kept) -> int:
+    """A time after that of every other version: their order is the order of saving, whatever the clocks say."""
+    newest = max((version.stamp for version in kept if version.kind == wanted.kind), default="")
+    time = thinning.milliseconds(wanted.stamp)
+    return max(time, thinning.milliseconds(newest) + 1) if newest else time
+
+
+def _facts(kind: str, content: bytes, before: bytes | None, origin: str) -> dict[str, Any]:
+    summary = changes.summary(before, content, gene_sets=kind == "gene-sets")
+    return {**asdict(summary), "size": len(content), "origin": origin}
+
+
+def _store(inside: int, kept: list[Kept], version: Kept, content: bytes, facts: dict[str, Any]) -> Kept:
+    packed = _packed(content, json.dumps(facts).encode("ascii"))
+    text = thinning.stamp(_free(kept, version))
+    name = f"{text}-{version.kind}-{version.digest}-{len(packed)}.csv.gz"
+    whole.replace(inside, name, packed)
+    return version._replace(stamp=text, stored=len(packed), name=name)
+
+
+def _packed(content: bytes, comment: bytes) -> bytes:
+    """A gzip file with a comment, which Python's own module reads but does not write."""
+    packer = zlib.compressobj(level=4, wbits=-zlib.MAX_WBITS)
+    header = _HEADER.pack(0x1F, 0x8B, zlib.DEFLATED, 0b10000, 0, 0, 255)
+    trailer = struct.pack("<2L", zlib.crc32(content), len(content) & 0xFFFFFFFF)
+    return b"".join((header, comment, b"\0", packer.compress(content), packer.flush(), trailer))

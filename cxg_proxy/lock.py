@@ -1,0 +1,219 @@
+"""One writer at a time in a folder, on network homes too: a file that names its holder, and `flock` where it works."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from . import whole
+
+NAME = ".lock"
+PATIENCE_SECONDS = 15.0
+STALE_SECONDS = 10.0  # less than the patience: who waits for a holder that has vanished gets the lock in the end
+
+_BEAT_SECONDS = 2.0
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+class Taken(Exception):
+    """Somebody else has the lock, and did not give it back in time."""
+
+
+class Lock:
+    """The lock of one open folder, for one writer."""
+
+    def __init__(self, folder: int):
+        self._folder = folder
+        self._token = secrets.token_hex(8)
+        self._content = json.dumps({**_here(), "token": self._token}).encode()
+
+    def check(self) -> None:
+        """Raise Taken when others thought this writer dead (a laptop that slept) and took the lock."""
+        if _token(_seen(self._folder, NAME)) != self._token:
+            raise Taken("another server took over while this one did not answer")
+
+    def take(self) -> bool:
+        """Put our file in place if nobody's is; a link tells the truth on NFS, and is never seen half-written."""
+        beside = f"{NAME}.{self._token}"
+        whole.create(self._folder, beside, self._content, durable=False)
+        try:
+            os.link(beside, NAME, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except FileExistsError:
+            # NFS may repeat a request whose answer was lost, and then report its own success as a failure.
+            return os.stat(beside, dir_fd=self._folder).st_nlink == 2
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return self._take_without_links()
+        finally:
+            whole.remove(self._folder, beside)
+        return True
+
+    def _take_without_links(self) -> bool:
+        try:
+            whole.create(self._folder, NAME, self._content, durable=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def beat(self, done: threading.Event) -> None:
+        """Show at intervals that we are alive, until `done`."""
+        while not done.wait(_BEAT_SECONDS):
+            with contextlib.suppress(OSError, Taken):
+                self.check()
+                os.utime(NAME, dir_fd=self._folder, follow_symlinks=False)
+
+    def give_back(self) -> None:
+        """Remove our file, if it is still ours."""
+        with contextlib.suppress(OSError, Taken):
+            self.check()
+            os.unlink(NAME, dir_fd=self._folder)
+
+
+@contextlib.contextmanager
+def locked(folder: int, *, patience: float = PATIENCE_SECONDS, stale: float = STALE_SECONDS) -> Iterator[Lock]:
+    """Be the only writer in an open folder; raises Taken when that cannot be had within `patience` seconds."""
+    end = time.monotonic() + patience
+    with _flocked(folder, end):
+        lock = Lock(folder)
+        _wait(lock, folder, end, stale)
+        done = threading.Event()
+        beating = threading.Thread(target=lock.beat, args=(done,), daemon=True, name="labels lock")
+        beating.start()
+        try:
+            yield lock
+        finally:
+            done.set()
+            beating.join()
+            lock.give_back()
+
+
+@contextlib.contextmanager
+def _flocked(folder: int, end: float) -> Iterator[None]:
+    own = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)  # its own: flock belongs to the opened file
+    try:
+        for pause in _pauses(end):
+            try:
+                fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                pause(_holder(_seen(folder, NAME)))
+            except OSError:  # not on this file system (NFS wants a file open for writing)
+                break
+        yield
+    finally:
+        os.close(own)
+
+
+def _wait(lock: Lock, folder: int, end: float, stale: float) -> None:
+    before, since = None, time.monotonic()
+    for pause in _pauses(end):
+        seen = _seen(folder, NAME)
+        if seen is None and lock.take():
+            return
+        if seen != before:
+            before, since = seen, time.monotonic()
+        # By our own clock, not the file's: the clocks of two machines differ.
+        if seen and (_ended(seen) or time.monotonic() - since > stale):
+            _break(folder, seen)
+        else:
+            pause(_holder(seen))
+
+
+def _pauses(end: float) -> Iterator[Any]:
+    """Yield a function that sleeps, each time longer, and raises Taken at the end."""
+    seconds = 0.005
+
+    def pause(holder: str) -> None:
+        if time.monotonic() > end:
+            raise Taken(f"another server of yours is saving to the same folder: {holder}")
+        time.sleep(seconds)
+
+    while True:
+        yield pause
+        seconds = min(seconds * 1.5, 0.25)
+
+
+Seen = tuple[bytes, int, int]
+
+
+def _seen(folder: int, name: str) -> Seen | None:
+    """What a lock file says, and when it was last touched; opened anew each time, for NFS looks again only then."""
+    content = b""
+    with contextlib.suppress(OSError):
+        content = whole.read(folder, name, most=4096)
+    with contextlib.suppress(FileNotFoundError):
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return (content, status.st_ino, status.st_mtime_ns)
+    return None
+
+
+def _said(seen: Seen | None) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        said = json.loads(seen[0] if seen else b"{}")
+        return said if isinstance(said, dict) else {}
+    return {}
+
+
+def _token(seen: Seen | None) -> str:
+    return str(_said(seen).get("token", ""))
+
+
+def _holder(seen: Seen | None) -> str:
+    said = _said(seen)
+    return f"process {said['pid']} on {said['host']}" if {"pid", "host"} <= said.keys() else "it does not say which"
+
+
+def _break(folder: int, stale: Seen) -> None:
+    """Take a dead holder's file away. One of several that try gets it; a fresh one taken by mistake goes back."""
+    away = f"{NAME}.{secrets.token_hex(8)}"
+    with contextlib.suppress(OSError):
+        os.rename(NAME, away, src_dir_fd=folder, dst_dir_fd=folder)
+        taken = _seen(folder, away)
+        if taken and taken[0] != stale[0]:
+            os.link(away, NAME, src_dir_fd=folder, dst_dir_fd=folder)
+    whole.remove(folder, away)
+
+
+def _here() -> dict[str, Any]:
+    """Which process this is: numbers mean something only within one start of one machine and one container."""
+    pid = os.getpid()
+    return {**_machine(), "pid": pid, "started": _started(pid)}
+
+
+def _machine() -> dict[str, str]:
+    boot = namespace = ""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot = file.read().strip()
+    with contextlib.suppress(OSError):
+        namespace = os.readlink("/proc/self/ns/pid")
+    return {"host": os.uname().nodename, "boot": boot, "namespace": namespace}
+
+
+def _started(pid: int) -> str:
+    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[19].decode()
+    return ""
+
+
+def _ended(seen: Seen) -> bool:
+    """Whether the holder ran on this very machine and runs no more."""
+    said, here = _said(seen), _machine()
+    pid = said.get("pid")
+    if not isinstance(pid, int) or pid <= 0 or any(said.get(name) != value for name, value in here.items()):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return _started(pid) != said.get("started")

@@ -1,0 +1,86 @@
+"""Which versions may go: the older, the fewer are kept, and their sum stays within a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta, timezone
+from itertools import groupby, pairwise
+from typing import NamedTuple
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LAST_MS = 253402300799999  # the end of the year 9999
+_PARTS = ((0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15), (16, 19))  # of a stamp, year to millisecond
+_BLOCK = 4096  # even a file of one byte takes a block of the disk
+_DAY = 8  # letters of a stamp that name its day
+_HOUR = 11
+_MINUTE = 13
+# For how long one of each such time is kept. All are for ten minutes.
+_PERIODS = ((timedelta(hours=1), _MINUTE), (timedelta(days=1), _HOUR), (timedelta(days=365), _DAY))
+_ALL = timedelta(minutes=10)
+
+
+class Kept(NamedTuple):
+    """What a version's file name tells: nothing needs to be opened to thin a history."""
+
+    stamp: str
+    kind: str
+    digest: str
+    stored: int  # bytes
+    name: str
+
+
+def stamp(milliseconds: int) -> str:
+    """A time since 1970 as text that sorts, and whose beginnings name the day, the hour and the minute."""
+    time = _EPOCH + timedelta(milliseconds=min(max(milliseconds, 0), _LAST_MS))
+    return f"{time:%Y%m%dT%H%M%S}.{time.microsecond // 1000:03}Z"
+
+
+def milliseconds(text: str) -> int:
+    """The time that `stamp` wrote; ValueError if it is none."""
+    year, month, day, hour, minute, second, rest = (int(text[begin:end]) for begin, end in _PARTS)
+    time = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+    return (time - _EPOCH) // timedelta(seconds=1) * 1000 + rest
+
+
+def superfluous(versions: Iterable[Kept], now: int, limit: int) -> list[Kept]:
+    """The versions to remove, oldest first; the newest of each kind is never among them."""
+    ordered = sorted(versions, key=lambda version: (version.kind, version.stamp))
+    groups = [list(group) for _, group in groupby(ordered, key=lambda version: version.kind)]
+    old = [version for group in groups for version in _too_old(group, now)]
+    gone = set(old)
+    left = [[version for version in group if version not in gone] for group in groups]
+    return old + list(_too_much(left, limit))
+
+
+def _too_old(versions: list[Kept], now: int) -> Iterator[Kept]:
+    """A version's age begins when the next one took its place: who comes back after two years loses nothing."""
+    now = max(now, milliseconds(versions[-1].stamp))  # a clock may have been wrong
+    ages = [(stamp(now - age // timedelta(milliseconds=1)), letters) for age, letters in _PERIODS]
+    dense = stamp(now - _ALL // timedelta(milliseconds=1))
+    for version, following in pairwise(versions):
+        if following.stamp >= dense:
+            return  # so are all that follow
+        letters = next((letters for since, letters in ages if following.stamp >= since), 0)
+        if following.stamp[:letters] == version.stamp[:letters]:
+            yield version
+
+
+def _too_much(groups: list[list[Kept]], limit: int) -> Iterator[Kept]:
+    """The oldest go first, but the last one of a day only when nothing lies between the days any more."""
+    over = sum(_space(version) for group in groups for version in group) - limit
+    if over <= 0:
+        return
+    ranked = [
+        (following.stamp[:_DAY] != version.stamp[:_DAY], version.stamp, version)
+        for group in groups
+        for version, following in pairwise(group)
+    ]
+    for _, _, version in sorted(ranked):
+        if over <= 0:
+            return
+        over -= _space(version)
+        yield version
+
+
+def _space(version: Kept) -> int:
+    return -(-version.stored // _BLOCK) * _BLOCK

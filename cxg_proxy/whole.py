@@ -1,0 +1,98 @@
+"""Files that are whole at every instant, in a folder held open: a link planted in its place leads nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+_ABANDONED_SECONDS = 3600
+_PIECE = 1 << 20
+
+
+@contextlib.contextmanager
+def opened(folder: Path | str, *, inside: int | None = None) -> Iterator[int]:
+    """A descriptor of a folder; OSError if it is not one, or a symbolic link."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=inside)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def make(folder: Path) -> None:
+    """Make a folder and all levels above it, each for its owner only, to outlast a power cut."""
+    missing = [level for level in (folder, *folder.parents) if not os.path.lexists(level)]
+    for level in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another process of this user was faster
+            os.mkdir(level, 0o700)
+        _outlast(level.parent)
+
+
+def _outlast(folder: Path) -> None:
+    with contextlib.suppress(PermissionError):  # one may make folders where one may not read
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def create(folder: int, name: str, content: bytes, *, durable: bool = True) -> None:
+    """Write a new file, for its owner only; FileExistsError if the name is taken, even by a link."""
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+    try:
+        _write(descriptor, content)
+        if durable:
+            os.fsync(descriptor)
+    except BaseException:
+        remove(folder, name)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def replace(folder: int, name: str, content: bytes, *, at_last: Callable[[], object] = bool) -> None:
+    """Replace a file in one step; what `at_last` raises, when the new one is safe beside it, leaves the old one."""
+    beside = f".{name}.{secrets.token_hex(8)}"
+    create(folder, beside, content)
+    try:
+        at_last()
+        os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        remove(folder, beside)
+        raise
+    os.fsync(folder)
+
+
+def read(folder: int, name: str, *, most: int = -1, follow: bool = False) -> bytes:
+    """The content of a regular file, or its first `most` bytes; OSError for anything else (a pipe would never end)."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    with open(os.open(name, flags, dir_fd=folder), "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(f"{name} is not a regular file")
+        return file.read() if most < 0 else file.read(most)
+
+
+def remove(folder: int, name: str) -> None:
+    """Remove a file if it is there and can be removed."""
+    with contextlib.suppress(OSError):
+        os.unlink(name, dir_fd=folder)
+
+
+def remove_abandoned(folder: int, names: Iterable[str]) -> None:
+    """Remove what a writer left that was killed half-way; a young file may belong to a writer that still runs."""
+    for name in names:
+        with contextlib.suppress(OSError):
+            if time.time() - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime > _ABANDONED_SECONDS:
+                os.unlink(name, dir_fd=folder)

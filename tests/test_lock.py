@@ -1,0 +1,162 @@
+"""One writer at a time in a folder, and none that waits for ever."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import until_now
+from cxg_proxy import annotations, lock, whole
+from cxg_proxy.annotations import LABELS
+from cxg_proxy.errors import LabelsNotSaved
+
+HOLDER = (
+    "import sys, time; from pathlib import Path; from cxg_proxy import lock, whole\n"
+    "with whole.opened(Path(sys.argv[1])) as folder, lock.locked(folder):\n"
+    "    print('held', flush=True); time.sleep(60)\n"
+)
+
+
+def holder(where: Path) -> "subprocess.Popen[str]":
+    child = subprocess.Popen([sys.executable, "-c", HOLDER, where], stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    assert child.stdout.readline() == "held\n"
+    return child
+
+
+def end(child: "subprocess.Popen[str]") -> None:
+    child.kill()
+    child.communicate()
+
+
+def planted(where: Path, **said: object) -> None:
+    """The lock of a writer elsewhere."""
+    said = {"host": "laptop", "boot": "1", "namespace": "", "pid": 1, "started": "", "token": "x", **said}
+    (where / lock.NAME).write_text(json.dumps(said))
+
+
+def test_a_save_waits_for_the_other_writer_and_says_who_it_is_when_it_waited_in_vain(tmp_path: Path) -> None:
+    other = holder(tmp_path)
+    try:
+        with pytest.raises(LabelsNotSaved, match=f"process {other.pid} on ") as problem:
+            annotations.write(tmp_path, LABELS, b"new", patience=0.1)
+        assert "Close the other viewer" in problem.value.steps[0]
+        assert annotations.read(tmp_path, LABELS) is None
+    finally:
+        end(other)
+
+
+def test_the_lock_of_a_killed_writer_on_this_machine_is_broken_at_once(tmp_path: Path) -> None:
+    end(holder(tmp_path))
+    assert (tmp_path / lock.NAME).exists()
+    annotations.write(tmp_path, LABELS, b"new", patience=0)
+    assert not (tmp_path / lock.NAME).exists()
+
+
+def test_a_number_that_another_process_has_now_does_not_keep_the_lock(tmp_path: Path) -> None:
+    planted(tmp_path, **{**lock._here(), "started": "0"})
+    with whole.opened(tmp_path) as folder, lock.locked(folder, patience=0):
+        pass
+
+
+def test_a_silent_writer_on_another_machine_loses_the_lock_after_a_while_but_not_before(tmp_path: Path) -> None:
+    planted(tmp_path)
+    with whole.opened(tmp_path) as folder:
+        with pytest.raises(lock.Taken, match="process 1 on laptop"), lock.locked(folder, patience=0.3, stale=10):
+            pass
+        assert json.loads((tmp_path / lock.NAME).read_text())["host"] == "laptop"
+        with lock.locked(folder, patience=10, stale=0.2) as held:
+            held.check()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"pid": -1}'])
+def test_a_lock_that_says_nothing_is_broken_after_a_while(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / lock.NAME).write_bytes(content)
+    with whole.opened(tmp_path) as folder, lock.locked(folder, patience=10, stale=0.1):
+        pass
+
+
+def test_a_writer_that_slept_while_another_took_over_does_not_write(tmp_path: Path) -> None:
+    with whole.opened(tmp_path) as folder, lock.locked(folder) as held:
+        (tmp_path / lock.NAME).unlink()
+        planted(tmp_path)
+        with pytest.raises(lock.Taken, match="took over"):
+            held.check()
+    assert (tmp_path / lock.NAME).exists()  # it is not ours to remove
+
+
+def test_a_fresh_lock_taken_away_by_mistake_goes_back(tmp_path: Path) -> None:
+    planted(tmp_path, token="fresh")
+    with whole.opened(tmp_path) as folder:
+        lock._break(folder, (b"an older one", 1, 1))
+    assert json.loads((tmp_path / lock.NAME).read_text())["token"] == "fresh"
+    assert os.listdir(tmp_path) == [lock.NAME]
+
+
+def _save_many(where: Path, letter: str, count: int) -> None:
+    for number in range(count):
+        annotations.write(where, LABELS, f"index,k\na,{letter}{number}\n".encode())
+
+
+def _count_alone(where: Path, count: int) -> None:
+    """Read, wait, write: only a lock keeps two of these from losing numbers."""
+    with whole.opened(where) as folder:
+        for _ in range(count):
+            with lock.locked(folder, patience=30):
+                number = int((where / "number").read_text())
+                time.sleep(0.001)
+                (where / "number").write_text(str(number + 1))
+
+
+@pytest.mark.parametrize("with_flock", [True, False])
+def test_many_processes_never_have_the_lock_together(
+    tmp_path: Path, with_flock: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not with_flock:  # as on network homes
+
+        def refused(*_: object) -> None:
+            raise OSError("no locks available")
+
+        monkeypatch.setattr("fcntl.flock", refused)
+    (tmp_path / "number").write_text("0")
+    fork = multiprocessing.get_context("fork")
+    writers = [fork.Process(target=_count_alone, args=(tmp_path, 30)) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert (tmp_path / "number").read_text() == "120"
+
+
+def test_two_processes_that_save_at_once_lose_no_version(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    writers = [fork.Process(target=_save_many, args=(tmp_path, letter, 25)) for letter in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    found = [annotations.read_version(tmp_path, version.id).decode() for version in annotations.versions(tmp_path)]
+    assert sorted(found) == sorted(f"index,k\na,{letter}{number}\n" for letter in "ab" for number in range(25))
+    assert found[0].encode() == annotations.read(tmp_path, LABELS)
+    assert sorted(os.listdir(tmp_path)) == [LABELS, "history"]
+
+
+def test_a_writer_that_is_stopped_is_reported_and_goes_on_afterwards(tmp_path: Path) -> None:
+    other = holder(tmp_path)
+    try:
+        other.send_signal(signal.SIGSTOP)
+        with pytest.raises(LabelsNotSaved, match="another server of yours"):
+            annotations.write(tmp_path, LABELS, b"new", patience=0.2)
+    finally:
+        end(other)
+    until_now(lambda: other.poll() is not None)
+    annotations.write(tmp_path, LABELS, b"new", patience=0)

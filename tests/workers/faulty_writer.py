@@ -1,0 +1,110 @@
+"""A writer of labels that is killed, or refused by the disk, at every single call that changes the file system.
+
+`faulty_writer.py FOLDER kill|half|full|denied|ever` goes through all calls of one save, and prints how many there are.
+Each save is made by a fork of this program whose `os` is disturbed at one call; the parent then looks at the disk.
+"""
+
+import errno
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from cxg_proxy import annotations as kept
+from cxg_proxy.errors import LabelsNotSaved
+
+CALLS = ("open", "write", "fsync", "rename", "replace", "link", "unlink", "mkdir")
+FIRST, EDITED, OLD, NEW = (b"index,k\na,%d\n" % number for number in range(4))
+NOW = 1_700_000_000.0
+
+
+def disturb(at: int, how: str) -> None:
+    """Have the call number `at` fail, or kill this process."""
+    count = 0
+
+    def wrapped(name, real):
+        def call(*args, **options):
+            nonlocal count
+            if name == "open" and not (args[1] & os.O_CREAT):
+                return real(*args, **options)
+            count += 1
+            if count == at or (count > at and how == "ever"):
+                fail(name, real, args)
+            return real(*args, **options)
+
+        return call
+
+    def fail(name, real, args):
+        if how in ("full", "ever"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if how == "denied":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if how == "half" and name == "write":
+            real(args[0], args[1][: len(args[1]) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    for name in CALLS:
+        setattr(os, name, wrapped(name, getattr(os, name)))
+
+
+def save(where: Path, at: int, how: str) -> int:
+    """Make one save in a fork; its exit status: 0 saved, 3 not saved, -9 killed."""
+    child = os.fork()
+    if not child:
+        disturb(at, how)
+        try:
+            kept.write(where, kept.LABELS, NEW, now=NOW + 5)
+        except LabelsNotSaved:
+            os._exit(3)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def versions(where: Path) -> list[bytes]:
+    return [kept.read_version(where, version.id) for version in kept.versions(where)]
+
+
+def check(where: Path, before: list[bytes], status: int, how: str) -> None:
+    live = kept.read(where, kept.LABELS)
+    found = versions(where)
+    assert live in ((before[-1:] or [None])[0], NEW), (live, status)
+    assert set(before) <= {*found, live}, (before, found, status)
+    assert status != 0 or live == NEW
+    assert status in ((0, -9) if how in ("kill", "half") else (0, 3))
+    kept.write(where, kept.LABELS, FIRST + b"b,1\n", now=NOW + 60, patience=2)
+    assert kept.read(where, kept.LABELS) == FIRST + b"b,1\n"
+    assert {*before, live} - {None} <= set(versions(where)), "what was in the live file stays"
+
+
+def prepare(where: Path, state: str) -> list[bytes]:
+    """A folder as saves or a person left it, and what was ever in its live file."""
+    if state == "none":
+        return []
+    kept.write(where, kept.LABELS, FIRST, now=NOW)
+    kept.write(where, kept.LABELS, OLD, now=NOW + 1)
+    if state == "edited":
+        (where / kept.LABELS).write_bytes(EDITED)
+    return [FIRST, OLD, *([EDITED] if state == "edited" else [])]
+
+
+def main() -> None:
+    folder, how = Path(sys.argv[1]), sys.argv[2]
+    total = 0
+    for state in ("none", "saved", "edited"):
+        for at in range(1, 500):
+            where = folder / "home" / "data"
+            before = prepare(where, state)
+            status = save(where, at, how)
+            check(where, before, status, how)
+            shutil.rmtree(folder / "home")
+            total += 1
+            if status == 0 and how in ("kill", "half"):
+                break
+            if at > 60 and how not in ("kill", "half"):
+                break
+    print(total)
+
+
+if __name__ == "__main__":
+    main()
