@@ -126,6 +126,15 @@ def test_who_comes_back_after_two_years_finds_the_version_of_then_after_saving()
     assert everything[0] in left
 
 
+def test_saves_every_twenty_seconds_for_days_leave_days_then_hours_then_minutes_then_all() -> None:
+    everything, left, now = saved_over_time([20_000] * 13_000, 10**12)
+    ages = [(now - thinning.milliseconds(version.stamp)) / 1000 for version in left]
+    assert sum(age > DAY + HOUR for age in ages) == 2  # two days have ended more than a day ago
+    assert 22 <= sum(HOUR + MINUTE < age <= DAY + HOUR for age in ages) <= 26
+    assert 49 <= sum(10 * MINUTE < age <= HOUR + MINUTE for age in ages) <= 53
+    assert left[-32:] == everything[-32:]  # what was current ten minutes ago is among them
+
+
 def test_a_clock_that_was_wrong_once_loses_nothing() -> None:
     future = Kept(thinning.stamp(thinning.milliseconds("20900101T000000.000Z")), "labels", "0" * 16, 1, "future")
     assert thinning.superfluous([future], round(NOW * 1000), 10**9) == []

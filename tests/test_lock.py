@@ -160,3 +160,25 @@ def test_a_writer_that_is_stopped_is_reported_and_goes_on_afterwards(tmp_path: P
         end(other)
     until_now(lambda: other.poll() is not None)
     annotations.write(tmp_path, LABELS, b"new", patience=0)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_that_see_no_lock_only_one_takes_it(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links:  # as on some file systems
+
+        def refused(*_: object, **__: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refused)
+    with whole.opened(tmp_path) as folder:
+        one, other = lock.Lock(folder), lock.Lock(folder)
+        assert [one.take(), other.take()] == [True, False]
+        one.check()
+        with pytest.raises(lock.Taken):
+            other.check()
+        other.give_back()
+        one.check()
+        one.give_back()
+    assert os.listdir(tmp_path) == []

@@ -136,7 +136,7 @@ def test_neither_cookie_nor_collection_decides_where_labels_go(writer: Server, l
     assert reply.status == 200
     assert "Set-Cookie" not in reply.headers
     assert {path for path in labels.parent.parent.rglob("*") if labels not in path.parents} == before
-    assert {path.name for path in labels.iterdir()} <= {"cell-labels.csv", "gene-sets.csv"}
+    assert {path.name for path in labels.iterdir()} <= {"cell-labels.csv", "gene-sets.csv", "history"}
     assert read(writer, "mine") == ["b"] * 60
 
 
