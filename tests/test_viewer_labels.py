@@ -81,7 +81,7 @@ def test_a_read_only_viewer_shows_what_was_saved_and_lets_nobody_change_it(small
         assert save(first, mine=["one", "two", "three"] * 20).status == 200
         assert first.api("genesets", "PUT", {"genesets": sets, "tid": 1}).status == 200
         tag = first.api("schema").headers["ETag"]
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with worker(small, tmp_path, extra=["--read-only"]) as second:
         schema = second.api("schema", If_None_Match=tag)
         assert schema.status == 200
@@ -96,7 +96,7 @@ def test_a_read_only_viewer_shows_what_was_saved_and_lets_nobody_change_it(small
         assert refused.status == 501
         assert refused.json["message"] == "Labels cannot be changed in this viewer."
         assert second.api("genesets", "PUT", {"genesets": [], "tid": 1}).status == 501
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_disabled_annotations_are_not_even_shown(small: Path, tmp_path: Path) -> None:

@@ -53,7 +53,10 @@ def ask(path: Path, target: str, method: str = "GET", body: Any = None, **header
     """One exchange over a unix socket; header names are written with underscores."""
     with contextlib.closing(_UnixConnection(path)) as connection:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, target, body, named)
+        with contextlib.suppress(
+            BrokenPipeError
+        ):  # a refusal may come before the body is sent; it is read all the same
+            connection.request(method, target, body, named)
         reply = connection.getresponse()
         return Reply(reply.status, reply.headers, reply.read())
 
