@@ -10,8 +10,9 @@ from tornado.web import HTTPError, StaticFileHandler
 from . import __version__, errors, pages, preview, safety
 from .disk import on_disk, place_of
 from .handlers import Handler, plain, row
-from .instance import Instance, within
+from .instance import Instance
 from .library import readings
+from .limits import within
 from .machine import memory, usage
 from .progress import Phase
 

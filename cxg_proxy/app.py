@@ -23,9 +23,9 @@ from .annotations import directory, named, saved
 from .catalogue import Catalogue
 from .errors import BadConfiguration, Problem
 from .handlers import Desk
-from .instance import Limits
 from .instances import Instances
 from .library import REMOTE, Dataset, Library
+from .limits import Limits
 from .listening import Address, Sockets, private_folder
 from .options import Options
 from .progress import Phase

@@ -18,7 +18,7 @@ from . import errors, pages, safety
 from .catalogue import Catalogue
 from .instance import Instance
 from .instances import Instances
-from .library import Library
+from .library import Dataset, Library
 from .machine import Usage, usage
 from .summaries import Summaries
 
@@ -216,6 +216,22 @@ def row(instance: Instance, memory_limit: int) -> pages.InstanceRow:
         cpu=_share(now, instance) if now else None,
         log=tuple(instance.log),
         problem=instance.problem,
+    )
+
+
+def opening(dataset: Dataset, instance: Instance, card: pages.DatasetCard) -> pages.OpeningView:
+    """What the opening page shows of a dataset's instance; the picture is the card's."""
+    return pages.OpeningView(
+        name=dataset.name,
+        label=dataset.label,
+        instance=instance.id,
+        phase=instance.phase.value,
+        done=instance.done,
+        elapsed=instance.elapsed,
+        expected=instance.expected,
+        progress=f"api/progress/{dataset.address}",
+        preview=card.preview,
+        file=dataset.path,
     )
 
 

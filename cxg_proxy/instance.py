@@ -14,7 +14,6 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from . import __version__
@@ -30,6 +29,7 @@ from .errors import (
 )
 from .forward import Connections
 from .library import Dataset
+from .limits import Limits, within
 from .machine import oom_kills
 from .process import Child, running
 from .progress import LEGAL, OVER, Phase, Step
@@ -41,17 +41,6 @@ ROOM_SECONDS = 15.0  # longer than the ladder that ends a worker
 
 # Have the file of a remote dataset here; the function hears what share of it is.
 Fetch = Callable[[Dataset, Callable[[float | None], None]], Coroutine[None, None, Dataset]]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long and how many: times in seconds, 0 for never."""
-
-    most: int = 4
-    idle_seconds: float = 1800
-    start_timeout: float = 600
-    patience: float = 3
-    in_use_seconds: float = 120  # used within this long: never closed to make room for another
 
 
 class Instance:
@@ -303,9 +292,3 @@ class Instance:
         """Wake everybody who waits for a change."""
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-async def within(timeout: float, event: asyncio.Event) -> None:
-    """Wait for an event, at most `timeout` seconds."""
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(event.wait(), timeout)

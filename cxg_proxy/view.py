@@ -12,7 +12,7 @@ from tornado.web import HTTPError, stream_request_body
 from . import errors, pages, safety
 from .disk import on_disk, place_of
 from .forward import SAFE_METHODS, Exchange, WorkerGone, for_worker, refuse_odd_framing
-from .handlers import FOLDER, Handler
+from .handlers import FOLDER, Handler, opening
 from .instance import Instance
 from .library import Dataset
 from .progress import Phase
@@ -152,7 +152,8 @@ class View(Handler):
         elif instance.phase is Phase.READY:
             await self._begin(instance, "/")
         else:
-            self._show_opening(dataset, instance)
+            view = opening(dataset, instance, self.desk.catalogue.summary_of(dataset))
+            self.finish(pages.opening(self.site(self.root), view))
 
     async def _running(self, address: str) -> Instance:
         """The instance for a request of an open viewer; one that was closed meanwhile is opened again and waited for.
@@ -209,22 +210,6 @@ class View(Handler):
             "version": instance.dataset.version if instance else "",
             "problem": instance.problem if instance else None,
         }
-
-    def _show_opening(self, dataset: Dataset, instance: Instance) -> None:
-        card = self.desk.catalogue.summary_of(dataset)
-        view = pages.OpeningView(
-            name=dataset.name,
-            label=dataset.label,
-            instance=instance.id,
-            phase=instance.phase.value,
-            done=instance.done,
-            elapsed=instance.elapsed,
-            expected=instance.expected,
-            progress=f"api/progress/{dataset.address}",
-            preview=card.preview,
-            file=dataset.path,
-        )
-        self.finish(pages.opening(self.site(self.root), view))
 
     # --- the exchange with the worker -------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The gateway as a process: its options, where it listens, how it ends."""
 
+import http.client
 import os
 import re
 import signal
@@ -207,6 +208,27 @@ def test_on_a_port_every_request_needs_the_token(path: str, on_tcp: tuple[str, s
     assert ask(address + path, Authorization=f"token {token}x")[0] == 403
     assert ask(address + path, Authorization=f"token {token}")[0] != 403
     assert ask(address + "view/data/pbmc.h5ad/api/v0.2/schema")[0] == 403
+
+
+def test_the_cookie_of_a_printed_link_is_out_of_a_scripts_reach_and_follows_a_link_from_mail(
+    on_tcp: tuple[str, str],
+) -> None:
+    address, token = on_tcp
+    connection = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"))
+    connection.request("GET", f"/?token={token}")
+    cookie = connection.getresponse().headers["Set-Cookie"]
+    connection.close()
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+
+
+def test_a_printed_link_to_nowhere_is_no_error_of_ours_and_leaves_no_token_in_the_log(
+    on_tcp: tuple[str, str], tmp_path: Path
+) -> None:
+    address, token = on_tcp
+    before = (tmp_path / "log").read_text()
+    assert ask(f"{address}nothing?token={token}")[0] in (403, 404)
+    assert (tmp_path / "log").read_text() == before
 
 
 def test_the_printed_link_logs_a_browser_in_and_drops_the_token_from_the_address(on_tcp: tuple[str, str]) -> None:

@@ -89,6 +89,13 @@ def test_search_sort_and_pages(serve: Serve) -> None:
     assert gateway.get("/?q=%3Cscript%3E&page=-1&folder=..", Accept="text/html").status == 200
 
 
+def test_the_largest_come_first_even_from_pages_that_were_never_shown(serve: Serve) -> None:
+    gateway = serve(*(f"set-{n:03}" for n in range(1, 71)))
+    first = "/api/datasets?sort=cells"
+    until_now(lambda: gateway.get(first).json["datasets"][0]["cells"] == 70)
+    assert [card["cells"] for card in gateway.get(first).json["datasets"][:3]] == [70, 69, 68]
+
+
 def test_a_new_file_is_seen_at_the_next_look(serve: Serve, tmp_path: Path) -> None:
     gateway = serve("pbmc")
     (tmp_path / "data" / "new.h5ad").write_bytes(b"")

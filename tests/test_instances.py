@@ -17,9 +17,10 @@ from cxg_proxy.errors import (
     ViewerMismatch,
     ViewerMissing,
 )
-from cxg_proxy.instance import Instance, Limits
+from cxg_proxy.instance import Instance
 from cxg_proxy.instances import Instances
 from cxg_proxy.library import Dataset, Library
+from cxg_proxy.limits import Limits
 from cxg_proxy.progress import Phase
 from cxg_proxy.visits import Visits
 from cxg_proxy.worker import Command, Place

@@ -12,7 +12,7 @@ PACKAGE = Path(cxg_proxy.__file__).parent
 # From the bottom to the top; a module may import only what stands before it.
 ORDER = (
     "__init__ errors words machine whole lock thinning changes history annotations progress disk preview library "
-    "visits process worker forward safety pages transfer copies remote summaries instance instances catalogue "
+    "visits process worker forward safety pages transfer copies remote summaries limits instance instances catalogue "
     "handlers addresses view routes listening options app jupyter __main__"
 ).split()
 SHARED_WITH_THE_VIEWER = {"__init__", "errors", "progress", "annotations"}
@@ -79,7 +79,7 @@ def test_only_the_door_and_the_application_read_the_environment(module: Path) ->
 @pytest.mark.parametrize("module", [*GATEWAY, *VIEWER], ids=lambda module: module.stem)
 def test_files_and_functions_stay_small(module: Path) -> None:
     text = module.read_text()
-    assert text.count("\n") <= (400 if module.stem == "errors" else 315)  # a list of small classes
+    assert text.count("\n") <= (400 if module.stem == "errors" else 300)  # a list of small classes
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno <= 45, node.name

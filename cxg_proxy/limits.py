@@ -1,0 +1,24 @@
+"""How many viewers may run, and how long anything may take."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long and how many: times in seconds, 0 for never."""
+
+    most: int = 4
+    idle_seconds: float = 1800
+    start_timeout: float = 600
+    patience: float = 3
+    in_use_seconds: float = 120  # used within this long: never closed to make room for another
+
+
+async def within(timeout: float, event: asyncio.Event) -> None:
+    """Wait for an event, at most `timeout` seconds."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout)
