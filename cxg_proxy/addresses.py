@@ -204,8 +204,7 @@ class NotFound(Handler):
     async def prepare(self) -> None:
         """Say so for any method."""
         self.unlock()
-        if not self._finished:
-            raise errors.NoSuchPage(self.request.path)
+        raise errors.NoSuchPage(self.request.path)
 
 
 def _progress(instance: Instance) -> dict[str, object]:
