@@ -1,0 +1,160 @@
+"""cellxgene's two CSV formats: labels, a column per category and a row per cell; gene sets, a row per gene."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Any
+
+UNASSIGNED = "unassigned"  # cellxgene's own word for a cell without a label
+GENE_SETS_HEADER = ("gene_set_name", "gene_set_description", "gene_symbol", "gene_description")
+
+_AT_ONCE = 10_000  # rows held as lists; a million of them would take ten times the memory of their columns
+_SHOWN = 60  # letters of a name in a sentence
+
+
+class Malformed(ValueError):
+    """The text is not a table of this kind; the message is a sentence that says where and why."""
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Labels by category, each in the order of the cells."""
+
+    index: str = ""  # what the column of the cells is called
+    cells: tuple[str, ...] = ()
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GeneSet:
+    """A named set of genes, each a symbol and a description."""
+
+    name: str
+    description: str = ""
+    genes: tuple[tuple[str, str], ...] = ()
+
+
+def without_comments(content: bytes) -> bytes:
+    """The table alone. Only lines above it are comments: below, a name or a label may well begin with '#'."""
+    content = content.removeprefix(codecs.BOM_UTF8)
+    while content.startswith(b"#"):
+        content = content.partition(b"\n")[2]
+    return content
+
+
+def comments(content: bytes) -> bytes:
+    """The lines above the table."""
+    return content[: len(content) - len(without_comments(content))]
+
+
+def read_labels(content: bytes) -> LabelTable:
+    """Labels as they are in a file, an empty table if there is nothing in it; raises Malformed."""
+    header, parts = _header_and_columns(content)
+    columns: list[list[str]] = [[] for _ in header]
+    texts: list[dict[str, str]] = [{} for _ in header]
+    for part in parts:
+        for column, fields, known in zip(columns, part, texts, strict=True):
+            column.extend(map(known.setdefault, fields, fields))  # each label once in memory
+    cells, *labels = columns or [[]]
+    if len(set(cells)) < len(cells):
+        _check_unique(cells, "cell")
+    return LabelTable(header[0] if header else "", tuple(cells), dict(zip(header[1:], map(tuple, labels), strict=True)))
+
+
+def count_labels(content: bytes) -> dict[str, dict[str, int]]:
+    """How many cells have each label of each category, the most frequent first; raises Malformed."""
+    header, parts = _header_and_columns(content)
+    counts: list[Counter[str]] = [Counter() for _ in header[1:]]
+    for part in parts:
+        for count, fields in zip(counts, part[1:], strict=True):
+            count.update(fields)
+    return {name: dict(count.most_common()) for name, count in zip(header[1:], counts, strict=True)}
+
+
+def labels_csv(table: LabelTable) -> str:
+    """The table as text, as cellxgene writes it."""
+    text = io.StringIO(newline="")
+    header = [table.index, *table.columns]
+    _writer(text, quoted=table.index.startswith("#")).writerow(header)  # it would look like a comment
+    _writer(text).writerows(zip(table.cells, *table.columns.values(), strict=True))
+    return text.getvalue()
+
+
+def read_gene_sets(content: bytes) -> dict[str, GeneSet]:
+    """Gene sets as they are in a file, by name; raises Malformed."""
+    rows = (row for part in _rows(content) for row in part)
+    header = next(rows, [])
+    if header and tuple(header[: len(GENE_SETS_HEADER)]) != GENE_SETS_HEADER:
+        raise Malformed(f"The first line must name the columns: {','.join(GENE_SETS_HEADER)}.")
+    descriptions: dict[str, str] = {}
+    genes: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        if row[0].startswith("#") and len(row) < len(GENE_SETS_HEADER):
+            continue  # a comment: cellxgene allows them anywhere
+        name, description, symbol, about = [*row, "", "", ""][: len(GENE_SETS_HEADER)]
+        if not name:
+            raise Malformed(f"The gene {_shown(symbol)} is in a set without a name.")
+        descriptions[name] = descriptions.get(name) or description
+        members = genes.setdefault(name, [])
+        if symbol:
+            members.append((symbol, about))
+    return {name: GeneSet(name, descriptions[name], tuple(members)) for name, members in genes.items()}
+
+
+def gene_sets_csv(sets: Iterable[GeneSet]) -> str:
+    """The gene sets as text, as cellxgene writes them."""
+    text = io.StringIO(newline="")
+    _writer(text, "\r\n").writerow(GENE_SETS_HEADER)
+    for each in sets:
+        for symbol, about in each.genes or (("", ""),):
+            _writer(text, "\r\n").writerow((each.name, each.description, symbol, about))
+    return text.getvalue()
+
+
+def _writer(text: io.StringIO, end: str = "\n", *, quoted: bool = False) -> Any:
+    return csv.writer(text, lineterminator=end, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL)
+
+
+def _rows(content: bytes) -> Iterator[list[list[str]]]:
+    """The rows below the comments, many at a time, without empty lines."""
+    lines = io.TextIOWrapper(io.BytesIO(without_comments(content)), encoding="utf-8", newline="")
+    rows = csv.reader(lines, strict=True)
+    try:
+        while part := list(islice(rows, _AT_ONCE)):
+            yield list(filter(None, part))
+    except csv.Error as error:
+        raise Malformed(f"Line {rows.line_num} of the table is not CSV: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise Malformed("It is not text in UTF-8; save it as “CSV UTF-8”.") from error
+
+
+def _header_and_columns(content: bytes) -> tuple[list[str], Iterator[list[tuple[str, ...]]]]:
+    parts = _rows(content)
+    first: list[list[str]] = next((part for part in parts if part), [[]])
+    header, *rest = first
+    _check_unique(header[1:], "category")
+    return header, (_turned(part, header) for part in chain([rest], parts) if part)
+
+
+def _turned(part: list[list[str]], header: Sequence[str]) -> list[tuple[str, ...]]:
+    """The columns of some rows."""
+    if set(map(len, part)) != {len(header)}:
+        wrong = next(row for row in part if len(row) != len(header))
+        raise Malformed(f"The row of {_shown(wrong[0])} has {len(wrong)} fields, but the header has {len(header)}.")
+    return list(zip(*part, strict=True))
+
+
+def _check_unique(names: Sequence[str], noun: str) -> None:
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise Malformed(f"The {noun} {_shown(twice)} is there twice.")
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= _SHOWN else name[:_SHOWN] + "…")
