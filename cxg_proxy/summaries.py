@@ -25,7 +25,7 @@ from .process import Child, running, words
 from .visits import write_whole
 
 RETRY_SECONDS = 60  # a problem may go away without the file changing, as a permission does
-FORMAT = 1  # counted up when the content of a summary changes
+FORMAT = 2  # counted up when the content of a summary changes
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Summary:
     genes: int | None = None
     embeddings: tuple[str, ...] = ()
     drawn: bool = False
+    identifiers: str | None = None  # `annotations.identifiers_digest` of the cells
     problem: Problem | None = None
 
     @staticmethod
@@ -47,6 +48,7 @@ class Summary:
             genes=None if data["genes"] is None else int(data["genes"]),
             embeddings=tuple(str(name) for name in data["embeddings"]),
             drawn=data["preview"] is not None,
+            identifiers=None if data.get("identifiers") is None else str(data["identifiers"]),
             problem=None if problem is None else Problem.from_json(problem),
         )
 

@@ -53,6 +53,7 @@ def blank(path: str, problem: Problem | None = None) -> dict[str, Any]:
         "path": path,
         "cells": None,
         "genes": None,
+        "identifiers": None,
         "embeddings": [],
         "categories": [],
         "preview": None,

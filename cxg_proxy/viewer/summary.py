@@ -11,12 +11,14 @@ import numpy as np
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import NoEmbedding, NotViewable, Problem
 
+from . import cells as cell_names
 from . import preview, reading
 from .summarize import blank
 
 _EMBEDDINGS_MAX = 30  # as many as cellxgene shows
 _BLOCK_BYTES = 8 * 1024**2
 _BLOCKS_MAX = 64
+_NAMES_SECONDS = 10  # of the 30 that a summary may take
 
 
 def describe(path: str) -> dict[str, Any]:
@@ -44,6 +46,7 @@ def _describe_open(path: str, file: Any, found: dict[str, Any]) -> None:
     if "X" not in file:
         raise NotViewable(name, detail="it has no matrix X")
     found["categories"] = [column for column, _, _ in _categoricals(file["obs"])]
+    found["identifiers"] = cell_names.digest(file, seconds=_NAMES_SECONDS)
     found["embeddings"] = _embeddings(file.get("obsm"), cells)
     if not found["embeddings"]:
         raise NoEmbedding(name)

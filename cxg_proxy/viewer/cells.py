@@ -1,0 +1,136 @@
+"""The names of a dataset's cells, as text and block by block, from a file of any age of AnnData."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cxg_proxy.annotations import identifiers_digest
+
+from . import reading
+
+CELLS_MAX = 20_000_000  # more than any file cellxgene can hold; a damaged or hostile one may claim any number
+_BLOCK_BYTES = 4 * 1024**2
+_BLOCK_ROWS = 65_536
+_MISSING = "<NA>"  # what pandas makes of a gap in text or whole numbers
+
+
+def identifiers(path: str) -> str | None:
+    """The digest that recognises these cells in another file, or None if the file does not tell their names."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return digest(file)
+    except reading.ERRORS:
+        return None
+
+
+def digest(file: Any, *, seconds: float = float("inf")) -> str | None:
+    """The same for an open file; None also if it takes longer than so many seconds."""
+    try:
+        return identifiers_digest(_in_time(names(file["obs"]), time.monotonic() + seconds))
+    except (*reading.ERRORS, TimeoutError):
+        return None
+
+
+def names(obs: Any, column: str | None = None) -> Iterator[str]:
+    """Each cell's name, in order: of the index, or of another column; raises one of `reading.ERRORS`.
+
+    They are what `adata.obs_names` holds after reading the file: numbers become text as pandas writes them.
+    """
+    values = _column(obs, column)
+    if values.shape[0] > CELLS_MAX:
+        raise ValueError(f"it holds more than {CELLS_MAX} cells")
+    if isinstance(values, _Coded):
+        return values.texts()
+    return _texts(values)
+
+
+def _in_time(cells: Iterator[str], deadline: float) -> Iterator[str]:
+    for number, cell in enumerate(cells):
+        if not number % _BLOCK_ROWS and time.monotonic() > deadline:
+            raise TimeoutError
+        yield cell
+
+
+def _column(obs: Any, name: str | None) -> Any:
+    """What holds the column's values, as something with a shape that can be sliced."""
+    if isinstance(obs, h5py.Dataset):  # before AnnData 0.7: one table with a field for each column
+        name = obs.dtype.names[0] if name is None else name
+        return _Field(obs, name)
+    if name is None:
+        name = obs.attrs.get("_index", "_index")
+        name = name.decode() if isinstance(name, bytes) else str(name)
+    column, older = obs[name], obs.get("__categories")
+    if isinstance(older, h5py.Group) and name in older and isinstance(column, h5py.Dataset):
+        return _Coded(column, older[name])
+    if not isinstance(column, h5py.Group):
+        return column
+    if "categories" in column:
+        return _Coded(column["codes"], column["categories"])
+    return _Masked(column["values"], column.get("mask"))
+
+
+class _Field:
+    """One field of a table."""
+
+    def __init__(self, table: Any, name: str):
+        self.shape, self.dtype = table.shape, table.dtype
+        self._field = table.fields(name)
+
+    def __getitem__(self, rows: slice) -> Any:
+        return self._field[rows]
+
+
+class _Masked:
+    """Values with gaps."""
+
+    def __init__(self, values: Any, mask: Any):
+        self.shape, self.dtype = values.shape, values.dtype
+        self._values, self._mask = values, mask
+
+    def __getitem__(self, rows: slice) -> Any:
+        block = np.asarray(_decoded(self._values[rows]), dtype=object)
+        if self._mask is not None:
+            block[self._mask[rows].astype(bool)] = _MISSING
+        return block
+
+
+class _Coded:
+    """Numbers that stand for a few texts."""
+
+    def __init__(self, codes: Any, categories: Any):
+        self.shape, self.dtype = codes.shape, codes.dtype
+        self._codes, self._categories = codes, categories
+
+    def texts(self) -> Iterator[str]:
+        categories = self._categories
+        if isinstance(categories, h5py.Group):
+            categories = _Masked(categories["values"], categories.get("mask"))
+        if categories.shape[0] > CELLS_MAX:
+            raise ValueError(f"it holds more than {CELLS_MAX} categories")
+        known = list(_texts(categories))
+        for block in _blocks(self._codes):
+            yield from (known[code] if code >= 0 else "nan" for code in block.tolist())
+
+
+def _texts(values: Any) -> Iterator[str]:
+    for block in _blocks(values):
+        yield from _decoded(block)
+
+
+def _blocks(values: Any) -> Iterator[Any]:
+    height = min(_BLOCK_ROWS, max(1, _BLOCK_BYTES // max(1, values.dtype.itemsize)))
+    for start in range(0, values.shape[0], height):
+        yield values[start : start + height]
+
+
+def _decoded(block: Any) -> list[str]:
+    if block.dtype.kind not in "OS":
+        return [str(value) for value in block]
+    return [
+        value.decode(errors="surrogateescape") if isinstance(value, bytes) else str(value) for value in block.tolist()
+    ]
