@@ -1,0 +1,165 @@
+"""Joins what two writers made of one file, so that neither silently loses what the other one added.
+
+Each writer says what it knows: a digest of every column as it read or wrote it last. A column that only one of them
+has changed since is taken from that one. One that both have changed is the latest writer's, and its name is told.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from .tables import (
+    UNASSIGNED,
+    GeneSet,
+    LabelTable,
+    comments,
+    gene_sets_csv,
+    labels_csv,
+    read_gene_sets,
+    read_labels,
+)
+
+MOST_PARTS = 400  # columns that `Known` speaks of: as text it is a header of a request, which proxies keep short
+
+_DIGEST_BYTES = 6
+_DIGEST = 8  # letters
+_TEXT = re.compile(rf"([\w-]{{16}})?:((?:[\w-]{{16}}){{0,{MOST_PARTS}}})", re.ASCII)
+
+Part = TypeVar("Part", GeneSet, tuple[str, ...])
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a writer knows of a file: what it read or wrote there last."""
+
+    whole: str = ""  # digest of the file, if all of it is known
+    parts: Mapping[str, str] = field(default_factory=dict)  # digest of a column's name → digest of what is in it
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Any], whole: str = "") -> Known:
+        """All of some columns: tuples of labels in the order of the dataset's cells, or gene sets."""
+        return cls(whole, {_digest(name): _content(part) for name, part in columns.items()})
+
+    def of_part(self, name: str) -> str | None:
+        """The digest of the column as it was known, None if there was none."""
+        return self.parts.get(_digest(name))
+
+    def only(self, names: Iterable[str]) -> Known:
+        """What is known of some columns."""
+        wanted = {_digest(name) for name in names}
+        return replace(self, parts={name: part for name, part in self.parts.items() if name in wanted})
+
+    def __str__(self) -> str:
+        """As text for a header: the digest of the whole, a colon, and 16 letters for each column."""
+        if len(self.parts) > MOST_PARTS:
+            return ":"
+        return self.whole + ":" + "".join(name + part for name, part in self.parts.items())
+
+    @classmethod
+    def from_text(cls, text: str) -> Known:
+        """Read what `str` gave; what cannot be read is nothing known."""
+        match = _TEXT.fullmatch(text)
+        if match is None:
+            return cls()
+        pieces = re.findall(".{16}", match[2])
+        return cls(match[1] or "", {piece[:_DIGEST]: piece[_DIGEST:] for piece in pieces})
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The file to write, and what of it is not the writer's own."""
+
+    content: bytes
+    kept: tuple[str, ...] = ()  # columns taken from the file: added or changed by somebody else
+    removed: tuple[str, ...] = ()  # columns left out because somebody else removed them
+    replaced: tuple[str, ...] = ()  # columns that somebody else had changed too
+    left_behind: int = 0  # labelled cells of the file that the writer's table does not have
+
+    @property
+    def own(self) -> bool:
+        """Whether the writer knows all that is in the file now."""
+        return not self.kept and not self.removed
+
+
+def merge_labels(mine: bytes, theirs: bytes, known: Known) -> Merged:
+    """Join two tables of labels, in the cells and the order of `mine`; raises Malformed."""
+    ours, others = read_labels(mine), read_labels(theirs)
+    if not ours.columns:  # every category was removed: the table has lost its cells too
+        ours = LabelTable(others.index, others.cells)
+    joined = _Joined(ours.columns, _aligned(others, ours.cells), known)
+    table = LabelTable(ours.index, ours.cells, joined.parts)
+    return joined.merged(mine, labels_csv(table) if table.columns else "", _left_behind(others, ours.cells))
+
+
+def merge_gene_sets(mine: bytes, theirs: bytes, known: Known) -> Merged:
+    """The same for gene sets."""
+    joined = _Joined(read_gene_sets(mine), read_gene_sets(theirs), known)
+    return joined.merged(mine, gene_sets_csv(joined.parts.values()))
+
+
+class _Joined:
+    """The columns of both, by name, and who they come from."""
+
+    def __init__(self, mine: Mapping[str, Any], theirs: Mapping[str, Any], known: Known):
+        self._kept: list[str] = []
+        self._removed: list[str] = []
+        self._replaced: list[str] = []
+        self._known = known
+        chosen = ((name, self._choose(name, mine.get(name), theirs.get(name))) for name in {**mine, **theirs})
+        self.parts = {name: part for name, part in chosen if part is not None}
+
+    def _choose(self, name: str, mine: Part | None, theirs: Part | None) -> Part | None:
+        if mine == theirs:
+            return mine
+        before = self._known.of_part(name)
+        if before == (None if theirs is None else _content(theirs)):
+            return mine  # only the writer has changed, added or removed it
+        if mine is None or _content(mine) == before:
+            (self._removed if theirs is None else self._kept).append(name)
+            return theirs
+        if theirs is not None:
+            self._replaced.append(name)
+        return mine
+
+    def merged(self, mine: bytes, text: str, left_behind: int = 0) -> Merged:
+        own = not self._kept and not self._removed
+        content = mine if own else comments(mine) + text.encode()
+        return Merged(content, tuple(self._kept), tuple(self._removed), tuple(self._replaced), left_behind)
+
+
+def _aligned(table: LabelTable, cells: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """The columns for other cells, or the same in another order."""
+    if table.cells == cells:
+        return table.columns
+    rows = {cell: row for row, cell in enumerate(table.cells)}
+    order = [rows.get(cell, -1) for cell in cells]
+    columns = {name: (*labels, UNASSIGNED) for name, labels in table.columns.items()}
+    return {name: tuple([labels[row] for row in order]) for name, labels in columns.items()}
+
+
+def _left_behind(table: LabelTable, cells: tuple[str, ...]) -> int:
+    if table.cells == cells:
+        return 0
+    there = set(cells)
+    rows = [row for row, cell in enumerate(table.cells) if cell not in there]
+    return sum(any(labels[row] != UNASSIGNED for labels in table.columns.values()) for row in rows)
+
+
+def _content(part: GeneSet | tuple[str, ...]) -> str:
+    return _digest("\0".join(_texts(part)))
+
+
+def _texts(part: GeneSet | tuple[str, ...]) -> Iterator[str] | tuple[str, ...]:
+    if isinstance(part, tuple):
+        return part
+    return iter((part.name, part.description, *(text for gene in part.genes for text in gene)))
+
+
+def _digest(text: str) -> str:
+    digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=_DIGEST_BYTES).digest()
+    return base64.urlsafe_b64encode(digest).decode()
