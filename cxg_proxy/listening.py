@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
 import socket
 import stat
 import tempfile
@@ -18,6 +16,7 @@ import platformdirs
 from tornado.netutil import bind_sockets, bind_unix_socket
 
 from .errors import CannotListen
+from .scratch import scratch
 
 LONGEST_SOCKET = 107  # sun_path holds 108 bytes with the final zero, unix(7)
 LONGEST_NAME = len("/cxg-proxy-12345678/0123456789abcdef.sock")
@@ -102,24 +101,14 @@ def _tcp(ip: str, port: int) -> list[socket.socket]:
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A 0700 folder with a short name; those that killed gateways left behind are removed.
-
-    A lock file tells which are left behind: a lock ends with its holder, however that ends.
-    """
+    """A 0700 folder with a short name; those that killed gateways left behind are removed. Raises CannotListen."""
     base = _base()
-    _sweep(base)
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=base))
-    except OSError as reason:
-        raise CannotListen(str(base), detail=reason.strerror or str(reason)) from reason
-    try:
-        with open(folder / "lock", "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            # Only now it gets the name that a sweep looks for.
-            folder = folder.rename(base / folder.name[1:])
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as block:
+        try:
+            folder = block.enter_context(scratch(base, PREFIX))
+        except OSError as reason:
+            raise CannotListen(str(base), detail=reason.strerror or str(reason)) from reason
+        yield folder
 
 
 def _base() -> Path:
@@ -132,13 +121,3 @@ def _base() -> Path:
         if short and base.is_dir() and os.access(base, os.W_OK | os.X_OK):
             return base
     raise CannotListen(detail="no folder for sockets is writable; set XDG_RUNTIME_DIR or TMPDIR to a short one")
-
-
-def _sweep(base: Path) -> None:
-    for folder in base.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if folder.stat().st_uid != os.getuid() or folder.is_symlink():
-                continue
-            with open(folder / "lock", "rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)

@@ -11,12 +11,12 @@ import cxg_proxy
 PACKAGE = Path(cxg_proxy.__file__).parent
 # From the bottom to the top; a module may import only what stands before it.
 ORDER = (
-    "__init__ errors words machine whole lock thinning tables changes merging history annotations progress disk preview library "
+    "__init__ errors words machine scratch whole lock thinning tables changes merging history about annotations progress disk preview library "
     "visits process worker forward safety pages transfer copies remote summaries limits instance instances catalogue "
     "handlers addresses view routes listening options app jupyter __main__"
 ).split()
 SHARED_WITH_THE_VIEWER = {"__init__", "errors", "progress", "annotations", "tables", "merging"}
-BELOW_ANNOTATIONS = {"whole", "lock", "thinning", "changes", "history"}
+BELOW_ANNOTATIONS = {"whole", "lock", "thinning", "changes", "history", "about"}
 GATEWAY = sorted(PACKAGE.glob("*.py"))
 VIEWER = sorted((PACKAGE / "viewer").glob("*.py"))
 HEAVY = {"numpy", "h5py", "pandas", "anndata", "scipy", "server", "flask", "waitress", "yaml"}
