@@ -257,6 +257,30 @@ class LabelsNotReadable(Problem):
     )
 
 
+class NoSuchVersion(Problem):
+    """A version of labels or gene sets that is not in the history (any more)."""
+
+    title = "No such version"
+    what = "there is no such version of these labels any more"
+    steps = ("Go back to the labels of this dataset and choose one of the versions there.",)
+
+
+class NothingSaved(NoSuchVersion):
+    """Labels or gene sets were asked for, but there are none."""
+
+    title = "Nothing saved yet"
+    what = "nothing was saved for this dataset yet"
+    steps = ("Open the dataset and label some cells; they are saved as you go.",)
+
+
+class NotPrepared(Problem):
+    """A file to download, or the check of an uploaded one, could not be written to the cache."""
+
+    title = "Not prepared"
+    what = "this file could not be prepared"
+    steps = ("Make room on the disk of the cache, or ask your administrator.", "Then try again.")
+
+
 # --- the request ---------------------------------------------------------------------------------------------------
 
 
@@ -266,6 +290,14 @@ class Refused(Problem):
     title = "Refused"
     what = "this request did not come from a page of this site"
     steps = ("Go back, reload the page and try again.",)
+
+
+class ReadOnly(Refused):
+    """A change of labels where nothing is saved."""
+
+    title = "Read-only"
+    what = "labels and gene sets cannot be changed here"
+    steps = ("Download them, or open the dataset on a server of your own.",)
 
 
 class TooLarge(Problem):
@@ -296,6 +328,14 @@ class BadRequest(Problem):
     title = "Bad request"
     what = "this request cannot be understood"
     steps = ("Go back, reload the page and try again.",)
+
+
+class NothingChosen(BadRequest):
+    """A form for a file came without one, or with an empty one."""
+
+    title = "No file was chosen"
+    what = "no file was chosen, or it is empty"
+    steps = ("Go back and choose a file.",)
 
 
 class StorageSilent(Problem):

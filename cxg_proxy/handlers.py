@@ -51,6 +51,8 @@ STATUS: dict[type[errors.Problem], int] = {
     errors.Busy: 503,
     errors.LabelsNotSaved: 507,
     errors.LabelsNotReadable: 422,
+    errors.NoSuchVersion: 404,
+    errors.NotPrepared: 507,
     errors.BadConfiguration: 500,
     errors.CannotListen: 500,
 }

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from .errors import Refused
 
+DRAIN_LIMIT = 1_000_000_000  # so many bytes of a refused request are read and dropped, then the connection ends
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     # The viewer's logo is asked for one level too high; its Referer says by which viewer.
@@ -41,6 +42,12 @@ def declared_length(headers: Mapping[str, str]) -> int | None:
     """The length of the body as its sender says: 0 if it says none, None if what it says is no number."""
     length = headers.get("Content-Length", "0").strip()
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
+
+
+def worth_draining(headers: Mapping[str, str]) -> bool:
+    """Whether a refusal waits for the body, which is dropped: whoever is cut off while sending sees no reply."""
+    length = declared_length(headers)
+    return "Transfer-Encoding" in headers or (length is not None and 0 < length <= DRAIN_LIMIT)
 
 
 def same(secret: str, said: str) -> bool:

@@ -18,7 +18,6 @@ from .library import Dataset
 from .progress import Phase
 
 OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
-DRAIN_LIMIT = 1_000_000_000  # so many bytes of a refused request are read and dropped, then the connection ends
 LONGEST_SECONDS = 86_400.0
 STALL_SECONDS = 300.0  # who neither sends nor reads for so long is cut off; jupyter-server-proxy waits as long
 ADDED = {"viewer.js": (FOLDER / "static" / "viewer.js").read_bytes()}
@@ -43,9 +42,9 @@ class View(Handler):
             if not self._finished:
                 await self._decide()
         except errors.Problem as problem:
-            if not self._worth_draining():
+            if not safety.worth_draining(self.request.headers):
                 raise
-            self._client().set_max_body_size(DRAIN_LIMIT)
+            self._client().set_max_body_size(safety.DRAIN_LIMIT)
             self._refusal = problem
 
     async def _decide(self) -> None:
@@ -290,10 +289,6 @@ class View(Handler):
             self._instance.exchanges -= 1
             self._instance.touch()
             self._instance = None
-
-    def _worth_draining(self) -> bool:
-        length = safety.declared_length(self.request.headers)
-        return "Transfer-Encoding" in self.request.headers or (length is not None and 0 < length <= DRAIN_LIMIT)
 
     def _query(self) -> str:
         return f"?{self.request.query}" if self.request.query else ""
