@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
-import json
 import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from . import whole
+from . import history, merging, whole
+from .about import DATASET, About, describe, described, identifiers_digest
 from .errors import LabelsNotSaved
 from .history import LIMIT, History, NoSuchVersion, Version
 from .lock import PATIENCE_SECONDS, Lock, Taken, locked
+from .merging import Known, Merged
+from .tables import Malformed
 
-__all__ = ["NoSuchVersion", "Version"]  # with all that is defined here
+__all__ = ["About", "Known", "NoSuchVersion", "Version", "described", "identifiers_digest"]  # with all defined here
 
 LABELS = "cell-labels.csv"
 GENE_SETS = "gene-sets.csv"
-DATASET = "dataset.json"
 
 _KINDS = {LABELS: "labels", GENE_SETS: "gene-sets"}
 _STEM_BYTES = 120
+_OF_A_WRITER = re.compile(rf"\.({LABELS}|{GENE_SETS}|{DATASET}|lock)\.").match
+_ROUNDS = 5  # so often a file that is edited under our hands is looked at again
 _WHEN_TAKEN = ("Close the other viewer of this dataset, or wait until it has saved.", "Change a label again to save.")
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class About:
-    """The dataset that labels are for, so that it is recognised when it was moved or renamed."""
-
-    name: str
-    path: str
-    cells: int | None = None
-    identifiers: str | None = None  # `identifiers_digest` of its cells
 
 
 def directory(home: Path, dataset: Path) -> Path:
@@ -73,10 +67,13 @@ def version(where: Path, name: str) -> tuple[int, int, int] | None:
 
 
 def read(where: Path, name: str) -> bytes | None:
-    """The file as it is now, or None if nothing was saved yet."""
+    """The file as it is now, or None if nothing was saved yet; OSError if it is no file, or its folder a link."""
     try:
-        return (where / name).read_bytes()
+        with whole.opened(where) as folder:
+            return whole.read(folder, name, follow=True)
     except (FileNotFoundError, NotADirectoryError):
+        if os.path.islink(where):  # nothing is saved through one, so nothing is read
+            raise
         return None
 
 
@@ -89,23 +86,69 @@ def saved(where: Path) -> float | None:
     return max(times, default=None)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a save came to."""
+
+    known: str  # digest of the file as it is now, if the writer knows all that is in it; else ""
+    kept: tuple[str, ...] = ()  # columns that somebody else had added or changed meanwhile, and that stay
+    removed: tuple[str, ...] = ()  # columns that somebody else had removed meanwhile
+    replaced: tuple[str, ...] = ()  # columns that somebody else had changed too: theirs are in the history
+
+
 def write(
     where: Path,
     name: str,
     content: bytes,
+    *,
+    known: Known | None = None,
+    origin: str = "saved",
+    about: Callable[[], About] | None = None,
+    now: float | None = None,
+    history_limit: int = LIMIT,
+    patience: float = PATIENCE_SECONDS,
+) -> Outcome:
+    """Replace the file in one step: at every instant the old or the new version is there, whole.
+
+    Both are in the history then. `known` is what the writer knows of the file: what it does not know of was added
+    or changed by somebody else, and stays (`Known()` knows nothing); None replaces the file whatever is in it.
+    `about` describes the dataset. Raises LabelsNotSaved, also when another process writes to this folder for longer
+    than `patience` seconds.
+    """
+    save = _Save(name, content, origin, time.time() if now is None else now, history_limit, known)
+    return _write(where, save, about, patience)
+
+
+def adopt(
+    where: Path,
+    other: Path,
     *,
     about: Callable[[], About] | None = None,
     now: float | None = None,
     history_limit: int = LIMIT,
     patience: float = PATIENCE_SECONDS,
 ) -> None:
-    """Replace the file in one step: at every instant the old or the new version is there, whole.
+    """Take over another folder's labels and gene sets, which stay there too; what is here already stays as well.
 
-    Both are in the history then. `about` is asked only when nothing is known of the dataset here yet.
-    Raises LabelsNotSaved, also when another process writes to this folder for longer than `patience` seconds.
+    A column that both have is the other folder's afterwards, and ours is in the history. Raises LabelsNotSaved.
     """
-    save = _Save(name, content, "saved", time.time() if now is None else now, history_limit)
-    _write(where, save, about, patience)
+    for name in _KINDS:
+        if (content := read(other, name)) is not None:
+            save = _Save(name, content, "adopted", time.time() if now is None else now, history_limit, Known())
+            _write(where, save, about, patience)
+
+
+def same_cells(home: Path, identifiers: str, *, but: Path) -> list[tuple[Path, About]]:
+    """The folders of other datasets with the same cells that hold something saved, the latest first."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(home) as entries:
+        folders = (Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+        for folder in folders:
+            about = described(folder) if folder.name != but.name else None
+            when = saved(folder) if about and about.identifiers == identifiers else None
+            if about and when is not None:
+                found.append((when, folder, about))
+    return [(folder, about) for _, folder, about in sorted(found, key=lambda each: (-each[0], each[1]))]
 
 
 def versions(where: Path) -> list[Version]:
@@ -136,26 +179,8 @@ def restore(
     """
     kind, content = _read_version(where, version)
     name = next(name for name, its_kind in _KINDS.items() if its_kind == kind)
-    save = _Save(name, content, "restored", time.time() if now is None else now, history_limit)
+    save = _Save(name, content, "restored", time.time() if now is None else now, history_limit, None)
     _write(where, save, None, patience)
-
-
-def described(where: Path) -> About | None:
-    """What is known of the dataset these labels are for, or None."""
-    try:
-        known = json.loads((where / DATASET).read_bytes())
-        return About(**{field.name: known.get(field.name) for field in fields(About)})
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
-def identifiers_digest(cells: Iterable[str]) -> str:
-    """What recognises a dataset that was moved or renamed: the same for the same cells in the same order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for cell in cells:
-        name = cell.encode(errors="surrogateescape")
-        digest.update(b"%d:" % len(name) + name)  # the length, for a name may hold any separator
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -165,6 +190,25 @@ class _Save:
     origin: str
     now: float
     limit: int
+    known: Known | None
+
+    @property
+    def kind(self) -> str:
+        return _KINDS[self.name]
+
+    def merged(self, theirs: bytes | None) -> Merged:
+        """What to write where this content is on disk."""
+        if self.known is None or not theirs or self.known.whole == history.digest(theirs):
+            return Merged(self.content)
+        merge = merging.merge_labels if self.name == LABELS else merging.merge_gene_sets
+        try:
+            return merge(self.content, theirs, self.known)
+        except Malformed:  # somebody's edit that nobody can read; it is in the history
+            return Merged(self.content)
+
+
+class _Edited(Exception):
+    """Somebody without the lock (an editor) wrote to the file while it was being replaced."""
 
 
 def _read_version(where: Path, version: str) -> tuple[str, bytes]:
@@ -175,50 +219,80 @@ def _read_version(where: Path, version: str) -> tuple[str, bytes]:
         raise NoSuchVersion(version) from error
 
 
-def _write(where: Path, save: _Save, about: Callable[[], About] | None, patience: float) -> None:
+def _write(where: Path, save: _Save, about: Callable[[], About] | None, patience: float) -> Outcome:
     try:
         whole.make(where)
         with whole.opened(where) as folder, locked(folder, patience=patience) as lock:
-            before = _replace(folder, save, lock)
-            _afterwards(folder, save, before, about)
+            before, merged = _replace(folder, save, lock)
+            _afterwards(folder, save, before, merged)
+            _describe(folder, about)
     except OSError as error:
         raise LabelsNotSaved(save.name, detail=f"{where}: {error.strerror or error}") from error
     except Taken as error:
         raise LabelsNotSaved(save.name, detail=f"{where}: {error}", steps=_WHEN_TAKEN) from error
+    now_known = history.digest(merged.content) if merged.own else ""
+    return Outcome(now_known, merged.kept, merged.removed, merged.replaced)
 
 
-def _replace(folder: int, save: _Save, lock: Lock) -> bytes | None:
-    """Replace the file and return what it held; that is in the history before it goes, whoever had written it."""
-    before: bytes | None = None
-    history, kind = History(folder, save.limit), _KINDS[save.name]
-
-    def keep_the_old() -> None:
-        nonlocal before
-        with contextlib.suppress(FileNotFoundError):
-            before = whole.read(folder, save.name, follow=True)
-        if before is not None and not history.holds(kind, before):
-            # Its own time may be long ago, or be wrong: it was the current version until now.
-            try:
-                history.keep(kind, before, now=save.now, origin="found", before=None)
-            except OSError as error:
-                _log.warning("The version of %s found on disk is kept beside it: %s", save.name, error)
-                history.set_aside(kind, save.name, before, now=save.now)
-        lock.check()
-
-    names = [name for name in os.listdir(folder) if name.startswith((f".{save.name}.", ".lock."))]
-    whole.remove_abandoned(folder, names)
-    whole.replace(folder, save.name, save.content, at_last=keep_the_old)
-    return before
+def _replace(folder: int, save: _Save, lock: Lock) -> tuple[bytes | None, Merged]:
+    """Replace the file and return what it held, and what it holds; the old is in the history before it goes."""
+    whole.remove_abandoned(folder, filter(_OF_A_WRITER, os.listdir(folder)))
+    for _ in range(_ROUNDS):
+        before = _current(folder, save.name)
+        merged = save.merged(before)
+        keep = functools.partial(_keep_the_old, folder, save, before, merged, lock)
+        with contextlib.suppress(_Edited):
+            whole.replace(folder, save.name, merged.content, at_last=keep)
+            return before, merged
+    raise OSError("another program keeps writing to it")
 
 
-def _afterwards(folder: int, save: _Save, before: bytes | None, about: Callable[[], About] | None) -> None:
+def _current(folder: int, name: str) -> bytes | None:
+    try:
+        return whole.read(folder, name, follow=True)
+    except FileNotFoundError:
+        return None
+
+
+def _keep_the_old(folder: int, save: _Save, before: bytes | None, merged: Merged, lock: Lock) -> None:
+    """Have what is about to be replaced in the history, whoever had written it."""
+    if _current(folder, save.name) != before:
+        raise _Edited
+    kept = History(folder, save.limit)
+    if before is not None and not kept.holds(save.kind, before):
+        # Its own time may be long ago, or be wrong: it was the current version until now.
+        try:
+            kept.keep(save.kind, before, now=save.now, origin="found", before=None)
+        except OSError as error:
+            _log.warning("The version of %s found on disk is kept beside it: %s", save.name, error)
+            kept.set_aside(save.kind, save.name, before, now=save.now)
+    if before is not None and merged.left_behind:
+        _keep_whole(folder, save.name, before)
+    lock.check()
+
+
+def _keep_whole(folder: int, name: str, content: bytes) -> None:
+    """Keep labels of cells that are not in the dataset any more as a file that no thinning ever takes."""
+    stem, dot, ending = name.rpartition(".")
+    beside = f"{stem}-of-other-cells-{history.digest(content)[:8]}{dot}{ending}"
+    with contextlib.suppress(FileExistsError):
+        whole.create(folder, beside, content)
+        os.fsync(folder)
+
+
+def _afterwards(folder: int, save: _Save, before: bytes | None, merged: Merged) -> None:
     """Keep the new version too. If that fails the save has succeeded all the same: the next one keeps it first."""
     try:
-        History(folder, save.limit).keep(
-            _KINDS[save.name], save.content, now=save.now, origin=save.origin, before=before
-        )
-        if about is not None and DATASET not in os.listdir(folder):
-            text = json.dumps(asdict(about()), indent=2, ensure_ascii=False) + "\n"
-            whole.replace(folder, DATASET, text.encode(errors="replace"))
+        kept = History(folder, save.limit)
+        kept.keep(save.kind, merged.content, now=save.now, origin=save.origin, before=before, replaced=merged.replaced)
     except OSError as error:
         _log.warning("%s is saved, but not yet in the history: %s", save.name, error)
+
+
+def _describe(folder: int, about: Callable[[], About] | None) -> None:
+    """Say which dataset these labels are for; what fails is tried again at the next save."""
+    if about is not None:
+        try:
+            describe(folder, about())
+        except OSError as error:
+            _log.warning("%s could not be written: %s", DATASET, error)

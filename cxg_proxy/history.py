@@ -24,9 +24,10 @@ FOLDER = "history"
 LIMIT = 200_000_000
 
 _UNFILED = "unfiled-"
+_LOST = "-lost"
 _NAME = re.compile(
     r"(?P<stamp>\d{8}T\d{6}\.\d{3}Z)-(?P<kind>labels|gene-sets)"
-    r"-(?P<digest>[0-9a-f]{16})-(?P<stored>\d{1,12})"
+    r"-(?P<digest>[0-9a-f]{16})-(?P<stored>\d{1,12})(?P<lost>-lost)?"
 )
 _GENERATED = re.compile(rb"\A# [^\n]* generated on [^\n]*\n")  # a time in the file does not make it another version
 _MOST_BYTES = 1 << 30  # of one version, decompressed: a planted file must not fill the memory
@@ -45,7 +46,9 @@ class Version:
     rows: int
     columns: tuple[str, ...]
     changed: dict[str, int]  # cells of each column, or genes of each set, that differ from the version before
-    origin: str  # saved, found (on disk, written by something else) or restored
+    origin: str  # saved, found (on disk, written by something else), restored, adopted or uploaded
+    replaced: tuple[str, ...] = ()  # columns that somebody else had changed too: theirs are in the version before
+    lost: bool = False  # this is such a version before
 
 
 class NoSuchVersion(LookupError):
@@ -63,8 +66,20 @@ class History:
     def __init__(self, folder: int, limit: int = LIMIT):
         self._folder, self._limit = folder, limit
 
-    def keep(self, kind: str, content: bytes, *, now: float, origin: str, before: bytes | None) -> None:
-        """Keep a version and thin the others, unless the newest is the same already; OSError if that cannot be done."""
+    def keep(
+        self,
+        kind: str,
+        content: bytes,
+        *,
+        now: float,
+        origin: str,
+        before: bytes | None,
+        replaced: tuple[str, ...] = (),
+    ) -> None:
+        """Keep a version and thin the others, unless the newest is the same already; OSError if that cannot be done.
+
+        If it replaced what the writer had not seen, the version `before` is kept apart from the others.
+        """
         with contextlib.suppress(FileExistsError):
             os.mkdir(FOLDER, 0o700, dir_fd=self._folder)
             os.fsync(self._folder)
@@ -74,7 +89,10 @@ class History:
             kept = _filed(names)
             new = _new(kind, content, now)
             if not _newest_is(kept, new):
-                kept.append(_store(inside, kept, new, content, _facts(kind, content, before, origin)))
+                if before is not None and replaced:
+                    kept = _with_lost(inside, kept, kind, digest(before))
+                facts = {**_facts(kind, content, before, origin), "replaced": replaced}
+                kept.append(_store(inside, kept, new, content, facts))
             for version in thinning.superfluous(kept, _ms(now), self._limit):
                 whole.remove(inside, version.name)
             whole.remove_abandoned(inside, (name for name in names if name.startswith(".")))
@@ -129,10 +147,13 @@ class History:
             facts = self._facts_of(kept)
             columns, changed = tuple(map(str, facts["columns"])), dict(facts["changed"])
             size, rows, origin = int(facts["size"]), int(facts["rows"]), str(facts["origin"])
+            replaced = tuple(map(str, facts.get("replaced", ())))
         except (OSError, ValueError, KeyError, TypeError, NoSuchVersion):
             return None
         time = thinning.milliseconds(kept.stamp) / 1000
-        return Version(_id(kept.name), kept.kind, time, size, rows, columns, changed, origin)
+        return Version(
+            _id(kept.name), kept.kind, time, size, rows, columns, changed, origin, replaced=replaced, lost=kept.lost
+        )
 
     def _facts_of(self, kept: Kept) -> dict[str, Any]:
         if not kept.name.endswith(".gz"):
@@ -169,7 +190,7 @@ class History:
 
 
 def _id(name: str) -> str:
-    return name.removesuffix(".gz").removesuffix(".csv")
+    return name.removesuffix(".gz").removesuffix(".csv").removesuffix(_LOST)
 
 
 def _filed(names: list[str]) -> list[Kept]:
@@ -186,7 +207,8 @@ def _matching(names: list[str], start: str, end: str) -> Iterator[Kept]:
         if match and name.startswith(start) and name.endswith(end):
             with contextlib.suppress(ValueError):  # no such day
                 thinning.milliseconds(match["stamp"])
-                yield Kept(match["stamp"], match["kind"], match["digest"], int(match["stored"]), name)
+                stored, lost = int(match["stored"]), match["lost"] is not None
+                yield Kept(match["stamp"], match["kind"], match["digest"], stored, name, lost)
 
 
 def _new(kind: str, content: bytes, now: float) -> Kept:
@@ -196,6 +218,16 @@ def _new(kind: str, content: bytes, now: float) -> Kept:
 def _newest_is(kept: list[Kept], wanted: Kept) -> bool:
     newest = max((version for version in kept if version.kind == wanted.kind), default=None)
     return newest is not None and newest.digest == wanted.digest
+
+
+def _with_lost(inside: int, kept: list[Kept], kind: str, digest: str) -> list[Kept]:
+    """Mark the newest version of this content as one that somebody lost a part of."""
+    newest = max((each for each in kept if (each.kind, each.digest) == (kind, digest)), default=None)
+    if newest is None or newest.lost:
+        return kept
+    name = newest.name.removesuffix(".csv.gz") + f"{_LOST}.csv.gz"
+    os.rename(newest.name, name, src_dir_fd=inside, dst_dir_fd=inside)
+    return [newest._replace(name=name, lost=True) if each is newest else each for each in kept]
 
 
 def _ms(seconds: float) -> int:

@@ -27,6 +27,7 @@ class Kept(NamedTuple):
     digest: str
     stored: int  # bytes
     name: str
+    lost: bool = False  # part of it was replaced by somebody who had not seen it
 
 
 def stamp(milliseconds: int) -> str:
@@ -44,8 +45,9 @@ def milliseconds(text: str) -> int:
 
 def superfluous(versions: Iterable[Kept], now: int, limit: int) -> list[Kept]:
     """The versions to remove, oldest first; the newest of each kind is never among them."""
-    ordered = sorted(versions, key=lambda version: (version.kind, version.stamp))
-    groups = [list(group) for _, group in groupby(ordered, key=lambda version: version.kind)]
+    # Apart: what somebody lost to another tab must not go because that tab has saved again in the same minute.
+    ordered = sorted(versions, key=lambda version: (version.kind, version.lost, version.stamp))
+    groups = [list(group) for _, group in groupby(ordered, key=lambda version: (version.kind, version.lost))]
     old = [version for group in groups for version in _too_old(group, now)]
     gone = set(old)
     left = [[version for version in group if version not in gone] for group in groups]

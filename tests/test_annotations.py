@@ -101,22 +101,29 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> No
 
 
 def test_what_a_killed_writer_left_is_removed_later(tmp_path: Path) -> None:
-    old, young = tmp_path / f".{annotations.LABELS}.old", tmp_path / f".{annotations.LABELS}.young"
-    old.touch()
-    young.touch()
-    os.utime(old, (time.time() - 7200,) * 2)
+    names = (annotations.LABELS, annotations.GENE_SETS, annotations.DATASET)
+    old, young = [[tmp_path / f".{name}.{age}" for name in names] for age in ("old", "young")]
+    for each in old + young:
+        each.touch()
+    for each in old:
+        os.utime(each, (time.time() - 7200,) * 2)
     annotations.write(tmp_path, annotations.LABELS, b"x")
-    assert not old.exists()
-    assert young.exists()
+    assert not any(each.exists() for each in old)
+    assert all(each.exists() for each in young)
 
 
-def test_what_is_known_of_the_dataset_is_written_once(tmp_path: Path) -> None:
-    about = annotations.About("a.h5ad", "/data/a.h5ad", 3, annotations.identifiers_digest(["a", "b", "c"]))
+def test_what_is_known_of_the_dataset_is_written_beside_its_labels_and_again_when_it_changes(tmp_path: Path) -> None:
+    about = annotations.About("a.h5ad", "/data/a\udcff.h5ad", 3, annotations.identifiers_digest(["a", "b", "c"]))
     assert annotations.described(tmp_path) is None
     annotations.write(tmp_path, annotations.LABELS, b"one", about=lambda: about)
-    annotations.write(tmp_path, annotations.LABELS, b"two", about=lambda: annotations.About("other", "other"))
     assert annotations.described(tmp_path) == about
-    assert '"cells": 3' in (tmp_path / annotations.DATASET).read_text()
+    assert b'"cells": 3' in (tmp_path / annotations.DATASET).read_bytes()
+    written = os.stat(tmp_path / annotations.DATASET)
+    annotations.write(tmp_path, annotations.LABELS, b"two", about=lambda: about)
+    assert os.stat(tmp_path / annotations.DATASET) == written
+    changed = annotations.About("b.h5ad", "/data/b.h5ad", 4)
+    annotations.write(tmp_path, annotations.LABELS, b"three", about=lambda: changed)
+    assert annotations.described(tmp_path) == changed
     (tmp_path / annotations.DATASET).write_text("[]")
     assert annotations.described(tmp_path) is None
 
@@ -125,6 +132,26 @@ def test_what_is_known_of_the_dataset_is_written_once(tmp_path: Path) -> None:
 def test_the_digest_of_identifiers_is_that_of_these_cells_in_this_order(some: list[str], others: list[str]) -> None:
     same = annotations.identifiers_digest(some) == annotations.identifiers_digest(others)
     assert same == (some == others)
+
+
+@pytest.mark.parametrize("name", [annotations.LABELS, annotations.DATASET])
+def test_a_pipe_in_place_of_a_file_does_not_hold_up_its_reader_for_ever(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    if name == annotations.DATASET:
+        assert annotations.described(tmp_path) is None
+    else:
+        with pytest.raises(OSError, match="not a regular file"):
+            annotations.read(tmp_path, name)
+
+
+def test_a_folder_that_is_a_link_is_neither_written_nor_read_through(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / annotations.LABELS).write_text("index,a\nc1,x\n")
+    (tmp_path / "link").symlink_to("elsewhere")
+    with pytest.raises(OSError, match="link"):
+        annotations.read(tmp_path / "link", annotations.LABELS)
+    with pytest.raises(LabelsNotSaved):
+        annotations.write(tmp_path / "link", annotations.LABELS, b"new")
 
 
 def test_a_pipe_in_place_of_the_file_does_not_hold_up_a_save_for_ever(tmp_path: Path) -> None:
