@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import resource
-import signal
 import sys
 import threading
 import time
@@ -20,12 +18,10 @@ from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import CannotListen, NotEnoughMemory, Problem, ViewerMissing
 from cxg_proxy.progress import Phase, Step
 
-from . import options, reading
+from . import child, options, reading
 
-_log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 1.0
 _ROOM_BYTES = 32 * 1024**2
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -43,43 +39,23 @@ class Order:
 
 def serve(order: Order) -> int:
     """Serve one dataset until told to leave; returns the exit status."""
-    tell = _teller()
+    say = child.channel()
     life = _Life()
+
+    def tell(step: Step) -> None:
+        say(step.line())
+
     tell(Step(Phase.STARTING, version=__version__))
-    os.umask(0o077)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.captureWarnings(capture=True)
+    child.log_to_stderr()
     # cellxgene 1.3 calls what today's anndata means to remove: nothing a reader of the log can do about.
     warnings.simplefilter("ignore", FutureWarning)
-    try:
-        server = _start(order, tell)
-    except Problem as problem:
-        _log.error("%s", problem.sentence)
-        tell(Step(Phase.FAILED, problem=problem))
-        return 1
-    except Exception as error:  # noqa: BLE001 - the edge of the worker: whatever it was, the gateway must hear of it
-        _log.exception("The viewer could not be started")
-        tell(
-            Step(Phase.FAILED, problem=Problem(display_name(order.dataset), detail=f"{type(error).__name__}: {error}"))
-        )
+    server = child.outcome(lambda: _start(order, tell), order.dataset)
+    if isinstance(server, Problem):
+        tell(Step(Phase.FAILED, problem=server))
         return 1
     tell(Step(Phase.READY))
     life.run(server)
     return 0
-
-
-def _teller() -> Callable[[Step], None]:
-    """Keep standard output for steps alone: whatever else prints there is sent to the log."""
-    channel = os.dup(1)
-    os.dup2(2, 1)
-
-    def tell(step: Step) -> None:
-        try:
-            os.write(channel, step.line())
-        except BrokenPipeError:
-            _log.warning("The gateway no longer listens")
-
-    return tell
 
 
 def _limit_memory(limit: int | None) -> None:
@@ -166,10 +142,7 @@ class _Life:
         self._stopping = threading.Event()
         self._server: Any = None
         self._lock = threading.Lock()
-        # Blocked in every thread and taken by one: a handler would wait for the end of a long read in the main thread.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        for name, wait in (("signals", self._wait_for_signal), ("leash", self._wait_for_leash)):
-            threading.Thread(target=self._end_after, args=(wait,), name=name, daemon=True).start()
+        child.on_leash(self._end)
 
     def run(self, server: Any) -> None:
         """Answer requests until it is time to leave."""
@@ -184,22 +157,12 @@ class _Life:
             _turn(server, timeout=0.02)
         self._leave()
 
-    def _end_after(self, wait: Callable[[], None]) -> None:
-        wait()
+    def _end(self) -> None:
         with self._lock:
             if self._server is None:
                 self._leave()
             self._stopping.set()
             self._server.pull_trigger()
-
-    @staticmethod
-    def _wait_for_signal() -> None:
-        signal.sigwait(_SIGNALS)
-
-    @staticmethod
-    def _wait_for_leash() -> None:
-        while os.read(0, 4096):
-            pass
 
     @staticmethod
     def _leave() -> None:
