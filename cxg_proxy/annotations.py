@@ -13,15 +13,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import history, merging, whole
+from . import merging, whole
 from .about import DATASET, About, describe, described, identifiers_digest
 from .errors import LabelsNotSaved
-from .history import LIMIT, History, NoSuchVersion, Version
+from .history import LIMIT, History, NoSuchVersion, Version, digest
 from .lock import PATIENCE_SECONDS, Lock, Taken, locked
 from .merging import Known, Merged
 from .tables import Malformed
 
-__all__ = ["About", "Known", "NoSuchVersion", "Version", "described", "identifiers_digest"]  # with all defined here
+__all__ = [
+    "About",
+    "Known",
+    "NoSuchVersion",
+    "Version",
+    "described",
+    "digest",
+    "identifiers_digest",
+]  # with all defined here
 
 LABELS = "cell-labels.csv"
 GENE_SETS = "gene-sets.csv"
@@ -198,7 +206,7 @@ class _Save:
 
     def merged(self, theirs: bytes | None) -> Merged:
         """What to write where this content is on disk."""
-        if self.known is None or not theirs or self.known.whole == history.digest(theirs):
+        if self.known is None or not theirs or self.known.whole == digest(theirs):
             return Merged(self.content)
         merge = merging.merge_labels if self.name == LABELS else merging.merge_gene_sets
         try:
@@ -230,7 +238,7 @@ def _write(where: Path, save: _Save, about: Callable[[], About] | None, patience
         raise LabelsNotSaved(save.name, detail=f"{where}: {error.strerror or error}") from error
     except Taken as error:
         raise LabelsNotSaved(save.name, detail=f"{where}: {error}", steps=_WHEN_TAKEN) from error
-    now_known = history.digest(merged.content) if merged.own else ""
+    now_known = digest(merged.content) if merged.own else ""
     return Outcome(now_known, merged.kept, merged.removed, merged.replaced)
 
 
@@ -274,7 +282,7 @@ def _keep_the_old(folder: int, save: _Save, before: bytes | None, merged: Merged
 def _keep_whole(folder: int, name: str, content: bytes) -> None:
     """Keep labels of cells that are not in the dataset any more as a file that no thinning ever takes."""
     stem, dot, ending = name.rpartition(".")
-    beside = f"{stem}-of-other-cells-{history.digest(content)[:8]}{dot}{ending}"
+    beside = f"{stem}-of-other-cells-{digest(content)[:8]}{dot}{ending}"
     with contextlib.suppress(FileExistsError):
         whole.create(folder, beside, content)
         os.fsync(folder)

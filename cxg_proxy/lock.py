@@ -199,8 +199,10 @@ def _machine() -> dict[str, str]:
 
 
 def _started(pid: int) -> str:
+    """When a process began; "" if that cannot be known, or if it has ended and only its parent does not know yet."""
     with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].split()[19].decode()
+        state, *rest = file.read().rpartition(b")")[2].split()
+        return "" if state in b"ZX" else rest[18].decode()
     return ""
 
 

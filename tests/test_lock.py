@@ -52,6 +52,16 @@ def test_a_save_waits_for_the_other_writer_and_says_who_it_is_when_it_waited_in_
         end(other)
 
 
+def test_the_lock_of_a_killed_writer_that_its_parent_has_not_missed_yet_is_broken_at_once_too(tmp_path: Path) -> None:
+    child = holder(tmp_path)
+    try:
+        child.kill()
+        until_now(lambda: b") Z " in Path(f"/proc/{child.pid}/stat").read_bytes())
+        annotations.write(tmp_path, LABELS, b"new", patience=lock.STALE_SECONDS / 4)  # its threads end a moment later
+    finally:
+        end(child)
+
+
 def test_the_lock_of_a_killed_writer_on_this_machine_is_broken_at_once(tmp_path: Path) -> None:
     end(holder(tmp_path))
     assert (tmp_path / lock.NAME).exists()
