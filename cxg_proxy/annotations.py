@@ -21,15 +21,8 @@ from .lock import PATIENCE_SECONDS, Lock, Taken, locked
 from .merging import Known, Merged
 from .tables import Malformed
 
-__all__ = [
-    "About",
-    "Known",
-    "NoSuchVersion",
-    "Version",
-    "described",
-    "digest",
-    "identifiers_digest",
-]  # with all defined here
+# And all that is defined here:
+__all__ = ["LIMIT", "About", "Known", "NoSuchVersion", "Version", "described", "digest", "identifiers_digest"]
 
 LABELS = "cell-labels.csv"
 GENE_SETS = "gene-sets.csv"

@@ -136,7 +136,7 @@ def test_neither_cookie_nor_collection_decides_where_labels_go(writer: Server, l
     assert reply.status == 200
     assert "Set-Cookie" not in reply.headers
     assert {path for path in labels.parent.parent.rglob("*") if labels not in path.parents} == before
-    assert {path.name for path in labels.iterdir()} <= {"cell-labels.csv", "gene-sets.csv", "history"}
+    assert {path.name for path in labels.iterdir()} <= {"cell-labels.csv", "gene-sets.csv", "dataset.json", "history"}
     assert read(writer, "mine") == ["b"] * 60
 
 
@@ -270,7 +270,7 @@ def test_labels_of_another_length_are_refused(writer: Server) -> None:
     ("content", "words"),
     [
         ("index,kind\ncell#1,x\n", "has a category named 'kind' now"),
-        ("index,mine\ncell#1,x\ncell#1,y\n", "a cell is named twice"),
+        ("index,mine\ncell#1,x\ncell#1,y\n", "is there twice"),
         ("\udcff", "cell-labels.csv"),
     ],
 )
@@ -292,5 +292,5 @@ def test_labels_that_do_not_fit_keep_the_viewer_from_starting(small: Path, tmp_p
     (tmp_path / "gene-sets.csv").write_text("a,b\n")
     problem = failure(small, labels=tmp_path)
     assert problem["kind"] == "LabelsNotReadable"
-    assert "header" in problem["sentence"]
+    assert "The first line must name the columns" in problem["sentence"]
     assert (tmp_path / "gene-sets.csv").read_text() == "a,b\n"

@@ -20,7 +20,7 @@ from werkzeug.exceptions import NotImplemented as NotOffered
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import Busy, LabelsNotReadable, LabelsNotSaved, NotEnoughMemory, NotViewable, Problem, TooLarge
 
-from . import headers, limits, options, reading
+from . import headers, limits, options, page, reading
 from .adaptor import Adaptor
 from .configuration import Configuration
 from .labels import Labels
@@ -42,16 +42,18 @@ def load(
     chosen: dict[str, Any],
     *,
     read_only: bool,
+    history_limit: int,
     threads: int,
     report: Callable[[float], None],
 ) -> Flask:
     """Read the dataset and build the application that shows it, or raise the Problem that prevents it."""
     kept = Labels(
         labels,
-        display_name(dataset),
+        dataset,
         shown=not chosen.get("disable_annotations", False),
         read_only=read_only,
         gene_sets_read_only=read_only or chosen.get("disable_gene_sets_save", False),
+        history_limit=history_limit,
     )
     config = Configuration(dataset, kept)
     options.apply(chosen, config)
@@ -129,7 +131,7 @@ def _before(adaptor: Adaptor, labels: Labels, dataset: str) -> Response | None:
     """Answer what a browser still has, and refuse what cellxgene would stumble over."""
     tag = headers.etag(request, dataset, labels.version())
     if tag is not None and request.if_none_match.contains_weak(tag):
-        return Response(status=304)
+        return _not_modified(adaptor, labels, tag, dataset)
     if (request.endpoint, request.method) == ("api.annotationsobsapi", "PUT") and not labels.writable:
         raise NotOffered("Labels cannot be changed in this viewer.")
     if (request.endpoint, request.method) == ("api.diffexpobsapi", "POST"):
@@ -141,8 +143,19 @@ def _before(adaptor: Adaptor, labels: Labels, dataset: str) -> Response | None:
     return None
 
 
+def _not_modified(adaptor: Adaptor, labels: Labels, tag: str, dataset: str) -> Response | None:
+    """Only a header says what the page knows of the labels then; None if they have changed meanwhile."""
+    if labels.user_annotations_enabled() and headers.depends_on_labels(request):
+        labels.read_labels(adaptor)
+        if headers.etag(request, dataset, labels.version()) != tag:
+            return None
+    return Response(status=304)
+
+
 def _after(response: Response, config: Configuration, labels: Labels, dataset: str) -> Response:
     headers.add(request, response)
+    if response.status_code in (200, 304):
+        response.headers.update(page.told())
     if response.status_code in (200, 304):
         tag = headers.etag(request, dataset, labels.version())
         if tag is not None:

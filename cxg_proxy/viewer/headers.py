@@ -63,10 +63,15 @@ def etag(request: Request, dataset: str, labels: str) -> str | None:
         return None
     if request.endpoint in _OF_DATASET:
         labels = ""
-    elif request.endpoint not in _OF_DATASET_AND_LABELS:
+    elif not depends_on_labels(request):
         return None
     depends = "\n".join((dataset, labels, request.full_path, request.headers.get("Accept", "")))
     return hashlib.blake2b(depends.encode(errors="surrogateescape"), digest_size=12).hexdigest()
+
+
+def depends_on_labels(request: Request) -> bool:
+    """Whether the reply shows labels."""
+    return request.endpoint in _OF_DATASET_AND_LABELS
 
 
 def add(request: Request, response: Response) -> None:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import os
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from server import __version__ as cellxgene_version
 from server.common.annotations.annotations import Annotations
 from server.common.errors import AnnotationsError, DisabledFeatureError, ObsoleteRequest
-from server.common.genesets import read_gene_sets_tidycsv
-from server.common.utils.data_locator import LocalFilePath
 
 from cxg_proxy import annotations as kept
 from cxg_proxy.errors import LabelsNotReadable
+from cxg_proxy.merging import Known
+from cxg_proxy.tables import UNASSIGNED, GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
 
-UNASSIGNED = "unassigned"  # cellxgene's own word for a cell without a label
+from . import page
+from .page import Fit
+
+_TABS = 1000  # pages whose last save of gene sets is remembered
 
 
 class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
@@ -30,16 +33,26 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
     Labels that are shown but read-only look like the dataset's own categories to cellxgene's page.
     """
 
-    def __init__(self, where: Path, dataset: str, *, shown: bool, read_only: bool, gene_sets_read_only: bool):
+    def __init__(
+        self,
+        where: Path,
+        dataset: str,
+        *,
+        shown: bool,
+        read_only: bool,
+        gene_sets_read_only: bool,
+        history_limit: int = kept.LIMIT,
+    ):
         # "user-annotations" is asked by cellxgene before it reads labels and before it saves them.
         super().__init__({"user-annotations": shown, "genesets-save": not gene_sets_read_only})
         self.where = where
         self.writable = shown and not read_only
-        self._dataset = dataset
+        self._dataset, self._history_limit = dataset, history_limit
+        self._about: kept.About | None = None
         self._lock = threading.RLock()
         self._labels = _Remembered(where, kept.LABELS)
         self._gene_sets = _Remembered(where, kept.GENE_SETS)
-        self._tid = 0
+        self._tids: OrderedDict[str, int] = OrderedDict()  # by page
 
     def is_safe_collection_name(self, name: str | None) -> bool:
         """Any name will do: it is accepted for the sake of cellxgene's page, and used for nothing."""
@@ -60,36 +73,65 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
         """The labels as they are on disk now, one row for each cell of the dataset."""
         self.check_user_annotations_enabled()
         with self._lock:
-            return self._labels.get(lambda: self._parse_labels(data_adaptor))
+            read = self._labels.get(lambda content: self._parse_labels(content, data_adaptor))
+        page.read(read.known, read.fit)
+        return read.shown
 
     def write_labels(self, df: pd.DataFrame, data_adaptor: Any) -> None:
-        """Save the labels."""
+        """Save the labels, merged with what others have saved since the page read them."""
         if not self.writable:
             raise DisabledFeatureError("These labels are read-only.")
-        text = io.StringIO(newline="")
-        text.write(self._header("Annotations"))
+        columns = {str(name): tuple(df[name].astype(str)) for name in df.columns}
+        text = self._header("Annotations")
         if not df.empty:
-            df.to_csv(text)
+            text += labels_csv(LabelTable(str(df.index.name or "index"), tuple(df.index.astype(str)), columns))
         with self._lock:
-            kept.write(self.where, kept.LABELS, text.getvalue().encode())
+            outcome = self._write(kept.LABELS, text, data_adaptor)
+        page.saved(Known.of(columns, outcome.known), outcome)
 
     def read_gene_sets(self, data_adaptor: Any, context: Any = None) -> tuple[dict[str, Any], int]:
-        """The gene sets as they are on disk now, and the number of the last save."""
+        """The gene sets as they are on disk now, and the number of the page's last save."""
         with self._lock:
-            return self._gene_sets.get(lambda: self._parse_gene_sets(data_adaptor)), self._tid
+            read = self._gene_sets.get(lambda content: self._parse_gene_sets(content, data_adaptor))
+            page.read(read.known)
+            return read.shown, self._tids.get(page.tab(), 0)
 
     def write_gene_sets(self, gs: Any, tid: Any, data_adaptor: Any) -> None:
-        """Save the gene sets, unless a later save was here already."""
+        """Save the gene sets, merged likewise, unless a later save of the same page was here already."""
         self.check_gene_sets_save_enabled()
         if type(tid) is not int or tid < 0:
             raise ValueError("tid must be a whole number, 0 or more.")
-        gs = data_adaptor.check_new_gene_sets(gs)
-        content = (self._header("Gene sets") + self.gene_sets_to_csv(gs)).encode()
+        checked = data_adaptor.check_new_gene_sets(gs)
+        sets = {each.name: each for each in map(_set, checked.values() if isinstance(checked, dict) else checked)}
         with self._lock:
-            if tid <= self._tid:
+            tab = page.tab()
+            if tid <= self._tids.get(tab, 0):
                 raise ObsoleteRequest("These gene sets are older than the saved ones. Reload the page.")
-            kept.write(self.where, kept.GENE_SETS, content)
-            self._tid = tid  # only now: a save that failed may be tried again
+            text = self._header("Gene sets") + gene_sets_csv(sets.values())
+            outcome = self._write(kept.GENE_SETS, text, data_adaptor)
+            self._tids[tab] = tid  # only now: a save that failed may be tried again
+            self._tids.move_to_end(tab)
+            if len(self._tids) > _TABS:
+                self._tids.popitem(last=False)
+        page.saved(Known.of(sets, outcome.known), outcome)
+
+    def _write(self, name: str, text: str, data_adaptor: Any) -> kept.Outcome:
+        return kept.write(
+            self.where,
+            name,
+            text.encode(),
+            known=page.known(),
+            about=lambda: self._described(data_adaptor),
+            history_limit=self._history_limit,
+        )
+
+    def _described(self, data_adaptor: Any) -> kept.About:
+        """The dataset as it was loaded: the file may be another one by now."""
+        if self._about is None:
+            path, cells = os.path.realpath(self._dataset), data_adaptor.original_obs_index.astype(str)
+            digest = kept.identifiers_digest(cells)
+            self._about = kept.About(kept.display_name(self._dataset), path, len(cells), digest)
+        return self._about
 
     def update_parameters(self, parameters: dict[str, Any], data_adaptor: Any) -> None:
         """Tell cellxgene's page what may be edited; a fixed, named collection keeps it from asking for a name."""
@@ -106,55 +148,65 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
         )
 
     def _header(self, what: str) -> str:
-        now = datetime.now().astimezone().isoformat(timespec="seconds")
-        return f"# {what} generated on {now} using cellxgene version {cellxgene_version}\n# Dataset: {self._dataset}\n"
+        now, dataset = datetime.now().astimezone().isoformat(timespec="seconds"), kept.display_name(self._dataset)
+        return f"# {what} generated on {now} using cellxgene version {cellxgene_version}\n# Dataset: {dataset}\n"
 
-    def _parse_labels(self, data_adaptor: Any) -> pd.DataFrame:
+    def _parse_labels(self, content: bytes, data_adaptor: Any) -> _Read:
         with self._explained(kept.LABELS):
-            content = kept.read(self.where, kept.LABELS) or b""
-            text = _without_header(content.decode("utf-8-sig"))
-            if not text.strip():
-                return pd.DataFrame()
-            table = pd.read_csv(io.StringIO(text), dtype=str, header=0, keep_default_na=False)
-            table = table.set_index(table.columns[0])
-            return _fitted(table, data_adaptor)
+            return _fitted(read_labels(content), kept.digest(content), data_adaptor)
 
-    def _parse_gene_sets(self, data_adaptor: Any) -> dict[str, Any]:
-        if kept.version(self.where, kept.GENE_SETS) is None:
-            return {}
+    def _parse_gene_sets(self, content: bytes, data_adaptor: Any) -> _Read:
         with self._explained(kept.GENE_SETS):
-            found = read_gene_sets_tidycsv(_Located(self.where / kept.GENE_SETS))
-            return dict(data_adaptor.check_new_gene_sets(found))
+            sets = read_gene_sets(content)
+            shown = dict(data_adaptor.check_new_gene_sets({name: _plain(each) for name, each in sets.items()}))
+            return _Read(shown, Known.of(sets, kept.digest(content)))
 
     @contextmanager
     def _explained(self, name: str) -> Any:
         try:
             yield
-        except (ValueError, KeyError, IndexError, OSError, csv.Error, AnnotationsError) as error:
+        except (ValueError, KeyError, OSError, AnnotationsError) as error:
             detail = str(error.args[-1] if error.args else error).strip().rstrip(".")
             raise LabelsNotReadable(str(self.where / name), detail=detail) from error
 
 
-def _without_header(text: str) -> str:
-    """The table alone. Only lines above it are comments: pandas would cut every name and label at its first '#'."""
-    while text.startswith("#"):
-        text = text.partition("\n")[2]
-    return text
+class _Read(NamedTuple):
+    """What cellxgene gets, what its page knows then, and for labels how they fit the dataset."""
+
+    shown: Any
+    known: Known
+    fit: Fit | None = None
 
 
-def _fitted(table: pd.DataFrame, data_adaptor: Any) -> pd.DataFrame:
+def _fitted(table: LabelTable, digest: str, data_adaptor: Any) -> _Read:
     """One row per cell, in the dataset's order; cells that the file does not name are unassigned."""
-    if not table.index.is_unique:
-        raise ValueError("a cell is named twice")
-    if not table.columns.is_unique:
-        raise ValueError("a category is named twice")
     taken = [name for name in table.columns if name in data_adaptor.get_obs_columns()]
     if taken:
         raise ValueError(f"the dataset itself has a category named {taken[0]!r} now; rename or remove that column")
-    cells = pd.Index(data_adaptor.get_obs_index()).astype(str)
-    fitted = table.reindex(cells, fill_value=UNASSIGNED)
-    fitted.index = pd.Index(data_adaptor.get_obs_index(), name=table.index.name)
-    return fitted.astype("category")
+    index = pd.Index(data_adaptor.get_obs_index(), name=table.index or None)
+    if not table.columns:
+        return _Read(pd.DataFrame(), Known(digest))
+    rows = pd.Index(table.cells).get_indexer(pd.Index(index).astype(str))
+    without = int((rows < 0).sum())
+    columns = {name: pd.Series([*labels, UNASSIGNED], dtype="category") for name, labels in table.columns.items()}
+    shown = pd.DataFrame({name: labels.array[rows] for name, labels in columns.items()}, index=index)
+    fit = Fit(len(index), without, len(table.cells) - (len(index) - without))
+    # A page that saves without the rows of other cells does not know the whole file.
+    return _Read(
+        shown.apply(lambda column: column.cat.remove_unused_categories()),
+        Known.of({name: tuple(shown[name]) for name in shown.columns}, "" if fit.gone else digest),
+        fit,
+    )
+
+
+def _set(plain: dict[str, Any]) -> GeneSet:
+    genes = ((gene["gene_symbol"], gene.get("gene_description") or "") for gene in plain["genes"])
+    return GeneSet(plain["geneset_name"], plain.get("geneset_description") or "", tuple(genes))
+
+
+def _plain(each: GeneSet) -> dict[str, Any]:
+    genes = [{"gene_symbol": symbol, "gene_description": about} for symbol, about in each.genes]
+    return {"geneset_name": each.name, "geneset_description": each.description, "genes": genes}
 
 
 class _Remembered:
@@ -165,19 +217,15 @@ class _Remembered:
         self._version: object = self
         self._value: Any = None
 
-    def get(self, parse: Callable[[], Any]) -> Any:
+    def get(self, parse: Callable[[bytes], Any]) -> Any:
         version = kept.version(self._where, self._name)
         if version != self._version:
-            self._value = parse()
+            self._value = parse(self._content())
             self._version = version
         return self._value
 
-
-class _Located:
-    """The one method of a cellxgene locator that its reader of gene sets calls."""
-
-    def __init__(self, path: Path):
-        self._path = path
-
-    def local_handle(self) -> Any:
-        return LocalFilePath(str(self._path))
+    def _content(self) -> bytes:
+        try:
+            return kept.read(self._where, self._name) or b""
+        except OSError as error:
+            raise LabelsNotReadable(str(self._where / self._name), detail=error.strerror or str(error)) from error

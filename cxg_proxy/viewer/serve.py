@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cxg_proxy import __version__
-from cxg_proxy.annotations import display_name
+from cxg_proxy.annotations import LIMIT, display_name
 from cxg_proxy.errors import CannotListen, NotEnoughMemory, Problem, ViewerMissing
 from cxg_proxy.progress import Phase, Step
 
@@ -35,6 +35,7 @@ class Order:
     read_only: bool = False
     memory_limit: int | None = None  # bytes
     threads: int = 4
+    history_limit: int = LIMIT  # bytes
 
 
 def serve(order: Order) -> int:
@@ -91,6 +92,7 @@ def _start(order: Order, tell: Callable[[Step], None]) -> Any:
             order.labels,
             chosen,
             read_only=order.read_only,
+            history_limit=order.history_limit,
             threads=order.threads,
             report=lambda done: tell(Step(Phase.LOADING, done=done)),
         )
