@@ -32,6 +32,7 @@ from .progress import Phase
 from .remote import Remotes
 from .routes import broken_routes, routes
 from .summaries import Summaries
+from .view import OURS, SCRIPTS
 from .visits import Visits
 from .worker import Command, Place, clean_environment, real_worker
 
@@ -228,16 +229,17 @@ class Gateway(Options):
         )
 
     def _worker(self) -> Command:
-        more = ["--threads", str(self.viewer_threads)]
+        more = ["--threads", str(self.viewer_threads), "--history-limit", str(self.history_limit)]
         more += ["--memory-limit", str(self.memory_limit)] if self.memory_limit else []
         more += ["--read-only"] if self.read_only else []
         return real_worker(self.viewer_python, self._options, lambda dataset: self._labels(dataset.real), more)
 
     def _options(self, dataset: Dataset) -> dict[str, Any]:
-        """cellxgene's options for a dataset; whatever scripts they name, ours comes first."""
+        """cellxgene's options for a dataset; whatever scripts they name, ours come first."""
         options = {**self.viewer_options, **self.dataset_options.get(dataset.name, {})}
         scripts = options.get("scripts") or []
-        return {**options, "scripts": ["cxg-proxy/viewer.js", *(scripts if isinstance(scripts, list) else [scripts])]}
+        ours = [OURS + name for name in SCRIPTS]
+        return {**options, "scripts": [*ours, *(scripts if isinstance(scripts, list) else [scripts])]}
 
     def _labels(self, real: Path) -> Path:
         home = Path(self.home).expanduser()

@@ -12,6 +12,7 @@ from traitlets import Bool, Dict, Float, Integer, TraitError, Unicode, validate
 from traitlets.config.loader import ArgumentError, KVArgParseConfigLoader
 
 from . import __version__
+from .annotations import LIMIT
 from .errors import BadConfiguration
 from .library import REMOTE
 from .transfer import usable
@@ -140,6 +141,9 @@ class Options(JupyterApp):
 
     # --- where it keeps things
     home = Unicode("~/cellxgene", help="Labels and gene sets are kept below this folder.").tag(config=True)
+    history_limit = Integer(
+        LIMIT, min=1, help="The old versions of one dataset's labels and gene sets may take this many bytes."
+    ).tag(config=True)
     cache = Unicode(help="What can be computed again is kept below this folder.").tag(config=True)
     logs = Unicode(help="The viewers' logs are kept in this folder.").tag(config=True)
 

@@ -20,7 +20,8 @@ from .progress import Phase
 OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
 LONGEST_SECONDS = 86_400.0
 STALL_SECONDS = 300.0  # who neither sends nor reads for so long is cut off; jupyter-server-proxy waits as long
-ADDED = {"viewer.js": (FOLDER / "static" / "viewer.js").read_bytes()}
+SCRIPTS = ("saves.js", "viewer.js")  # in the order in which the page runs them
+ADDED = {name: (FOLDER / "static" / name).read_bytes() for name in SCRIPTS}
 
 
 @stream_request_body
@@ -190,7 +191,7 @@ class View(Handler):
             dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
             there = self.desk.instances.of(dataset.real)
             version = there.dataset.version if there else dataset.version
-            self.finish(f'"use strict";\nconst OPENED = "{version}";\n'.encode() + ADDED[name])
+            self.finish(f'"use strict";\nglobalThis.OPENED = "{version}";\n'.encode() + ADDED[name])
         elif name == "state":
             dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
             self.say(self._state(dataset))

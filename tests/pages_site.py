@@ -76,7 +76,7 @@ class Answer(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         name = path.strip("/").rpartition("/")[2] or "library"
         self.server.asked.append(self.path)
-        if "/static/" in path or name == "viewer.js":
+        if "/static/" in path or name in ("saves.js", "viewer.js"):
             self.reply((STATIC / name).read_bytes(), KINDS[Path(name).suffix])
         elif name == "picture.svg":
             self.reply(picture().encode(), KINDS[".svg"])

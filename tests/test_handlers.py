@@ -345,7 +345,8 @@ def test_a_page_of_a_replaced_file_cannot_save_into_its_successor(serve: Serve, 
     gateway = serve("pbmc")
     address = gateway.open("data/pbmc.h5ad")
     old = gateway.get(address + "cxg-proxy/state").json["version"]
-    assert f'const OPENED = "{old}";' in gateway.get(address + "cxg-proxy/viewer.js").text
+    for script in ("saves.js", "viewer.js"):
+        assert f'globalThis.OPENED = "{old}";' in gateway.get(address + f"cxg-proxy/{script}").text
     (tmp_path / "new").write_bytes(b"other cells")
     (tmp_path / "new").replace(tmp_path / "data" / "pbmc.h5ad")
     gateway.open("data/pbmc.h5ad")  # in a second tab

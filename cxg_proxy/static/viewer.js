@@ -1,6 +1,7 @@
-// Ours inside cellxgene's page: a way back to the list of datasets, and a strip that speaks up only when the viewer
-// behind the page is gone, failed, or shows a file that has changed. While the tab is visible it asks how things are,
-// which also keeps the viewer from being closed under its reader's eyes. A hidden tab asks nothing.
+// Ours inside cellxgene's page: ways to the list of datasets and to the saved labels, and a strip that speaks up only
+// when the viewer behind the page is gone, failed, shows a file that has changed, or when somebody else has saved too.
+// While the tab is visible it asks how things are, which also keeps the viewer from being closed under its reader's
+// eyes. A hidden tab asks nothing.
 "use strict";
 (() => {
   const EVERY = 60000;
@@ -10,50 +11,44 @@
   const STYLE = `
     :host { all: initial; }
     a, button { font: 13px/20px system-ui, sans-serif; color: #0b6e99; }
-    .mark { position: absolute; left: ${LOGO}px; top: 12px; z-index: 2; height: 22px; padding: 0 4px; border-radius: 4px;
-      text-decoration: none; white-space: nowrap; }
-    .mark:hover { background: #e3f1f7; }
-    .mark:focus-visible, button:focus-visible { outline: 2px solid #0b6e99; outline-offset: 1px; }
-    .mark.short span { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+    nav { position: absolute; left: ${LOGO}px; top: 12px; z-index: 2; display: flex; gap: 4px; }
+    nav a { height: 22px; padding: 0 4px; border-radius: 4px; text-decoration: none; white-space: nowrap; }
+    nav a:hover { background: #e3f1f7; }
+    a:focus-visible, button:focus-visible { outline: 2px solid #0b6e99; outline-offset: 1px; }
+    .short .back span { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+    .shorter .labels, .labels:not([href]) { display: none; }
     .strip { position: fixed; left: 50%; bottom: 56px; z-index: 30; transform: translateX(-50%); box-sizing: border-box;
       width: max-content; max-width: calc(100vw - 32px); display: flex; align-items: center; gap: 16px; padding: 8px 16px;
       font: 14px/20px system-ui, sans-serif; color: #fff; background: #17212b; border-radius: 6px;
       box-shadow: 0 4px 16px rgb(16 32 48 / 30%); }
     .strip:empty { display: none; }
-    .strip button { flex: none; padding: 3px 11px; font-weight: 600; color: #17212b; background: #fff; border: 0;
-      border-radius: 4px; cursor: pointer; }
-    .strip button:focus-visible { outline-color: #62bde4; }`;
+    .strip :is(a, button) { flex: none; padding: 3px 11px; font-weight: 600; color: #17212b; background: #fff;
+      border: 0; border-radius: 4px; text-decoration: none; cursor: pointer; }
+    .strip .close { padding: 3px 7px; color: #fff; background: none; }
+    .strip :is(a, button):focus-visible { outline-color: #62bde4; }`;
 
-  // What the gateway wrote before this script: the version of the file that this page shows. Every request for data
-  // says it, so that neither labels nor colours of one file land on the cells of another that took its place.
-  const opened = typeof OPENED === "string" ? OPENED : "";
-  const send = window.fetch;
-  window.fetch = async (what, options) => {
-    const url = what instanceof Request ? null : new URL(what, document.baseURI);
-    if (!opened || !url || url.origin !== location.origin || !url.pathname.includes("/api/v0.")) return send(what, options);
-    const headers = new Headers(options?.headers);
-    headers.set("X-Dataset-Version", opened);
-    const reply = await send(what, { ...options, headers });
-    if (reply.status === 409) ask();
-    return reply;
-  };
-
+  const opened = globalThis.OPENED || ""; // the version of the file that this page shows: see `saves.js`
   const host = document.createElement("cxg-proxy");
   const shadow = host.attachShadow({ mode: "open" });
   const style = new CSSStyleSheet(); // works under a policy that forbids <style>
   style.replaceSync(STYLE);
   shadow.adoptedStyleSheets = [style];
-  const mark = Object.assign(document.createElement("a"), { className: "mark", title: "Back to the list of datasets" });
-  mark.append("← ", Object.assign(document.createElement("span"), { textContent: "library" }));
-  const strip = Object.assign(document.createElement("div"), { className: "strip" });
+  const make = (kind, values) => Object.assign(document.createElement(kind), values);
+  const nav = make("nav", { ariaLabel: "cxg_proxy" });
+  const back = make("a", { className: "back", title: "Back to the list of datasets" });
+  const labels = make("a", { className: "labels", textContent: "labels", title: "Your saved labels and their versions" });
+  back.append("← ", make("span", { textContent: "library" }));
+  nav.append(back, labels);
+  const strip = make("div", { className: "strip" });
   strip.setAttribute("role", "status");
-  shadow.append(mark, strip);
+  shadow.append(nav, strip);
 
   // Between cellxgene's logo and its dataset title; a long title leaves room for the arrow only.
-  mark.classList.add("short");
+  nav.classList.add("short", "shorter");
   const place = (title) => {
     const room = title.getBoundingClientRect().left + window.scrollX - LOGO;
-    mark.classList.toggle("short", room < 68);
+    nav.classList.toggle("short", room < 68 + 56);
+    nav.classList.toggle("shorter", room < 24 + 56);
   };
   const drawn = new MutationObserver(() => {
     const title = document.querySelector('[data-testid="header"]');
@@ -66,25 +61,54 @@
   const name = () => wanted && document.title !== wanted && (document.title = wanted); // cellxgene sets its own
 
   let said = "";
-  function say(text, action) {
+  function say(text, ...actions) {
     if (text === said) return; // else it would be read out again
     said = text;
-    strip.replaceChildren(...(text ? [text] : []));
-    if (!text || !action) return;
-    const button = Object.assign(document.createElement("button"), { textContent: action });
-    button.addEventListener("click", () => location.reload());
-    strip.append(button);
+    strip.replaceChildren(...(text ? [text] : []), ...actions);
   }
+  const reload = (text) => {
+    const button = make("button", { textContent: text });
+    button.addEventListener("click", () => location.reload());
+    return button;
+  };
 
+  // What a person should hear once, until it is closed.
+  let notice = [""];
+  function tell(text, ...actions) {
+    const close = make("button", { className: "close", textContent: "×", ariaLabel: "Close" });
+    close.addEventListener("click", () => say(...(notice = [""])));
+    say(...(notice = [text, ...actions, close]));
+  }
+  const versions = () => labels.cloneNode(true);
+  const named = (names) => names.slice(0, 3).map((name) => `“${name}”`).join(", ") + (names.length > 3 ? " and more" : "");
+
+  window.addEventListener("cxg-proxy", ({ detail: { status, merged, fit } }) => {
+    if (status === 409) ask();
+    if (merged?.replaced.length) {
+      tell(`${named(merged.replaced)} was changed in another window or server of yours too. Yours is saved; the other version is kept.`, versions());
+    } else if (merged) {
+      tell(`${named([...merged.kept, ...merged.removed])} was changed in another window or server of yours. Yours is saved too.`, reload("Reload to see it"));
+    } else if (fit) {
+      const gone = fit.gone ? ` ${fit.gone} labelled cells are not in it any more; the old file is kept.` : "";
+      tell(`The cells of this dataset have changed: ${fit.without} of ${fit.cells} have no saved label.${gone}`, versions());
+    }
+  });
+
+  let offered = false;
   function judge(state) {
-    if (state.library) mark.href = new URL(state.library, own);
+    if (state.library) back.href = new URL(state.library, own);
+    for (const link of state.labels ? [labels, ...notice, ...strip.children] : []) {
+      if (link.className === "labels") link.href = new URL(state.labels, own);
+    }
     wanted = state.title || "";
     name();
-    if (state.problem) say(state.problem.sentence, "What to do");
-    else if (["closing", "closed", "failed"].includes(state.phase)) say("This viewer was closed; nothing is lost.", "Reopen");
+    if (state.problem) say(state.problem.sentence, reload("What to do"));
+    else if (["closing", "closed", "failed"].includes(state.phase)) say("This viewer was closed; nothing is lost.", reload("Reopen"));
     else if (state.phase !== "ready") say("This viewer is being opened again.");
-    else if (state.changed || (opened && state.version && state.version !== opened)) say("The file of this dataset has changed since it was opened.", "Reload");
-    else say("");
+    else if (state.changed || (opened && state.version && state.version !== opened)) say("The file of this dataset has changed since it was opened.", reload("Reload"));
+    else say(...notice);
+    if (state.offer && !offered) tell("Labels for these very cells were saved under another file name.", versions());
+    offered = state.offer;
   }
 
   let timer = 0;
@@ -99,7 +123,7 @@
       judge(state);
       if (state.phase !== "ready") wait = SOON;
     } catch {
-      say("The connection to the server is lost. What was saved is safe.", "Reload");
+      say("The connection to the server is lost. What was saved is safe.", reload("Reload"));
       wait = SOON;
     }
     clearTimeout(timer);
