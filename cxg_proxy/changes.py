@@ -10,6 +10,8 @@ from operator import methodcaller, ne
 
 from .tables import UNASSIGNED, LabelTable, Malformed, read_gene_sets, read_labels, without_comments
 
+_FEW = 10_000  # lines that differ; of more, reading both tables is faster
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -37,7 +39,7 @@ def _of_one_shape(old: bytes, new: bytes) -> Summary | None:
     if not after or len(before) != len(after) or before[0] != after[0]:
         return None
     pairs = [(line, other) for line, other in zip(before, after, strict=True) if line != other]
-    if _line_break_in_a_text(after) or _line_break_in_a_text([line for line, _ in pairs]):
+    if len(pairs) > _FEW or _line_break_in_a_text(new, after) or _line_break_in_a_text(old, before):
         return None
     header, *left = _rows([after[0], *(line for line, _ in pairs)])
     right = _rows([other for _, other in pairs])
@@ -51,8 +53,8 @@ def _of_one_shape(old: bytes, new: bytes) -> Summary | None:
     return Summary(tuple(header[1:]), len(after) - 1, changed)
 
 
-def _line_break_in_a_text(lines: list[bytes]) -> bool:
-    return any(number % 2 for number in map(methodcaller("count", b'"'), lines))
+def _line_break_in_a_text(text: bytes, lines: list[bytes]) -> bool:
+    return b'"' in text and any(number % 2 for number in map(methodcaller("count", b'"'), lines))
 
 
 def _rows(lines: list[bytes]) -> list[list[str]]:

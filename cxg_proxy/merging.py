@@ -91,7 +91,7 @@ def merge_labels(mine: bytes, theirs: bytes, known: Known) -> Merged:
     ours, others = read_labels(mine), read_labels(theirs)
     if not ours.columns:  # every category was removed: the table has lost its cells too
         ours = LabelTable(others.index, others.cells)
-    joined = _Joined(ours.columns, _aligned(others, ours.cells), known)
+    joined = _Joined(ours.columns, aligned(others, ours.cells), known)
     table = LabelTable(ours.index, ours.cells, joined.parts)
     return joined.merged(mine, labels_csv(table) if table.columns else "", _left_behind(others, ours.cells))
 
@@ -132,8 +132,8 @@ class _Joined:
         return Merged(content, tuple(self._kept), tuple(self._removed), tuple(self._replaced), left_behind)
 
 
-def _aligned(table: LabelTable, cells: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """The columns for other cells, or the same in another order."""
+def aligned(table: LabelTable, cells: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """The columns for other cells, or the same in another order; a cell without a row is unassigned."""
     if table.cells == cells:
         return table.columns
     rows = {cell: row for row, cell in enumerate(table.cells)}

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from operator import methodcaller
 from typing import Any
 
 UNASSIGNED = "unassigned"  # cellxgene's own word for a cell without a label
@@ -55,12 +56,8 @@ def comments(content: bytes) -> bytes:
 
 def read_labels(content: bytes) -> LabelTable:
     """Labels as they are in a file, an empty table if there is nothing in it; raises Malformed."""
-    header, parts = _header_and_columns(content)
-    columns: list[list[str]] = [[] for _ in header]
-    texts: list[dict[str, str]] = [{} for _ in header]
-    for part in parts:
-        for column, fields, known in zip(columns, part, texts, strict=True):
-            column.extend(map(known.setdefault, fields, fields))  # each label once in memory
+    header, columns = _plain_columns(content) or _all_columns(content)
+    _check_unique(header[1:], "category")
     cells, *labels = columns or [[]]
     if len(set(cells)) < len(cells):
         _check_unique(cells, "cell")
@@ -70,6 +67,7 @@ def read_labels(content: bytes) -> LabelTable:
 def count_labels(content: bytes) -> dict[str, dict[str, int]]:
     """How many cells have each label of each category, the most frequent first; raises Malformed."""
     header, parts = _header_and_columns(content)
+    _check_unique(header[1:], "category")
     counts: list[Counter[str]] = [Counter() for _ in header[1:]]
     for part in parts:
         for count, fields in zip(counts, part[1:], strict=True):
@@ -81,8 +79,16 @@ def labels_csv(table: LabelTable) -> str:
     """The table as text, as cellxgene writes it."""
     text = io.StringIO(newline="")
     header = [table.index, *table.columns]
-    _writer(text, quoted=table.index.startswith("#")).writerow(header)  # it would look like a comment
-    _writer(text).writerows(zip(table.cells, *table.columns.values(), strict=True))
+    # The writer quotes neither what would look like a comment nor a lone carriage return.
+    _writer(text, quoted=header[0].startswith("#") or "\r" in "".join(header)).writerow(header)
+    rows = list(zip(table.cells, *table.columns.values(), strict=True))
+    plain = "".join([f"{row}\n" for row in map(",".join, rows)])
+    # Three times as fast as the writer, and right if every comma and every line end is one of ours.
+    ours = (len(rows) * len(table.columns), len(rows), 0, 0)
+    if table.columns and tuple(map(plain.count, ',\n"\r')) == ours:
+        text.write(plain)
+    else:
+        _writer(text, quoted="\r" in plain).writerows(rows)
     return text.getvalue()
 
 
@@ -138,8 +144,34 @@ def _header_and_columns(content: bytes) -> tuple[list[str], Iterator[list[tuple[
     parts = _rows(content)
     first: list[list[str]] = next((part for part in parts if part), [[]])
     header, *rest = first
-    _check_unique(header[1:], "category")
     return header, (_turned(part, header) for part in chain([rest], parts) if part)
+
+
+def _all_columns(content: bytes) -> tuple[list[str], list[list[str]]]:
+    header, parts = _header_and_columns(content)
+    columns: list[list[str]] = [[] for _ in header]
+    texts: list[dict[str, str]] = [{} for _ in header]
+    for part in parts:
+        for column, fields, known in zip(columns, part, texts, strict=True):
+            column.extend(map(known.setdefault, fields, fields))  # each label once in memory
+    return header, columns
+
+
+def _plain_columns(content: bytes) -> tuple[list[str], list[list[str]]] | None:
+    """The same, three times as fast, for a table without quotes whose rows are of one length; None for another."""
+    table = without_comments(content)
+    if b'"' in table or b"\r" in table:
+        return None
+    try:
+        text = table.decode().removesuffix("\n")
+    except UnicodeDecodeError:
+        return None
+    lines = text.split("\n")
+    width = lines[0].count(",") + 1
+    if width == 1 or set(map(methodcaller("count", ","), lines)) != {width - 1}:
+        return None
+    fields = text.replace("\n", ",").split(",")
+    return fields[:width], [fields[width + column :: width] for column in range(width)]
 
 
 def _turned(part: list[list[str]], header: Sequence[str]) -> list[tuple[str, ...]]:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from server import __version__ as cellxgene_version
 from server.common.annotations.annotations import Annotations
@@ -18,8 +19,8 @@ from server.common.errors import AnnotationsError, DisabledFeatureError, Obsolet
 
 from cxg_proxy import annotations as kept
 from cxg_proxy.errors import LabelsNotReadable
-from cxg_proxy.merging import Known
-from cxg_proxy.tables import UNASSIGNED, GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
+from cxg_proxy.merging import Known, aligned
+from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
 
 from . import page
 from .page import Fit
@@ -49,6 +50,7 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
         self.writable = shown and not read_only
         self._dataset, self._history_limit = dataset, history_limit
         self._about: kept.About | None = None
+        self._cells: tuple[str, ...] | None = None
         self._lock = threading.RLock()
         self._labels = _Remembered(where, kept.LABELS)
         self._gene_sets = _Remembered(where, kept.GENE_SETS)
@@ -81,10 +83,10 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
         """Save the labels, merged with what others have saved since the page read them."""
         if not self.writable:
             raise DisabledFeatureError("These labels are read-only.")
-        columns = {str(name): tuple(df[name].astype(str)) for name in df.columns}
+        columns = {str(name): _texts(df[name]) for name in df.columns}
         text = self._header("Annotations")
         if not df.empty:
-            text += labels_csv(LabelTable(str(df.index.name or "index"), tuple(df.index.astype(str)), columns))
+            text += labels_csv(LabelTable(str(df.index.name or "index"), self._names(data_adaptor), columns))
         with self._lock:
             outcome = self._write(kept.LABELS, text, data_adaptor)
         page.saved(Known.of(columns, outcome.known), outcome)
@@ -133,6 +135,12 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
             self._about = kept.About(kept.display_name(self._dataset), path, len(cells), digest)
         return self._about
 
+    def _names(self, data_adaptor: Any) -> tuple[str, ...]:
+        """What the cells are called in the file."""
+        if self._cells is None:
+            self._cells = tuple(pd.Index(data_adaptor.get_obs_index()).astype(str))
+        return self._cells
+
     def update_parameters(self, parameters: dict[str, Any], data_adaptor: Any) -> None:
         """Tell cellxgene's page what may be edited; a fixed, named collection keeps it from asking for a name."""
         parameters.update(
@@ -153,7 +161,7 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
 
     def _parse_labels(self, content: bytes, data_adaptor: Any) -> _Read:
         with self._explained(kept.LABELS):
-            return _fitted(read_labels(content), kept.digest(content), data_adaptor)
+            return _fitted(read_labels(content), kept.digest(content), self._names(data_adaptor), data_adaptor)
 
     def _parse_gene_sets(self, content: bytes, data_adaptor: Any) -> _Read:
         with self._explained(kept.GENE_SETS):
@@ -178,25 +186,34 @@ class _Read(NamedTuple):
     fit: Fit | None = None
 
 
-def _fitted(table: LabelTable, digest: str, data_adaptor: Any) -> _Read:
+def _fitted(table: LabelTable, digest: str, cells: tuple[str, ...], data_adaptor: Any) -> _Read:
     """One row per cell, in the dataset's order; cells that the file does not name are unassigned."""
     taken = [name for name in table.columns if name in data_adaptor.get_obs_columns()]
     if taken:
         raise ValueError(f"the dataset itself has a category named {taken[0]!r} now; rename or remove that column")
-    index = pd.Index(data_adaptor.get_obs_index(), name=table.index or None)
     if not table.columns:
         return _Read(pd.DataFrame(), Known(digest))
-    rows = pd.Index(table.cells).get_indexer(pd.Index(index).astype(str))
-    without = int((rows < 0).sum())
-    columns = {name: pd.Series([*labels, UNASSIGNED], dtype="category") for name, labels in table.columns.items()}
-    shown = pd.DataFrame({name: labels.array[rows] for name, labels in columns.items()}, index=index)
-    fit = Fit(len(index), without, len(table.cells) - (len(index) - without))
+    there = set(table.cells)
+    without = sum(cell not in there for cell in cells) if table.cells != cells else 0
+    fit = Fit(len(cells), without, len(table.cells) - (len(cells) - without))
+    columns = aligned(table, cells)
+    index = pd.Index(data_adaptor.get_obs_index(), name=table.index or None)
+    shown = pd.DataFrame({name: _categorical(labels) for name, labels in columns.items()}, index=index)
     # A page that saves without the rows of other cells does not know the whole file.
-    return _Read(
-        shown.apply(lambda column: column.cat.remove_unused_categories()),
-        Known.of({name: tuple(shown[name]) for name in shown.columns}, "" if fit.gone else digest),
-        fit,
-    )
+    return _Read(shown, Known.of(columns, "" if fit.gone else digest), fit)
+
+
+def _categorical(labels: tuple[str, ...]) -> pd.Categorical:
+    """The same as pandas makes of them, three times as fast."""
+    categories = sorted(set(labels))
+    codes = map({label: code for code, label in enumerate(categories)}.__getitem__, labels)
+    return pd.Categorical.from_codes(np.fromiter(codes, dtype=np.int32, count=len(labels)), categories)
+
+
+def _texts(column: pd.Series) -> tuple[str, ...]:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return tuple(column.cat.categories.astype(str).to_numpy(dtype=object)[column.cat.codes.to_numpy()])
+    return tuple(column.astype(str))
 
 
 def _set(plain: dict[str, Any]) -> GeneSet:
