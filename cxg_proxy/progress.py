@@ -42,13 +42,15 @@ class Step:
     """One line from a worker.
 
     `done` is the share of the phase that is over, 0 to 1, or None where it cannot be known. `version` is the
-    worker's cxg-proxy, said in its first line. `problem` comes with `Phase.FAILED` only.
+    worker's cxg-proxy, said in its first line. `problem` comes with `Phase.FAILED` only. `note` holds sentences that
+    a person should read although all went well.
     """
 
     phase: Phase
     done: float | None = None
     version: str = ""
     problem: Problem | None = None
+    note: str = ""
 
     def line(self) -> bytes:
         """The step as one line of JSON."""
@@ -59,6 +61,8 @@ class Step:
             data["version"] = self.version
         if self.problem is not None:
             data["problem"] = self.problem.to_json()
+        if self.note:
+            data["note"] = self.note
         return json.dumps(data).encode() + b"\n"
 
     @staticmethod
@@ -76,4 +80,5 @@ class Step:
             done=done,
             version=str(data.get("version", "")),
             problem=Problem.from_json(problem) if isinstance(problem, dict) else None,
+            note=str(data.get("note", "")),
         )

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import h5py
 import numpy as np
 
-from cxg_proxy.annotations import identifiers_digest
+from cxg_proxy.annotations import display_name, identifiers_digest
+from cxg_proxy.errors import BadOptions
 
 from . import reading
 
 CELLS_MAX = 20_000_000  # more than any file cellxgene can hold; a damaged or hostile one may claim any number
 _BLOCK_BYTES = 4 * 1024**2
 _BLOCK_ROWS = 65_536
+_SHOWN = 12  # names in a sentence
 _MISSING = "<NA>"  # what pandas makes of a gap in text or whole numbers
 
 
@@ -36,6 +39,28 @@ def digest(file: Any, *, seconds: float = float("inf")) -> str | None:
         return None
 
 
+@dataclass(frozen=True)
+class Cells:
+    """What labels are matched to."""
+
+    names: list[str]
+    own: list[str]  # the dataset's own columns
+    index: str  # what names the cells, "" if that has no name
+
+
+def read(dataset: str, options: Mapping[str, Any]) -> Cells:
+    """The cells by the names that the viewer gives them; raises BadOptions, or one of `reading.ERRORS`."""
+    wanted = options.get("obs_names")
+    with h5py.File(dataset, "r", locking=False) as file:
+        obs = file["obs"]
+        own = columns(obs)
+        if wanted is not None and wanted not in own:
+            known = ", ".join(own[:_SHOWN]) + (" and others" if len(own) > _SHOWN else "")
+            detail = f"obs_names is {wanted!r}, but obs has {known or 'no columns'}"
+            raise BadOptions(display_name(dataset), detail=detail)
+        return Cells(list(names(obs, wanted)), own, wanted or _index(obs).removeprefix("_"))
+
+
 def names(obs: Any, column: str | None = None) -> Iterator[str]:
     """Each cell's name, in order: of the index, or of another column; raises one of `reading.ERRORS`.
 
@@ -49,6 +74,23 @@ def names(obs: Any, column: str | None = None) -> Iterator[str]:
     return _texts(values)
 
 
+def columns(obs: Any) -> list[str]:
+    """The names of the table's columns, without the index."""
+    if isinstance(obs, h5py.Dataset):
+        return list(obs.dtype.names[1:])
+    order = obs.attrs.get("column-order")
+    if order is None:
+        return [name for name in obs if name not in (_index(obs), "__categories")]
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in np.asarray(order).ravel()]
+
+
+def _index(obs: Any) -> str:
+    if isinstance(obs, h5py.Dataset):
+        return str(obs.dtype.names[0])
+    name = obs.attrs.get("_index", "_index")
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
 def _in_time(cells: Iterator[str], deadline: float) -> Iterator[str]:
     for number, cell in enumerate(cells):
         if not number % _BLOCK_ROWS and time.monotonic() > deadline:
@@ -59,11 +101,8 @@ def _in_time(cells: Iterator[str], deadline: float) -> Iterator[str]:
 def _column(obs: Any, name: str | None) -> Any:
     """What holds the column's values, as something with a shape that can be sliced."""
     if isinstance(obs, h5py.Dataset):  # before AnnData 0.7: one table with a field for each column
-        name = obs.dtype.names[0] if name is None else name
-        return _Field(obs, name)
-    if name is None:
-        name = obs.attrs.get("_index", "_index")
-        name = name.decode() if isinstance(name, bytes) else str(name)
+        return _Field(obs, name or _index(obs))
+    name = name or _index(obs)
     column, older = obs[name], obs.get("__categories")
     if isinstance(older, h5py.Group) and name in older and isinstance(column, h5py.Dataset):
         return _Coded(column, older[name])

@@ -1,0 +1,66 @@
+"""Saved labels and gene sets in the form that a notebook wants: one label per cell of a dataset, one row per gene."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .tables import GENE_SETS_HEADER, UNASSIGNED, GeneSet, LabelTable
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Labels by category, in the order of the dataset's cells; who has no row is unassigned."""
+
+    columns: dict[str, list[str]]
+    matched: int  # cells that the table names
+    cells: int
+
+    @property
+    def missing(self) -> int:
+        """Cells that the table does not name."""
+        return self.cells - self.matched
+
+
+def fit(table: LabelTable, cells: Sequence[str]) -> Fitted:
+    """Give each cell the labels of its row, found by its name."""
+    rows = dict(zip(table.cells, range(len(table.cells)), strict=True))
+    places = [rows.get(cell, -1) for cell in cells]
+    columns = {}
+    for name, labels in table.columns.items():
+        with_none = (*labels, UNASSIGNED)  # at -1
+        columns[name] = [with_none[place] for place in places]
+    return Fitted(columns, sum(place >= 0 for place in places), len(cells))
+
+
+def ordered(labels: Iterable[str]) -> list[str]:
+    """Each label once, in the order of a person: 2 before 10, and unassigned at the end."""
+    return sorted(set(labels), key=lambda label: (label == UNASSIGNED, _natural(label), label))
+
+
+def _natural(label: str) -> list[tuple[int, str]]:
+    parts = re.split(r"([0-9]+)", label.casefold())
+    numbers = (part.lstrip("0") for part in parts[1::2])
+    return [*_alternating(parts[0::2], numbers)]
+
+
+def _alternating(texts: Sequence[str], numbers: Iterable[str]) -> Iterable[tuple[int, str]]:
+    """Texts and numbers in turn; a number is compared by its length first, so that it may have any."""
+    yield 0, texts[0]
+    for number, text in zip(numbers, texts[1:], strict=True):
+        yield len(number), number
+        yield 0, text
+
+
+def gene_set_columns(sets: Mapping[str, GeneSet]) -> dict[str, list[str]]:
+    """The columns of cellxgene's own table of gene sets: a row for each gene, and one for a set without any."""
+    none = (("", ""),)
+    rows = [(each.name, each.description, *gene) for each in sets.values() for gene in each.genes or none]
+    columns = zip(*rows, strict=True) if rows else ([] for _ in GENE_SETS_HEADER)
+    return {name: list(column) for name, column in zip(GENE_SETS_HEADER, columns, strict=True)}
+
+
+def is_gene_sets(columns: Iterable[str]) -> bool:
+    """Whether a table with these columns is one that `gene_set_columns` has made."""
+    return tuple(columns) == GENE_SETS_HEADER

@@ -1,0 +1,113 @@
+"""Puts labels and gene sets into an .h5ad file as anndata itself would write them, touching nothing else in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+
+from cxg_proxy.fitting import gene_set_columns, is_gene_sets, ordered
+from cxg_proxy.tables import GeneSet
+
+try:
+    from anndata.io import read_elem, write_elem
+except ImportError:  # before 0.11
+    from anndata.experimental import read_elem, write_elem
+
+GENE_SETS_KEY = "gene_sets"
+_WHEN_TAKEN = "cellxgene_gene_sets"
+_RESERVED = {"_index", "__categories", "", ".", ".."}
+
+
+def enrich(path: str, labels: Mapping[str, list[str]], sets: Mapping[str, GeneSet]) -> str:
+    """Add a categorical column to obs for each category, and the gene sets as a table in uns.
+
+    Returns what a reader of the file should know, as sentences; raises one of `reading.ERRORS`.
+    """
+    older = _older(path) if labels or sets else None
+    notes = []
+    with h5py.File(path, "r+", locking=False) as file:
+        if older is not None:
+            _rewrite(file, older)
+        if labels:
+            notes += _add_labels(file, labels)
+        if sets:
+            notes += _add_gene_sets(file, sets)
+    return " ".join(notes)
+
+
+def _older(path: str) -> dict[str, Any] | None:
+    """What AnnData before 0.7 spread over obs, var and uns, or None for a file that is not as old."""
+    with h5py.File(path, "r", locking=False) as file:
+        if not isinstance(file["obs"], h5py.Dataset):
+            return None
+    data = anndata.read_h5ad(path, backed="r")
+    data.file.close()  # or it could not be opened for writing
+    return {"obs": data.obs, "var": data.var, "uns": dict(data.uns)}
+
+
+def _rewrite(file: Any, older: dict[str, Any]) -> None:
+    for key, value in older.items():
+        file.pop(key, None)
+        write_elem(file, key, value)
+
+
+def _add_labels(file: Any, labels: Mapping[str, list[str]]) -> list[str]:
+    obs = file["obs"]
+    if _text(obs.attrs.get("encoding-version", "")) != "0.2.0":  # the columns of a table are all of one age
+        table = read_elem(obs)
+        del file["obs"]
+        write_elem(file, "obs", table)
+        obs = file["obs"]
+    notes, columns = [], [_text(name) for name in obs.attrs["column-order"]]
+    for name, cells in labels.items():
+        key = _key(name, set(obs))
+        if key != name:
+            notes.append(f"The category {name!r} is the column {key!r}: a file of this kind cannot hold its own name.")
+        stored = [_storable(label) for label in cells]
+        write_elem(obs, key, pd.Categorical(stored, categories=pd.Index(ordered(stored), dtype=object)))
+        columns.append(key)
+    obs.attrs["column-order"] = np.array(columns, dtype=h5py.string_dtype())
+    return notes
+
+
+def _add_gene_sets(file: Any, sets: Mapping[str, GeneSet]) -> list[str]:
+    if "uns" not in file:
+        write_elem(file, "uns", {})
+    uns, key, notes = file["uns"], GENE_SETS_KEY, []
+    if key in uns and not _is_ours(uns[key]):
+        key = _key(_WHEN_TAKEN, {name for name in uns if not _is_ours(uns[name])})
+        notes.append(f"The gene sets are in uns[{key!r}]: the dataset has a {GENE_SETS_KEY!r} of its own.")
+    uns.pop(key, None)
+    columns = {name: list(map(_storable, column)) for name, column in gene_set_columns(sets).items()}
+    write_elem(uns, key, pd.DataFrame(columns, dtype=object))
+    return notes
+
+
+def _is_ours(element: Any) -> bool:
+    return isinstance(element, h5py.Group) and is_gene_sets(map(_text, element.attrs.get("column-order", ())))
+
+
+def _key(name: str, taken: Collection[str]) -> str:
+    """A name that HDF5 can hold, and that is free."""
+    start = re.sub(r"[/\0]", "_", name)
+    start = f"_{start}" if start in _RESERVED else start
+    key, number = start, 1
+    while key in taken:
+        number += 1
+        key = f"{start}_{number}"
+    return key
+
+
+def _storable(text: str) -> str:
+    """The text without NUL, which HDF5 takes for its end."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
