@@ -18,7 +18,7 @@ from typing import Any
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
-from . import __version__
+from . import __version__, commands
 from .annotations import directory, named, saved
 from .catalogue import Catalogue
 from .errors import BadConfiguration, Problem
@@ -274,4 +274,7 @@ def _socket_of(argv: list[str]) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Run `cxg-proxy`."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["annotations"]:
+        sys.exit(commands.main(arguments[1:]))
     Gateway.launch_instance(argv)

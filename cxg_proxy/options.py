@@ -100,6 +100,7 @@ class Options(JupyterApp):
     cxg-proxy --library atlas=/srv/atlas --library mine=~/data --port 8888
     cxg-proxy --socket $XDG_RUNTIME_DIR/cxg.sock    # for a proxy in front; nobody else can connect
     cxg-proxy --generate-config                     # every option, explained, in a file to edit
+    cxg-proxy annotations list pbmc.h5ad            # saved labels and their versions: cxg-proxy annotations --help
     """
     aliases = aliases
     flags = flags

@@ -1,0 +1,232 @@
+"""Labels and gene sets made in the viewer, in a notebook: `cxg_proxy.labels`, `gene_sets` and `annotate`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import annotations as kept
+from .fitting import fit, gene_set_columns, is_gene_sets, ordered
+from .tables import LabelTable, Malformed, read_gene_sets, read_labels
+
+if TYPE_CHECKING:
+    import anndata
+    import pandas as pd
+
+HOME = "~/cellxgene"
+GENE_SETS = "gene_sets"  # in uns
+CATEGORIES = "cellxgene_categories"  # in uns: the columns of obs that came from here
+
+_SHOWN = 5
+_Path = str | os.PathLike[str]
+
+
+class NotSaved(LookupError):
+    """Nothing was saved for this dataset, or it cannot be told which of several is meant."""
+
+
+def labels(path: _Path, *, home: _Path = HOME) -> pd.DataFrame:
+    """The labels that you made in the viewer for the dataset at `path`.
+
+    Parameters
+    ----------
+    path
+        The `.h5ad` file. It need not exist any more.
+    home
+        The folder in which the viewer keeps labels; your administrator may have set another.
+
+    Returns
+    -------
+    DataFrame of shape (cells, categories): the index holds the cells' names, in the dataset's order; each column is
+    categorical, with "unassigned" as the last category where a cell has no label.
+
+    Raises
+    ------
+    NotSaved
+        Nothing was saved for this dataset (a `LookupError`).
+    ValueError
+        The file of labels was edited into something that cannot be read.
+    OSError
+        The folder cannot be read.
+
+    Examples
+    --------
+    >>> labels = cxg_proxy.labels("data/pbmc.h5ad")  # doctest: +SKIP
+    >>> labels["cell type"].value_counts()  # doctest: +SKIP
+    """
+    import pandas as pd  # noqa: PLC0415 - `import cxg_proxy` must stay light
+
+    table = _read(_of_file(path, home), kept.LABELS, path)
+    index = pd.Index(table.cells, dtype=object, name=table.index or None)
+    columns = {name: _categorical(column) for name, column in table.columns.items()}
+    return pd.DataFrame(columns, index=index)
+
+
+def gene_sets(path: _Path, *, home: _Path = HOME) -> dict[str, list[str]]:
+    """The gene sets that you made in the viewer for the dataset at `path`: the genes' names by the set's name.
+
+    Parameters and errors are those of `labels`.
+    """
+    sets = _read(_of_file(path, home), kept.GENE_SETS, path)
+    return {each.name: [symbol for symbol, _ in each.genes] for each in sets.values()}
+
+
+def annotate(adata: anndata.AnnData, path: _Path | None = None, *, home: _Path = HOME) -> anndata.AnnData:
+    """Add the labels and gene sets that you made in the viewer to an AnnData object.
+
+    Each category becomes a categorical column of `obs`, matched by the cells' names; a cell that the labels do not
+    know is "unassigned". The gene sets become the table `uns["gene_sets"]` (a DataFrame with a row per gene and the
+    columns gene_set_name, gene_set_description, gene_symbol, gene_description). Call it again for newer labels.
+
+    Parameters
+    ----------
+    adata
+        The dataset, or some of its cells.
+    path
+        The file that was labelled. Without it the labels are recognised by the cells' names.
+    home
+        The folder in which the viewer keeps labels; your administrator may have set another.
+
+    Returns
+    -------
+    `adata` itself, with the labels; of a view, a copy.
+
+    Raises
+    ------
+    NotSaved
+        No labels were saved for these cells, or for several datasets with these cells (a `LookupError`).
+    ValueError
+        No cell of `adata` is in the labels; `obs` has a column of its own that is named like a category; or a file
+        was edited into something that cannot be read.
+
+    Warns
+    -----
+    UserWarning
+        Some cells of `adata` are not in the labels.
+
+    Examples
+    --------
+    >>> adata = cxg_proxy.annotate(adata)  # doctest: +SKIP
+    """
+    import pandas as pd  # noqa: PLC0415 - `import cxg_proxy` must stay light
+
+    where = _of_cells(adata, path, home)
+    table = _read(where, kept.LABELS, where) if kept.read(where, kept.LABELS) is not None else LabelTable()
+    sets = _read(where, kept.GENE_SETS, where) if kept.read(where, kept.GENE_SETS) is not None else None
+    own = _own(adata, table)
+    there = adata.uns.get(GENE_SETS)
+    if sets is not None and there is not None and not is_gene_sets(getattr(there, "columns", ())):
+        raise ValueError(f"This AnnData has a uns[{GENE_SETS!r}] of its own; rename it, then try again.")
+    fitted = fit(table, _names(adata, table))
+    if table.cells and not fitted.matched:
+        raise ValueError(
+            f"No cell of this AnnData is in the labels of {_about(where)}: they name cells like {table.cells[0]!r}, "
+            f"it has cells like {adata.obs_names[0] if adata.n_obs else ''!r}."
+        )
+    if table.cells and fitted.missing:
+        warnings.warn(
+            f"{fitted.missing} of {fitted.cells} cells are not in the labels of {_about(where)}: they are unassigned.",
+            UserWarning,
+            stacklevel=2,
+        )
+    adata = adata.copy() if adata.is_view else adata
+    for name, column in fitted.columns.items():
+        adata.obs[name] = _categorical(column)
+    if fitted.columns or own:
+        adata.uns[CATEGORIES] = sorted({*own, *fitted.columns})
+    if sets is not None:
+        adata.uns[GENE_SETS] = pd.DataFrame(gene_set_columns(sets), dtype=object)
+    return adata
+
+
+def _own(adata: anndata.AnnData, table: LabelTable) -> list[str]:
+    """The columns that an earlier call has added; ValueError if a category would replace another one."""
+    ours = [str(name) for name in adata.uns.get(CATEGORIES, ())]
+    taken = [name for name in table.columns if name in adata.obs.columns and name not in ours]
+    if taken:
+        raise ValueError(
+            f"obs has a column {taken[0]!r} already that did not come from here; rename one of them "
+            f"(`adata.obs.rename(columns={{{taken[0]!r}: …}})`), then try again."
+        )
+    return ours
+
+
+def _names(adata: anndata.AnnData, table: LabelTable) -> list[str]:
+    """What the cells are called in the labels: cellxgene can be told to take another column than the index."""
+    if table.index in adata.obs.columns:
+        others = [str(name) for name in adata.obs[table.index]]
+        if not set(adata.obs_names) & set(table.cells):
+            return others
+    return [str(name) for name in adata.obs_names]
+
+
+def _categorical(column: Iterable[str]) -> Any:
+    import pandas as pd  # noqa: PLC0415 - as above
+
+    column = list(column)
+    return pd.Categorical(column, categories=pd.Index(ordered(column), dtype=object))
+
+
+# --- which labels --------------------------------------------------------------------------------------------------
+
+
+def _of_file(path: _Path, home: _Path) -> Path:
+    return kept.directory(Path(home).expanduser(), Path(path).expanduser())
+
+
+def _of_cells(adata: anndata.AnnData, path: _Path | None, home: _Path) -> Path:
+    path = path or adata.filename
+    if path is not None:
+        where = _of_file(path, home)
+        if kept.saved(where) is None:
+            raise _nothing(path, where)
+        return where
+    place = Path(home).expanduser()
+    names = [str(name) for name in adata.obs_names]
+    found = [folder for folder, _ in kept.same_cells(place, kept.identifiers_digest(names), but=Path())]
+    found = found or list(_with_cells(place, set(names)))
+    if not found:
+        raise NotSaved(
+            f"No labels for these cells are kept in {place}. If the cells were renamed, or the labels are elsewhere, "
+            "say so with `path=` (the file that was labelled) or `home=`."
+        )
+    if len(found) > 1:
+        some = "; ".join(_about(folder) for folder in found[:_SHOWN])
+        raise NotSaved(f"Labels were saved for {len(found)} datasets with these cells: {some}. Choose with `path=`.")
+    return found[0]
+
+
+def _with_cells(home: Path, names: set[str]) -> Iterator[Path]:
+    """The folders whose labels name all of these cells: the dataset was filtered since."""
+    for folder in sorted(home.iterdir()) if home.is_dir() and names else ():
+        try:
+            if names <= set(read_labels(kept.read(folder, kept.LABELS) or b"").cells):
+                yield folder
+        except (OSError, Malformed):
+            continue
+
+
+def _read(where: Path, name: str, path: _Path) -> Any:
+    content = kept.read(where, name)
+    if content is None:
+        raise _nothing(path, where)
+    try:
+        return read_labels(content) if name == kept.LABELS else read_gene_sets(content)
+    except Malformed as error:
+        raise ValueError(f"{where / name} cannot be read: {error}") from error
+
+
+def _nothing(path: _Path, where: Path) -> NotSaved:
+    hint = "" if kept.saved(where) is None else " of this kind"
+    return NotSaved(
+        f"Nothing{hint} was saved for {os.fspath(path)}: it would be in {where}. If the file was moved since, open it "
+        "in the viewer and take its labels over, or name its old path."
+    )
+
+
+def _about(where: Path) -> str:
+    about = kept.described(where)
+    return about.path if about else str(where)
