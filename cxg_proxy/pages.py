@@ -14,6 +14,7 @@ from tornado.template import Loader
 
 from . import __version__, words
 from .errors import Problem
+from .labelled import LabelsView, UploadView
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,16 @@ def problem(site: Site, view: ProblemView) -> str:
 def instances(site: Site, rows: Sequence[InstanceRow], machine: Machine) -> str:
     """What runs, with Stop buttons."""
     return _render("instances.html", site, rows=rows, machine=machine, back="instances")
+
+
+def labels(site: Site, view: LabelsView) -> str:
+    """One dataset's labels and gene sets: their versions, and what is in one of them."""
+    return _render("annotations.html", site, view=view)
+
+
+def upload(site: Site, view: UploadView) -> str:
+    """How an uploaded table fits, before anything of it is saved."""
+    return _render("upload.html", site, view=view)
 
 
 def _render(template: str, site: Site, **values: Any) -> str:

@@ -35,6 +35,14 @@ STATES = {
 }
 """The phase of an instance in a word or two, for cards and tables."""
 
+ORIGINS = {
+    "found": "found on the disk",
+    "restored": "restored",
+    "adopted": "from another dataset",
+    "uploaded": "uploaded",
+}
+"""Where a version of labels came from, if not from the viewer."""
+
 
 def clean(text: str) -> str:
     """The text with everything that no page can hold shown as U+FFFD."""
@@ -109,6 +117,25 @@ def when(then: float, now: float) -> str:
     return f'<time datetime="{exact.isoformat()}" title="{title}">{ago(then, now)}</time>'
 
 
+def clock(then: float) -> str:
+    """HTML: the time of day in UTC, with the exact time for machines and for the pointer."""
+    exact = moment(then)
+    if exact is None:
+        return "at an unknown time"
+    title = f"{exact.day} {exact:%b} {exact.year}, {exact:%H:%M:%S} UTC"
+    return f'<time datetime="{exact.isoformat()}" title="{title}">{exact:%H:%M}</time>'
+
+
+def day(then: float, now: float) -> str:
+    """The day in UTC as a heading: "Today, 23 November 2026"."""
+    exact, today = moment(then), moment(now)
+    if exact is None or today is None:
+        return "On an unknown day"
+    said = f"{exact.day} {exact:%B} {exact.year}"
+    age = (today.date() - exact.date()).days
+    return {0: "Today, ", 1: "Yesterday, "}.get(age, f"{exact:%A}, ") + said
+
+
 def pieces(step: str) -> Iterator[tuple[bool, str]]:
     """A step cut at its backquotes: (is it a command, text)."""
     for position, text in enumerate(step.split("`")):
@@ -121,8 +148,6 @@ def parts(name: str) -> list[str]:
     return re.findall(r".+?(?:[-_./]+(?=\w)|$)", name, re.DOTALL)
 
 
-FOR_PAGES = {each.__name__: each for each in (number, count, size, share, duration, when, pieces, parts)} | {
-    "PHASES": PHASES,
-    "STATES": STATES,
-}
+_CALLED = (number, count, size, share, duration, when, clock, day, pieces, parts)
+FOR_PAGES = {each.__name__: each for each in _CALLED} | {"PHASES": PHASES, "STATES": STATES, "ORIGINS": ORIGINS}
 """What templates may call by name."""

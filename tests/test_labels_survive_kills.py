@@ -111,7 +111,7 @@ SECONDS_LATER = st.sampled_from([1, 1, 2, 45, 1300, 30_000])
 
 @dataclass
 class Watched:
-    """One folder, and what is known of it: all that was ever current, in order, and all that was ever in the history."""
+    """One folder, and what is known of it: what was ever current, in order, and what was ever in the history."""
 
     where: Path
     now: float = NOW

@@ -16,13 +16,14 @@ from cxg_proxy import errors, pages, words
 VOID = {"meta", "link", "img", "input", "wbr", "path"}
 TAGS = set(
     "html head title body a header span form label kbd nav main ol ul li bdi div h1 h2 h3 p svg code strong details "
-    "summary dl dt dd time button section progress script noscript table thead tbody tr th td meter pre".split()
+    "summary dl dt dd time button section progress script noscript table thead tbody tr th td meter pre em".split()
 )
 ATTRIBUTES = set(
-    "action alt aria-current aria-hidden aria-keyshortcuts aria-label aria-labelledby autocomplete charset class "
-    "colspan content d data-copy data-copy-from data-copy-link data-phases data-progress data-refresh data-rounds "
-    "data-seconds data-soft data-title datetime defer for height href http-equiv id lang loading max method min name "
-    "placeholder rel role scope spellcheck src tabindex title type value viewbox width".split()
+    "accept action alt aria-current aria-describedby aria-hidden aria-keyshortcuts aria-label aria-labelledby "
+    "autocomplete charset class colspan content d data-copy data-copy-from data-copy-link data-phases data-prepare "
+    "data-progress data-refresh data-rounds data-seconds data-soft data-title datetime defer enctype for height href "
+    "http-equiv id lang loading max method min name open placeholder rel required role scope spellcheck src tabindex "
+    "title type value viewbox width".split()
 )
 
 
@@ -79,7 +80,8 @@ def test_every_link_is_relative_and_goes_through_the_root(page: Seen) -> None:
         for name, value in attributes.items()
         if name in ("href", "src", "action", "data-progress", "data-soft") and "data-copy-link" not in attributes
     ]
-    assert [link for link in links if link not in ("", "#", "#main") and not link.startswith("../up/")] == []
+    own = ("", "#", "#main", "#versions")
+    assert [link for link in links if link not in own and not link.startswith("../up/")] == []
 
 
 def test_no_page_has_a_style_or_a_script_of_its_own(page: Seen) -> None:
@@ -101,7 +103,8 @@ def test_every_form_that_changes_something_carries_the_token(page: Seen) -> None
     posts = [form for form in page.named("form") if form.get("method") == "post"]
     tokens = [field for field in page.named("input") if field.get("name") == "_xsrf"]
     assert [field["value"] for field in tokens] == ["2|token"] * len(posts)
-    assert all(re.fullmatch(r"\.\./up/api/instances/\w+/(stop|retry)", form["action"]) for form in posts)
+    addresses = r"\.\./up/api/(instances/\w+/(stop|retry)|annotations/.+/(restore|adopt|upload|save|cancel))"
+    assert all(re.fullmatch(addresses, form["action"]) for form in posts)
 
 
 # --- hostile names -------------------------------------------------------------------------------------------------

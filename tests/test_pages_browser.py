@@ -11,12 +11,14 @@ from playwright.sync_api import Page, expect
 from conftest import until_now
 from pages_site import ARTEFACTS, Server, a_browser, a_server, a_tab, no_leftovers_yet  # noqa: F401 - fixtures
 
-KINDS_OF_PAGE = ("library", "opening", "problem", "instances")
+KINDS_OF_PAGE = ("library", "opening", "problem", "instances", "labels", "upload")
 SIZES = {"wide": (1280, 800), "narrow": (360, 740)}
 
 
 def address(server: Server, name: str) -> str:
     """Where the sample page lies: as deep as its links expect."""
+    if name.startswith(("labels", "upload")):
+        return server.url + "annotations/shared/" + name
     deep = name.startswith(("opening", "problem"))
     return server.url + ("view/shared/pbmc68k.h5ad/" if deep else "") + name
 
@@ -227,8 +229,9 @@ def test_stopping_in_the_table_renews_it_in_place_and_keeps_a_log_open(
 
 HIDDEN = "Object.defineProperty(Document.prototype, 'visibilityState', { configurable: true, get: () => 'hidden' })"
 VIEWER = """<!doctype html><html lang="en"><title>CELLxGENE</title><body><div id="root"></div>
-<script src="cxg-proxy/viewer.js"></script>"""
+<script src="cxg-proxy/saves.js"></script><script src="cxg-proxy/viewer.js"></script>"""
 READY = {"phase": "ready", "library": "../../../../", "title": "pbmc68k", "changed": False, "problem": None}
+READY["labels"] = "../../../../annotations/shared/x.h5ad"
 STRIPS = {
     "ready": ({}, ""),
     "closed": ({"phase": "closed"}, "This viewer was closed; nothing is lost.Reopen"),
@@ -252,6 +255,56 @@ def test_in_the_viewer_the_strip_speaks_only_when_there_is_something_to_say(
     expect(page.locator(".strip")).to_be_visible(visible=bool(said))
     page.get_by_role("link", name="library").click()
     expect(page).to_have_url(server.url)
+
+
+NOTICES = {
+    "merged": (
+        {"merged": {"kept": ["type"], "removed": [], "replaced": []}},
+        "“type” was changed in another window or server of yours. Yours is saved too.Reload to see it×",
+    ),
+    "replaced": (
+        {"merged": {"kept": ["type"], "removed": [], "replaced": ["a", "b", "c", "d"]}},
+        "“a”, “b”, “c” and more was changed in another window or server of yours too. "
+        "Yours is saved; the other version is kept.labels×",
+    ),
+    "cells": (
+        {"fit": {"cells": 700, "without": 12, "gone": 3}},
+        "The cells of this dataset have changed: 12 of 700 have no saved label. "
+        "3 labelled cells are not in it any more; the old file is kept.labels×",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOTICES)
+def test_in_the_viewer_what_others_did_to_labels_is_told_until_it_is_closed(
+    server: Server, tab: Callable[..., Page], case: str
+) -> None:
+    heard, said = NOTICES[case]
+    server.state, server.pages["x.h5ad"] = None, VIEWER
+    page = tab()
+    page.goto(server.url + "view/shared/x.h5ad/")
+    tell = "heard => window.dispatchEvent(new CustomEvent('cxg-proxy', { detail: { status: 200, ...heard } }))"
+    page.evaluate(tell, heard)
+    server.state = READY
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    expect(page).to_have_title("pbmc68k")
+    expect(page.locator(".strip")).to_have_text(said)
+    for link in page.get_by_role("link", name="labels").all():
+        expect(link).to_have_attribute("href", server.url + "annotations/shared/x.h5ad")
+    page.get_by_role("button", name="Close").click()
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    expect(page.locator(".strip")).to_be_hidden()
+
+
+def test_in_the_viewer_labels_under_another_name_are_offered_once(server: Server, tab: Callable[..., Page]) -> None:
+    server.state, server.pages["x.h5ad"] = {**READY, "offer": True}, VIEWER
+    page = tab()
+    page.goto(server.url + "view/shared/x.h5ad/")
+    expect(page.locator(".strip")).to_contain_text("saved under another file name")
+    page.get_by_role("button", name="Close").click()
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    page.evaluate("fetch('./asked')")
+    expect(page.locator(".strip")).to_be_hidden()
 
 
 @pytest.mark.hazard(27)

@@ -35,6 +35,8 @@ async function copyFrom(button) {
 }
 
 document.addEventListener("click", (event) => {
+  const slow = event.target.closest("[data-prepare]");
+  if (slow) slow.textContent = "Preparing… the download begins by itself";
   const button = event.target.closest("[data-copy], [data-copy-from], [data-copy-link]");
   if (button) {
     event.preventDefault();
