@@ -21,6 +21,7 @@ from tornado.web import Application
 from . import __version__, commands
 from .annotations import directory, named, saved
 from .catalogue import Catalogue
+from .children import Children
 from .errors import BadConfiguration, Problem
 from .handlers import Desk
 from .instances import Instances
@@ -29,9 +30,11 @@ from .limits import Limits
 from .listening import Address, Sockets, private_folder
 from .options import Options
 from .progress import Phase
+from .recognition import Recognition
 from .remote import Remotes
 from .routes import broken_routes, routes
 from .summaries import Summaries
+from .uploads import Uploads
 from .view import OURS, SCRIPTS
 from .visits import Visits
 from .worker import Command, Place, clean_environment, real_worker
@@ -122,7 +125,8 @@ class Gateway(Options):
 
     async def _end(self, desk: Desk, sockets: Path, listening: Sockets) -> None:
         """End everything within END_SECONDS."""
-        ending = asyncio.gather(desk.instances.close(), desk.summaries.close())
+        parts = (desk.instances, desk.summaries, desk.recognition, desk.uploads)
+        ending = asyncio.gather(*(part.close() for part in parts))
         await asyncio.wait({ending}, timeout=END_SECONDS - 0.5)
         if not ending.done():
             # What not even KILL ends hangs in its disk; waiting for it would only keep us from ending.
@@ -177,12 +181,9 @@ class Gateway(Options):
         visits = Visits(cache / "visits.json")
         place = Place(sockets, Path(self.logs).expanduser(), environment)
         instances = Instances(self._worker(), place, self._limits(), visits, remotes.fetch)
-        summaries = Summaries(
-            cache / "summaries",
-            [self.viewer_python, "-m", "cxg_proxy.viewer", "summarize"],
-            cwd=sockets,
-            environment=environment,
-        )
+        viewer = [self.viewer_python, "-m", "cxg_proxy.viewer"]
+        summaries = Summaries(cache / "summaries", [*viewer, "summarize"], cwd=sockets, environment=environment)
+        children = Children(viewer, self._options, cache / "exports", cwd=sockets, environment=environment)
         catalogue = Catalogue(
             library,
             self.scan_limit,
@@ -198,6 +199,11 @@ class Gateway(Options):
             catalogue=catalogue,
             summaries=summaries,
             instances=instances,
+            children=children,
+            uploads=Uploads(children),
+            recognition=Recognition(Path(self.home).expanduser(), self._labels_of, summaries, children),
+            labels=self._labels_of,
+            history_limit=self.history_limit,
             token="" if self.socket else self.token or secrets.token_urlsafe(24),
             xsrf=secrets.token_urlsafe(24),
             cookie=f"cxg-proxy-{port}",
@@ -232,7 +238,7 @@ class Gateway(Options):
         more = ["--threads", str(self.viewer_threads), "--history-limit", str(self.history_limit)]
         more += ["--memory-limit", str(self.memory_limit)] if self.memory_limit else []
         more += ["--read-only"] if self.read_only else []
-        return real_worker(self.viewer_python, self._options, lambda dataset: self._labels(dataset.real), more)
+        return real_worker(self.viewer_python, self._options, self._labels_of, more)
 
     def _options(self, dataset: Dataset) -> dict[str, Any]:
         """cellxgene's options for a dataset; whatever scripts they name, ours come first."""
@@ -240,6 +246,9 @@ class Gateway(Options):
         scripts = options.get("scripts") or []
         ours = [OURS + name for name in SCRIPTS]
         return {**options, "scripts": [*ours, *(scripts if isinstance(scripts, list) else [scripts])]}
+
+    def _labels_of(self, dataset: Dataset) -> Path:
+        return self._labels(dataset.real)
 
     def _labels(self, real: Path) -> Path:
         home = Path(self.home).expanduser()

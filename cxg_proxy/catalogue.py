@@ -138,6 +138,7 @@ class Catalogue:
             bytes=dataset.bytes if dataset.there else None,
             modified=dataset.modified_ns / 1e9 if dataset.there else None,
             opened=visit.opened if visit else None,
+            labels=f"annotations/{dataset.address}",
             labels_saved=self._saved_at(dataset),
             share=self._share(dataset),
             pending=summary is None and dataset.there,

@@ -16,11 +16,14 @@ from tornado.web import HTTPError, RequestHandler
 
 from . import errors, pages, safety
 from .catalogue import Catalogue
+from .children import Children
 from .instance import Instance
 from .instances import Instances
 from .library import Dataset, Library
 from .machine import Usage, usage
+from .recognition import Recognition
 from .summaries import Summaries
+from .uploads import Uploads
 
 # The one place where a problem becomes a status code; a subclass that is not named here takes its parent's.
 STATUS: dict[type[errors.Problem], int] = {
@@ -68,6 +71,11 @@ class Desk:
     catalogue: Catalogue
     summaries: Summaries
     instances: Instances
+    children: Children
+    uploads: Uploads
+    recognition: Recognition
+    labels: Callable[[Dataset], Path]  # the folder of this user's labels for a dataset
+    history_limit: int
     token: str  # "" behind a unix socket, where the file's permissions are the lock
     xsrf: str
     cookie: str

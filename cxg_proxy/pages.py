@@ -61,6 +61,7 @@ class DatasetCard:
     phase: str = ""  # of its running instance, "" if none
     instance: str = ""  # id of its instance, "" if none
     opened: float | None = None
+    labels: str = ""  # link of the page of its labels
     labels_saved: float | None = None
     share: str = ""  # link to send to a colleague
 

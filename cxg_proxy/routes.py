@@ -15,8 +15,10 @@ from .addresses import (
     Progress,
     Static,
 )
+from .annotating import AnnotatedFile, LabelsChange, LabelsFile, LabelsPage
 from .errors import Problem
 from .handlers import FOLDER, Broken, Desk
+from .uploading import LabelsUpload
 from .view import View
 
 
@@ -36,6 +38,12 @@ def routes(desk: Desk) -> list[tuple[Any, ...]]:
         (r"/api/instances/([0-9a-f]{16})/(stop|retry)", InstanceAction, with_desk),
         (r"/api/progress/(.+)", Progress, with_desk),
         (r"/api/preview/(.+)", Preview, with_desk),
+        (r"/annotations/(.+)", LabelsPage, with_desk),
+        (r"/api/annotations/(.+\.h5ad)/(labels|gene-sets)\.csv", LabelsFile, with_desk),
+        (r"/api/annotations/(.+\.h5ad)/annotated\.h5ad", AnnotatedFile, with_desk),
+        (r"/api/annotations/(.+\.h5ad)/upload", LabelsUpload, with_desk),
+        (r"/api/annotations/(.+\.h5ad)/(restore|adopt|save|cancel)", LabelsChange, with_desk),
+        (r"/api/annotations/(.+)", LabelsPage, with_desk),
         (r"/api/health", Health, with_desk),
         (r"/metrics", Metrics, with_desk),
         (r"/static/(.+)", Static, {"path": str(FOLDER / "static")}),

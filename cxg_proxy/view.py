@@ -194,7 +194,8 @@ class View(Handler):
             self.finish(f'"use strict";\nglobalThis.OPENED = "{version}";\n'.encode() + ADDED[name])
         elif name == "state":
             dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
-            self.say(self._state(dataset))
+            offer = not self.desk.read_only and await self.desk.recognition.offered(dataset)
+            self.say({**self._state(dataset), "labels": f"{self.root}annotations/{dataset.address}", "offer": offer})
         else:
             raise errors.NoSuchPage(self.request.path)
 

@@ -93,9 +93,13 @@ class Gateway:
 
     def xsrf(self) -> str:
         """The token that the forms of our pages hold."""
-        page = self.get("/instances", Accept="text/html").text
+        return self.xsrf_of("/instances")
+
+    def xsrf_of(self, target: str) -> str:
+        """The same, from a page that has a form."""
+        page = self.get(target, Accept="text/html").text
         found = re.search(r'name="_xsrf" value="([^"]+)"', page)
-        assert found, "no form on the page of instances"
+        assert found, f"no form on {target}"
         return found[1]
 
     def post(self, target: str, fields: dict[str, str], **headers: str) -> Reply:

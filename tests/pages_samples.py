@@ -49,7 +49,15 @@ def row(name: str, /, **changes: object) -> pages.InstanceRow:
 
 def library(preview: str = "") -> pages.LibraryView:
     cards = (
-        card("pbmc68k", preview=preview, phase="ready", instance="abc", labels_saved=NOW - 7200, opened=NOW - 600),
+        card(
+            "pbmc68k",
+            preview=preview,
+            phase="ready",
+            instance="abc",
+            labels="annotations/shared/pbmc68k.h5ad",
+            labels_saved=NOW - 7200,
+            opened=NOW - 600,
+        ),
         card("tabula_muris_senis_droplet", preview=preview, cells=245_389, genes=20_138, bytes=4_870_000_000),
         card("covid_airways", preview=preview, embeddings=("umap", "tsne", "pca", "phate"), modified=NOW - 86400 * 400),
         card(

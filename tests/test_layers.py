@@ -12,10 +12,10 @@ import cxg_proxy
 PACKAGE = Path(cxg_proxy.__file__).parent
 # From the bottom to the top; a module may import only what stands before it.
 ORDER = (
-    "__init__ errors words machine scratch whole lock thinning tables changes merging history about annotations fitting "
-    "commands progress disk preview library visits process worker forward safety labelled timeline pages transfer copies "
-    "remote summaries limits instance instances catalogue handlers addresses view routes listening options app jupyter "
-    "__main__"
+    "__init__ errors words machine scratch whole lock thinning tables changes merging history about annotations "
+    "fitting commands progress disk preview library visits process worker forward safety labelled timeline pages "
+    "transfer copies remote summaries multipart children uploads recognition limits instance instances catalogue "
+    "handlers addresses annotating uploading view routes listening options app jupyter __main__"
 ).split()
 NOTEBOOK = "notebook"  # runs in the user's notebook only, with whatever is installed there
 SHARED_WITH_THE_VIEWER = {"__init__", "errors", "progress", "annotations", "tables", "merging", "fitting"}
