@@ -1,0 +1,127 @@
+"""`full_disk.py SCENE FOLDER`: what becomes of labels on a file system that is full, read-only, or gone.
+
+Runs in a mount namespace of its own; exit status 0 when all is as it should be.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from cxg_proxy import annotations as kept
+from cxg_proxy.errors import LabelsNotSaved
+
+OLD = b"index,mine\n" + b"".join(b"cell#%d,old\n" % number for number in range(60))
+NEW = OLD.replace(b"old", b"new")
+SIZE = 512 * 1024
+
+
+def mount(home: Path, *options: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", *options, "tmpfs", home], check=True)
+
+
+def fill(home: Path) -> Path:
+    """Leave not one block free."""
+    filler = home / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for piece in (4096, 1):
+            try:
+                while True:
+                    file.write(bytes(piece))
+            except OSError:
+                continue
+    return filler
+
+
+def refused(where: Path) -> LabelsNotSaved:
+    try:
+        kept.write(where, kept.LABELS, NEW, patience=1)
+    except LabelsNotSaved as problem:
+        return problem
+    raise AssertionError("it was saved")
+
+
+def whole(where: Path, content: bytes) -> None:
+    assert kept.read(where, kept.LABELS) == content
+    for version in kept.versions(where):
+        kept.read_version(where, version.id)
+    assert [name for name in os.listdir(where) if name.startswith(".")] == []
+
+
+def full(home: Path) -> None:
+    mount(home)
+    where = home / "labels"
+    kept.write(where, kept.LABELS, OLD)
+    filler = fill(home)
+    assert "No space left on device" in refused(where).sentence
+    whole(where, OLD)
+    filler.unlink()
+    kept.write(where, kept.LABELS, NEW)
+    whole(where, NEW)
+    assert [kept.read_version(where, each.id) for each in kept.versions(where)] == [NEW, OLD]
+    filler = fill(home)
+    first = kept.versions(where)[-1]
+    try:
+        kept.restore(where, first.id, patience=1)
+    except LabelsNotSaved:
+        whole(where, NEW)
+    else:
+        raise AssertionError("it was restored")
+
+
+def read_only(home: Path) -> None:
+    mount(home)
+    where = home / "labels"
+    kept.write(where, kept.LABELS, OLD)
+    subprocess.run(["mount", "-o", "remount,ro", home], check=True)
+    assert "Read-only file system" in refused(where).sentence
+    whole(where, OLD)
+    subprocess.run(["mount", "-o", "remount,rw", home], check=True)
+    kept.write(where, kept.LABELS, NEW)
+    whole(where, NEW)
+
+
+def vanished(home: Path) -> None:
+    """A network home that is unmounted, and comes back: the mount point itself may not be written."""
+    disk = home.parent / "disk"
+    disk.mkdir()
+    mount(home, "-o", "mode=000")
+    mount(disk)
+    where = home / "labels"
+    subprocess.run(["mount", "--bind", disk, home], check=True)
+    kept.write(where, kept.LABELS, OLD)
+    subprocess.run(["umount", home], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", home], check=True)  # root ignores modes
+    assert refused(where).which == kept.LABELS
+    assert kept.read(where, kept.LABELS) is None
+    subprocess.run(["mount", "--bind", disk, home], check=True)
+    whole(where, OLD)
+    kept.write(where, kept.LABELS, NEW)
+    whole(where, NEW)
+
+
+def worker(home: Path) -> None:
+    """The same through cellxgene: its page is told, in a sentence, that its save has failed."""
+    from test_viewer_labels import read, save  # noqa: PLC0415 - only this scene needs cellxgene
+    from viewer_fixtures import cells, worker  # noqa: PLC0415
+
+    cells().write_h5ad(home.parent / "small.h5ad")
+    mount(home)
+    with worker(home.parent / "small.h5ad", home / "labels") as server:
+        assert save(server, mine=["old"] * 60).status == 200
+        filler = fill(home)
+        reply = save(server, mine=["new"] * 60)
+        assert reply.status == 507, reply
+        assert "could not be saved; the version saved before is untouched" in reply.json["message"]
+        assert read(server, "mine") == ["old"] * 60
+        filler.unlink()
+        assert save(server, mine=["new"] * 60).status == 200
+        assert read(server, "mine") == ["new"] * 60
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[2]) / "home"
+    folder.mkdir()
+    {"full": full, "read-only": read_only, "vanished": vanished, "worker": worker}[sys.argv[1]](folder)
