@@ -54,7 +54,7 @@ def _of_one_shape(old: bytes, new: bytes) -> Summary | None:
 
 
 def _line_break_in_a_text(text: bytes, lines: list[bytes]) -> bool:
-    return b'"' in text and any(number % 2 for number in map(methodcaller("count", b'"'), lines))
+    return b'"' in text and any(number % 2 for number in set(map(methodcaller("count", b'"'), lines)))
 
 
 def _rows(lines: list[bytes]) -> list[list[str]]:

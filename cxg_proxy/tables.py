@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 UNASSIGNED = "unassigned"  # cellxgene's own word for a cell without a label
 GENE_SETS_HEADER = ("gene_set_name", "gene_set_description", "gene_symbol", "gene_description")
 
+_SPECIAL = re.compile(r'[,"\r\n]')
 _AT_ONCE = 10_000  # rows held as lists; a million of them would take ten times the memory of their columns
 _SHOWN = 60  # letters of a name in a sentence
 
@@ -81,15 +83,21 @@ def labels_csv(table: LabelTable) -> str:
     header = [table.index, *table.columns]
     # The writer quotes neither what would look like a comment nor a lone carriage return.
     _writer(text, quoted=header[0].startswith("#") or "\r" in "".join(header)).writerow(header)
-    rows = list(zip(table.cells, *table.columns.values(), strict=True))
-    plain = "".join([f"{row}\n" for row in map(",".join, rows)])
-    # Three times as fast as the writer, and right if every comma and every line end is one of ours.
-    ours = (len(rows) * len(table.columns), len(rows), 0, 0)
-    if table.columns and tuple(map(plain.count, ',\n"\r')) == ours:
-        text.write(plain)
-    else:
-        _writer(text, quoted="\r" in plain).writerows(rows)
-    return text.getvalue()
+    if not table.columns:
+        _writer(text).writerows((cell,) for cell in table.cells)
+        return text.getvalue()
+    # Three times as fast as the writer: there are many rows, but few labels.
+    columns = map(_quoted, (table.cells, *table.columns.values()))
+    return text.getvalue() + "".join([f"{row}\n" for row in map(",".join, zip(*columns, strict=True))])
+
+
+def _quoted(column: tuple[str, ...]) -> Iterable[str]:
+    """The column with quotes around each text that needs them."""
+    unique = set(column)
+    if not _SPECIAL.search("\0".join(unique)):
+        return column
+    quoted = {text: '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text for text in unique}
+    return map(quoted.__getitem__, column)
 
 
 def read_gene_sets(content: bytes) -> dict[str, GeneSet]:

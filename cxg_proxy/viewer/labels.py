@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from collections import OrderedDict
@@ -20,7 +21,15 @@ from server.common.errors import AnnotationsError, DisabledFeatureError, Obsolet
 from cxg_proxy import annotations as kept
 from cxg_proxy.errors import LabelsNotReadable
 from cxg_proxy.merging import Known, aligned
-from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
+from cxg_proxy.tables import (
+    GeneSet,
+    LabelTable,
+    gene_sets_csv,
+    labels_csv,
+    read_gene_sets,
+    read_labels,
+    without_comments,
+)
 
 from . import page
 from .page import Fit
@@ -161,7 +170,7 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
 
     def _parse_labels(self, content: bytes, data_adaptor: Any) -> _Read:
         with self._explained(kept.LABELS):
-            return _fitted(read_labels(content), kept.digest(content), self._names(data_adaptor), data_adaptor)
+            return _fitted(_table(content), kept.digest(content), self._names(data_adaptor), data_adaptor)
 
     def _parse_gene_sets(self, content: bytes, data_adaptor: Any) -> _Read:
         with self._explained(kept.GENE_SETS):
@@ -184,6 +193,22 @@ class _Read(NamedTuple):
     shown: Any
     known: Known
     fit: Fit | None = None
+
+
+def _table(content: bytes) -> LabelTable:
+    """The table in a file; where there are quotes, pandas reads it three times as fast. Raises Malformed."""
+    plain = without_comments(content)
+    if b'"' not in plain or b"\r" in plain or b"\0" in plain:
+        return read_labels(content)
+    try:
+        rows = pd.read_csv(io.BytesIO(plain), header=None, dtype=str, keep_default_na=False, na_values=[])
+    except ValueError:
+        return read_labels(content)
+    header, *columns = [str(name) for name in rows.iloc[0]], *(tuple(rows[name].iloc[1:]) for name in rows)
+    ragged = not isinstance(rows.index, pd.RangeIndex) or bool(rows.isna().to_numpy().any())
+    if ragged or len(set(header[1:])) < len(header) - 1 or len(set(columns[0])) < len(columns[0]):
+        return read_labels(content)  # which says what is wrong
+    return LabelTable(header[0], columns[0], dict(zip(header[1:], columns[1:], strict=True)))
 
 
 def _fitted(table: LabelTable, digest: str, cells: tuple[str, ...], data_adaptor: Any) -> _Read:

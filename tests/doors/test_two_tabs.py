@@ -187,7 +187,7 @@ def test_a_minute_of_labelling_in_two_windows_on_two_servers_loses_nothing(
     wait_drawn(windows[0].page)
     for each in windows:
         expect(windows[0].page.get_by_test_id(f"{each.category}:category-expand")).to_be_visible()
-        expect(windows[0].page.get_by_text(f"set {each.category}", exact=True)).to_be_visible()
+        expect(windows[0].page.get_by_test_id(f"set {each.category}:geneset-expand")).to_be_visible()
     assert not any(each.lost for each in annotations.versions(where))
 
 
