@@ -15,7 +15,7 @@ help:
 	@echo 'make demo    a JupyterHub with cellxgene on http://127.0.0.1:8000 (make demo PORT=9000 PASSWORD=...)'
 	@echo 'make test    all checks and tests (one file: make test TESTS=tests/doors/test_hub.py)'
 	@echo 'make check   only ruff and mypy'
-	@echo 'make bench   what the gateway costs, as a table (half a minute)'
+	@echo 'make bench   what the gateway and labels cost, as tables (about three minutes)'
 	@echo 'make lock    choose newer versions of the requirements'
 	@echo 'make clean   remove .venv and build'
 	@echo 'PYTHON=/path/to/python3 chooses the Python, CHROMIUM=/path/to/chromium the browser of the tests.'
@@ -33,6 +33,7 @@ check: environment
 
 bench: environment
 	@python benchmarks/gateway.py
+	@python benchmarks/labels.py
 
 test: environment check
 	@mkdir -p build/artefacts

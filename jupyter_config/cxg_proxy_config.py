@@ -70,6 +70,10 @@ c = get_config()
 # Labels and gene sets of a user. Keep it below the home folder, or wherever there is a backup.
 # c.Gateway.home = "~/cellxgene"
 
+# The old versions of one dataset's labels and gene sets may take this many bytes; the oldest go first, the last one of
+# each day at the very end.
+# c.Gateway.history_limit = 200_000_000
+
 # What can be computed again, and the viewers' logs; by default the user's usual folders for these.
 # c.Gateway.cache = "~/.cache/cxg-proxy"
 # c.Gateway.logs = "~/.local/state/cxg-proxy/log"

@@ -15,7 +15,7 @@ import pytest
 from conftest import until_now
 from cxg_proxy import annotations
 from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_labels
-from gateways import PAGE, SAME_SITE, Gateway, Reply, running_gateway
+from gateways import PAGE, SAME_SITE, Gateway, Reply, UnixConnection, running_gateway
 from test_faults import write_dataset
 
 pytestmark = pytest.mark.timeout(120)
@@ -236,6 +236,21 @@ def test_the_annotated_dataset_is_a_copy_with_the_labels_and_leaves_nothing_behi
     assert list(data.uns["gene_sets"]["gene_symbol"]) == ["0"]
     assert (folder / "data" / "fine.h5ad").read_bytes() == original
     until_now(lambda: not list((folder / "cache" / "exports").iterdir()))
+
+
+def test_who_stops_waiting_for_a_copy_leaves_neither_a_child_nor_a_file(gateway: Gateway, folder: Path) -> None:
+    write_dataset(folder / "data" / "large.h5ad", cells=3000, genes=5000)
+    annotations.write(where(folder, "large"), annotations.LABELS, csv(type="T"))
+    exports = folder / "cache" / "exports"
+
+    def copying() -> bool:
+        return any("annotate" in each.cmdline() for each in gateway.workers())
+
+    connection = UnixConnection(gateway.path)
+    connection.request("GET", "/api/annotations/data/large.h5ad/annotated.h5ad", headers=PAGE)
+    until_now(copying)
+    connection.close()
+    until_now(lambda: not copying() and not list(exports.iterdir()))
 
 
 def test_labels_that_do_not_fit_are_told_instead_of_a_file(gateway: Gateway, folder: Path) -> None:

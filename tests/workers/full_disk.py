@@ -3,6 +3,7 @@
 Runs in a mount namespace of its own; exit status 0 when all is as it should be.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -13,9 +14,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from cxg_proxy import annotations as kept
 from cxg_proxy.errors import LabelsNotSaved
 
-OLD = b"index,mine\n" + b"".join(b"cell#%d,old\n" % number for number in range(60))
-NEW = OLD.replace(b"old", b"new")
-SIZE = 512 * 1024
+OLD = b"index,mine\n" + b"".join(b"cell#%d,old\n" % number for number in range(5000))
+NEW = OLD.replace(b"old", b"a new one")  # larger: a writer that cut the old file off first would be left with a part
+SIZE = 1024 * 1024
+SOME = 6 * 4096  # room enough for a lock and a beginning
 
 
 def mount(home: Path, *options: str) -> None:
@@ -23,15 +25,13 @@ def mount(home: Path, *options: str) -> None:
 
 
 def fill(home: Path) -> Path:
-    """Leave not one block free."""
+    """Leave a few blocks free, not enough for a file."""
     filler = home / "filler"
     with filler.open("wb", buffering=0) as file:
-        for piece in (4096, 1):
-            try:
-                while True:
-                    file.write(bytes(piece))
-            except OSError:
-                continue
+        with contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        file.truncate(file.tell() - SOME)
     return filler
 
 
@@ -112,7 +112,7 @@ def worker(home: Path) -> None:
     with worker(home.parent / "small.h5ad", home / "labels") as server:
         assert save(server, mine=["old"] * 60).status == 200
         filler = fill(home)
-        reply = save(server, mine=["new"] * 60)
+        reply = save(server, mine=[os.urandom(500).hex() for _ in range(60)])
         assert reply.status == 507, reply
         assert "could not be saved; the version saved before is untouched" in reply.json["message"]
         assert read(server, "mine") == ["old"] * 60
