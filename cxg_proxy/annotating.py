@@ -136,6 +136,7 @@ class AnnotatedFile(Labels):
 
     async def get(self, address: str) -> None:
         """Streamed from a file that has no name any more."""
+        self.refuse_foreign_starts()
         self._work = asyncio.ensure_future(self._send(await self.dataset(address)))
         with contextlib.suppress(asyncio.CancelledError):
             await self._work

@@ -134,6 +134,11 @@ class Handler(RequestHandler):
         said = self.request.headers.get("X-XSRFToken", "") or self.form("_xsrf")
         return bool(safety.bearer(self.request.headers)) or safety.same(self.desk.xsrf, said)
 
+    def refuse_foreign_starts(self) -> None:
+        """A picture on another site starts nothing here; a link there may. Raises Refused."""
+        if self.request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
+            safety.refuse_other_sites(self.request.headers, token_seen=True)
+
     def form(self, name: str) -> str:
         """A field of the posted form, "" if there is none."""
         return self.get_body_argument(name, "") or ""

@@ -7,7 +7,7 @@ import contextlib
 from typing import IO
 
 from tornado.http1connection import HTTP1Connection
-from tornado.web import HTTPError, stream_request_body
+from tornado.web import stream_request_body
 
 from . import errors, multipart, safety, words
 from .annotating import Labels
@@ -32,7 +32,7 @@ class LabelsUpload(Labels):
         self._block = contextlib.AsyncExitStack()
         try:
             await super().prepare()
-            if not self._finished:
+            if self.request.method == "POST" and not self._finished:
                 await self._let_in()
         except errors.Problem as problem:
             if not safety.worth_draining(self.request.headers):
@@ -41,8 +41,6 @@ class LabelsUpload(Labels):
             self._refusal = problem
 
     async def _let_in(self) -> None:
-        if self.request.method != "POST":
-            raise HTTPError(405)
         safety.refuse_other_sites(self.request.headers, token_seen=bool(safety.bearer(self.request.headers)))
         self.refuse_changes()
         length = safety.declared_length(self.request.headers)

@@ -135,7 +135,7 @@ class View(Handler):
         """The viewer's own address: cellxgene if it is ready, else a page that says how far it is."""
         if self.request.method not in ("GET", "HEAD"):
             raise HTTPError(405)
-        self._refuse_foreign_starts()
+        self.refuse_foreign_starts()
         dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
         if dataset.address != address:  # typed by a person; all that follows must speak of one address
             self.redirect(f"{self.root}view/{dataset.address}/" + self._query())
@@ -163,7 +163,7 @@ class View(Handler):
         there = self.desk.instances.at(address)
         if there is not None and there.phase is Phase.READY:
             return there
-        self._refuse_foreign_starts()
+        self.refuse_foreign_starts()
         dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
         instance = await self.desk.instances.open(dataset)
         instance.exchanges += 1  # whoever waits for it uses it
@@ -172,11 +172,6 @@ class View(Handler):
         finally:
             instance.exchanges -= 1
         return instance
-
-    def _refuse_foreign_starts(self) -> None:
-        """A picture on another site starts no viewer; a link there may."""
-        if self.request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
-            safety.refuse_other_sites(self.request.headers, token_seen=True)
 
     def _refuse_old_pages(self, instance: Instance) -> None:
         """A page of a file that was replaced gets and saves nothing: its labels would land on other cells."""

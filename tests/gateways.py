@@ -59,6 +59,15 @@ class Reply:
         return found
 
 
+class Worker(psutil.Process):
+    """A process below a gateway, which may end at any moment."""
+
+    def cmdline(self) -> list[str]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return list(super().cmdline())
+        return []
+
+
 class Gateway:
     """A running `cxg-proxy`."""
 
@@ -107,10 +116,13 @@ class Gateway:
         more = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.ask("POST", target, {"Content-Type": "application/x-www-form-urlencoded", **more}, body)
 
-    def workers(self) -> list[psutil.Process]:
+    def workers(self) -> list[Worker]:
+        found = []
         with contextlib.suppress(psutil.NoSuchProcess):
-            return psutil.Process(self.process.pid).children(recursive=True)
-        return []
+            for each in psutil.Process(self.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found.append(Worker(each.pid))
+        return found
 
 
 def viewer_python(folder: Path) -> Path:

@@ -178,7 +178,7 @@ def test_neither_another_site_nor_a_form_without_the_token_changes_anything(
         assert gateway.ask("POST", target, kind, body).status == 403
     else:
         assert gateway.post(target, {**fields, "_xsrf": "wrong"}, **PAGE, **SAME_SITE).status == 403
-        assert gateway.get(target, **PAGE).status == 302  # nothing changes by GET
+    assert gateway.get(target, **PAGE).status == 302  # nothing changes by GET
     assert annotations.versions(saved) == before
 
 
@@ -236,6 +236,13 @@ def test_the_annotated_dataset_is_a_copy_with_the_labels_and_leaves_nothing_behi
     assert list(data.uns["gene_sets"]["gene_symbol"]) == ["0"]
     assert (folder / "data" / "fine.h5ad").read_bytes() == original
     until_now(lambda: not list((folder / "cache" / "exports").iterdir()))
+
+
+def test_a_picture_on_another_site_starts_no_copy(gateway: Gateway, saved: Path, folder: Path) -> None:
+    target = "/api/annotations/data/fine.h5ad/annotated.h5ad"
+    foreign = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    assert gateway.ask("GET", target, foreign).status == 403
+    assert not list((folder / "cache" / "exports").glob("*"))
 
 
 def test_who_stops_waiting_for_a_copy_leaves_neither_a_child_nor_a_file(gateway: Gateway, folder: Path) -> None:

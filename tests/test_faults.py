@@ -102,7 +102,7 @@ def test_the_card_of_a_broken_file_says_so_in_the_list(gateway: Gateway) -> None
 
 def serving(gateway: Gateway, name: str) -> psutil.Process:
     """The worker on a dataset."""
-    found = [each for each in gateway.workers() if each.cmdline()[-1].endswith(f"/{name}.h5ad")]
+    found = [each for each in gateway.workers() if " ".join(each.cmdline()).endswith(f"/{name}.h5ad")]
     return found[0]
 
 
