@@ -11,7 +11,7 @@ from . import __version__, errors, pages, preview, safety
 from .disk import on_disk, place_of
 from .handlers import Handler, plain, row
 from .instance import Instance
-from .library import readings
+from .library import escape, readings
 from .limits import within
 from .machine import memory, usage
 from .progress import Phase
@@ -26,6 +26,9 @@ class LibraryPage(Handler):
 
     async def get(self) -> None:
         """Search, sort and page are in the query, so that a list can be linked."""
+        if self.desk.alone and not self.wants_json():
+            await self._lead_to_the_viewer()
+            return
         await self.desk.catalogue.refresh()
         page = self.get_query_argument("page", "1")
         view = self.desk.catalogue.view(
@@ -40,6 +43,12 @@ class LibraryPage(Handler):
             self.finish(pages.library(self.site(self.root), view))
 
     head = get
+
+    async def _lead_to_the_viewer(self) -> None:
+        """One dataset that is shown alone has no list: what is wrong with it is said at its own address."""
+        (folder,) = self.desk.library.roots.items()
+        name = await on_disk(lambda: os.listdir(folder[1])[0])
+        self.redirect(f"./view/{escape(f'{folder[0]}/{name}')}/")
 
 
 class InstancesPage(Handler):

@@ -18,7 +18,7 @@ from typing import Any
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
-from . import __version__, commands
+from . import __version__, commands, roots
 from .annotations import directory, named, saved
 from .catalogue import Catalogue
 from .children import Children
@@ -60,11 +60,14 @@ class Gateway(Options):
 
     def _check_folders(self) -> None:
         """Raise BadConfiguration for a folder that names an unknown user (`~somebody/…`)."""
-        for folder in (*self.libraries.values(), self.root, self.home, self.cache, self.logs):
+        for folder in (*self.libraries.values(), self.root, self.home, self.cache, self.logs, self.dataset):
             try:
                 Path(folder).expanduser()
             except RuntimeError as reason:
                 raise BadConfiguration(detail=f"{folder}: there is no such user on this machine") from reason
+
+        if self.dataset and not Path(self.dataset).expanduser().exists():
+            raise BadConfiguration(detail=f"{self.dataset}: there is no such file")
 
     def exit_with(self, sentence: str) -> None:
         """End before anything was started, with a sentence."""
@@ -176,7 +179,9 @@ class Gateway(Options):
         cache = Path(self.cache).expanduser()
         remotes = Remotes(cache / REMOTE, self.remotes)
         self._copies = remotes.folder
-        library = Library(self._roots(), follow_symlinks=follow, copies=remotes.folder, remotes=self.remotes)
+        found = self._alone(sockets) if self.dataset else roots.folders(self.libraries, self.root)
+        follow = follow or bool(self.dataset)
+        library = Library(found, follow_symlinks=follow, copies=remotes.folder, remotes=self.remotes)
         environment = clean_environment(os.environ, self.viewer_environment)
         visits = Visits(cache / "visits.json")
         place = Place(sockets, Path(self.logs).expanduser(), environment)
@@ -203,6 +208,7 @@ class Gateway(Options):
             uploads=Uploads(children),
             recognition=Recognition(Path(self.home).expanduser(), self._labels_of, summaries, children),
             labels=self._labels_of,
+            alone=bool(self.dataset),
             history_limit=self.history_limit,
             token="" if self.socket else self.token or secrets.token_urlsafe(24),
             xsrf=secrets.token_urlsafe(24),
@@ -215,16 +221,13 @@ class Gateway(Options):
 
     def _share(self, dataset: Dataset) -> str:
         """The link for a colleague; none where each has a folder of their own under the same name."""
-        if self.share_prefix and dataset.library == "home":
+        if self.dataset or (self.share_prefix and dataset.library == "home"):
             return ""
         return f"{self.share_prefix}view/{dataset.address}/"
 
-    def _roots(self) -> dict[str, Path]:
-        roots = {name: Path(folder).expanduser().absolute() for name, folder in self.libraries.items()}
-        if self.root or not roots:
-            first = Path(self.root or "~").expanduser().absolute()
-            roots = {"home": first, **{name: folder for name, folder in roots.items() if name != "home"}}
-        return roots
+    def _alone(self, place: Path) -> dict[str, Path]:
+        title = self.title if self.title != type(self).title.default_value else ""
+        return roots.alone(self.dataset, title, place)
 
     def _limits(self) -> Limits:
         return Limits(
@@ -251,6 +254,8 @@ class Gateway(Options):
         return self._labels(dataset.real)
 
     def _labels(self, real: Path) -> Path:
+        if self.labels_folder:
+            return Path(self.labels_folder).expanduser().absolute()
         home = Path(self.home).expanduser()
         return named(home, f"{REMOTE}/{real.name}") if real.parent == self._copies else directory(home, real)
 

@@ -76,6 +76,7 @@ class Desk:
     recognition: Recognition
     labels: Callable[[Dataset], Path]  # the folder of this user's labels for a dataset
     history_limit: int
+    alone: bool  # one dataset is shown, and no list
     token: str  # "" behind a unix socket, where the file's permissions are the lock
     xsrf: str
     cookie: str

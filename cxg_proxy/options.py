@@ -15,9 +15,8 @@ from . import __version__
 from .annotations import LIMIT
 from .errors import BadConfiguration
 from .library import REMOTE
+from .roots import LONGEST_NAME
 from .transfer import usable
-
-LONGEST_NAME = 200  # bytes, so that a file's name has room for what we add
 
 aliases = {
     **base_aliases,
@@ -25,6 +24,8 @@ aliases = {
     "ip": "Gateway.ip",
     "port": "Gateway.port",
     "token": "Gateway.token",
+    "dataset": "Gateway.dataset",
+    "labels-folder": "Gateway.labels_folder",
     "library": "Gateway.libraries",
     "remote": "Gateway.remotes",
     "root": "Gateway.root",
@@ -97,6 +98,7 @@ class Options(JupyterApp):
     """
     examples = """
     cxg-proxy                                       # the .h5ad files below your home
+    cxg-proxy pbmc.h5ad                             # one file alone
     cxg-proxy --library atlas=/srv/atlas --library mine=~/data --port 8888
     cxg-proxy --socket $XDG_RUNTIME_DIR/cxg.sock    # for a proxy in front; nobody else can connect
     cxg-proxy --generate-config                     # every option, explained, in a file to edit
@@ -114,6 +116,9 @@ class Options(JupyterApp):
     )
 
     # --- what it shows
+    dataset = Unicode(
+        "", help="Show this one file alone, whatever its name: its viewer is the first page, and there is no list."
+    ).tag(config=True)
     libraries = Dict(
         key_trait=Unicode(),
         value_trait=Unicode(),
@@ -142,6 +147,9 @@ class Options(JupyterApp):
 
     # --- where it keeps things
     home = Unicode("~/cellxgene", help="Labels and gene sets are kept below this folder.").tag(config=True)
+    labels_folder = Unicode(
+        "", help="With --dataset: keep its labels and gene sets in this very folder, not in one below --home."
+    ).tag(config=True)
     history_limit = Integer(
         LIMIT, min=1, help="The old versions of one dataset's labels and gene sets may take this many bytes."
     ).tag(config=True)
@@ -202,10 +210,22 @@ class Options(JupyterApp):
             raise BadConfiguration(detail=f"{type(reason).__name__}: {reason}") from reason
         if self.remotes and REMOTE in self.libraries:
             raise BadConfiguration(detail=f"no library can be called {REMOTE!r} beside the datasets of --remote")
-        if self.extra_args:
+        self._take_dataset()
+
+    def _take_dataset(self) -> None:
+        """The one word that is no option names the dataset; raises BadConfiguration if it makes no sense."""
+        words = [*self.extra_args, *([self.dataset] if self.dataset else [])]
+        if len(words) > 1:
+            raise BadConfiguration(detail=f"{words[0]!r} and {words[1]!r}: one dataset can be shown alone, not two")
+        if words and (self.libraries or self.remotes):
             raise BadConfiguration(
-                detail=f"what is {self.extra_args[0]!r}? Datasets are found in --library NAME=DIRECTORY"
+                detail=f"{words[0]!r} is shown alone: leave --library and --remote out, or name it there"
             )
+        if self.labels_folder and not words:
+            raise BadConfiguration(
+                detail="--labels-folder goes with one dataset, named as an argument or with --dataset"
+            )
+        self.dataset = words[0] if words else ""
 
     def exit(self, exit_status: int | str | None = 0) -> None:
         """End the process; but a wrong option, for which traitlets would end it too, is raised as BadConfiguration."""

@@ -200,7 +200,7 @@ class View(Handler):
             instance.touch()  # a visible tab asks for this: somebody looks
         return {
             "phase": instance.phase.value if instance else Phase.CLOSED.value,
-            "library": self.root,
+            "library": "" if self.desk.alone else self.root,
             "title": dataset.label,
             "changed": bool(instance and instance.dataset.fingerprint != dataset.fingerprint),
             "version": instance.dataset.version if instance else "",

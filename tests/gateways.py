@@ -140,6 +140,7 @@ def running_gateway(
     python: str | None = None,
     by: str = sys.executable,
     temporary: Path | None = None,
+    library: bool = True,
     **environment: str,
 ) -> Iterator[Gateway]:
     """Start a gateway whose library `data` is `folder/data`; it must leave nothing behind when it ends.
@@ -151,7 +152,7 @@ def running_gateway(
     environment |= {"TMPDIR": str(short), "XDG_RUNTIME_DIR": str(short)}
     path, log = str(short / "s"), folder / "gateway.log"
     (folder / "data").mkdir(exist_ok=True)
-    command = [by, "-m", "cxg_proxy", "--socket", path, "--library", f"data={folder / 'data'}"]
+    command = [by, "-m", "cxg_proxy", "--socket", path, *(["--library", f"data={folder / 'data'}"] if library else [])]
     command += ["--viewer-python", python or str(viewer_python(short)), "--home", str(folder / "labels")]
     command += [f"--Gateway.cache={folder / 'cache'}", f"--Gateway.logs={folder / 'logs'}", *options]
     with log.open("wb") as out:

@@ -56,7 +56,11 @@ def test_generate_config_writes_every_option_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["data.h5ad"], "--library NAME=DIRECTORY"),
+        (["no-data.h5ad"], "no-data.h5ad: there is no such file"),
+        (["a.h5ad", "b.h5ad"], "one dataset can be shown alone, not two"),
+        (["a.h5ad", "--dataset=b.h5ad"], "one dataset can be shown alone, not two"),
+        (["a.h5ad", "--library", "a=/tmp"], "leave --library and --remote out"),
+        (["--labels-folder=/tmp"], "--labels-folder goes with one dataset"),
         (["--max-instances=0"], "max_instances"),
         (["--library", "a/b=/tmp"], "cannot name a library"),
         (["--port=99999999"], "port"),

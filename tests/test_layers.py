@@ -13,7 +13,7 @@ PACKAGE = Path(cxg_proxy.__file__).parent
 # From the bottom to the top; a module may import only what stands before it.
 ORDER = (
     "__init__ errors words machine scratch whole lock thinning tables changes merging history about annotations "
-    "fitting commands progress disk preview library visits process worker forward safety labelled timeline pages "
+    "fitting commands progress disk preview library roots visits process worker forward safety labelled timeline pages "
     "transfer copies remote summaries multipart children uploads recognition limits instance instances catalogue "
     "handlers addresses annotating uploading view routes listening options app jupyter __main__"
 ).split()

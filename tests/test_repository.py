@@ -19,7 +19,17 @@ from cxg_proxy.app import Gateway
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(cxg_proxy.__file__).parent
 # Hosts set these for each user, or a person at a terminal does.
-NOT_FOR_ADMINISTRATORS = {"socket", "ip", "port", "token", "root", "share_prefix", "shutdown_when_idle_seconds"}
+NOT_FOR_ADMINISTRATORS = {
+    "dataset",
+    "labels_folder",
+    "socket",
+    "ip",
+    "port",
+    "token",
+    "root",
+    "share_prefix",
+    "shutdown_when_idle_seconds",
+}
 MODEL = CHECKOUT / "jupyter_config" / "cxg_proxy_config.py"
 
 

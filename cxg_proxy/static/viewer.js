@@ -16,7 +16,7 @@
     nav a:hover { background: #e3f1f7; }
     a:focus-visible, button:focus-visible { outline: 2px solid #0b6e99; outline-offset: 1px; }
     .short .back span { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-    .shorter .labels, .labels:not([href]) { display: none; }
+    .shorter .labels, nav a:not([href]) { display: none; }
     .strip { position: fixed; left: 50%; bottom: 56px; z-index: 30; transform: translateX(-50%); box-sizing: border-box;
       width: max-content; max-width: calc(100vw - 32px); display: flex; align-items: center; gap: 16px; padding: 8px 16px;
       font: 14px/20px system-ui, sans-serif; color: #fff; background: #17212b; border-radius: 6px;
