@@ -40,6 +40,7 @@
     const whole = saves || known === sets || url.pathname.endsWith("/schema"); // not single columns
     if (reply.ok) known.hear(reply.headers.get("X-Labels-Known"), whole);
     const heard = { status: reply.status, saves };
+    if (saves && !reply.ok) heard.problem = await reply.clone().json().catch(() => null);
     for (const name of ["Merged", "Fit"]) heard[name.toLowerCase()] = JSON.parse(reply.headers.get(`X-Labels-${name}`));
     window.dispatchEvent(new CustomEvent("cxg-proxy", { detail: heard }));
     return reply;

@@ -82,9 +82,14 @@
   const versions = () => labels.cloneNode(true);
   const named = (names) => names.slice(0, 3).map((name) => `“${name}”`).join(", ") + (names.length > 3 ? " and more" : "");
 
-  window.addEventListener("cxg-proxy", ({ detail: { status, merged, fit } }) => {
+  let failed = false; // to save
+  window.addEventListener("cxg-proxy", ({ detail: { status, saves, problem, merged, fit } }) => {
     if (status === 409) ask();
-    if (merged?.replaced.length) {
+    if (saves && failed && !problem) say(...(notice = [""]));
+    if (saves) failed = Boolean(problem);
+    if (problem?.message) {
+      tell(`${problem.message} ${problem.steps?.[0] || ""}`);
+    } else if (merged?.replaced.length) {
       tell(`${named(merged.replaced)} was changed in another window or server of yours too. Yours is saved; the other version is kept.`, versions());
     } else if (merged) {
       tell(`${named([...merged.kept, ...merged.removed])} was changed in another window or server of yours. Yours is saved too.`, reload("Reload to see it"));
