@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote, urlencode
 
+from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 
@@ -19,6 +20,7 @@ from .disk import on_disk, place_of
 from .handlers import Handler
 from .labelled import LabelsView, UploadView
 from .library import Dataset
+from .limits import STALL_SECONDS
 
 PIECE = 1 << 20
 SAVE_SECONDS = 30.0  # longer than a save waits for another server that saves to the same folder
@@ -145,11 +147,14 @@ class AnnotatedFile(Labels):
         async with self.desk.children.annotated(dataset, self.desk.labels(dataset)) as file:
             attach(self, f"{dataset.label}-annotated.h5ad", "application/x-hdf5")
             self.set_header("Content-Length", str(await on_disk(lambda: _size(file))))
-            with contextlib.suppress(StreamClosedError):
+            try:
                 while piece := await on_disk(lambda: file.read(PIECE), patience=None):
                     self.write(piece)
-                    await self.flush()
+                    await asyncio.wait_for(self.flush(), STALL_SECONDS)
                     self.desk.touched()
+            except (StreamClosedError, asyncio.TimeoutError):  # the reader has gone, or keeps others from their turn
+                assert isinstance(self.request.connection, HTTP1Connection)
+                self.request.connection.close()
 
     def on_connection_close(self) -> None:
         """Nobody waits any more: the child that makes the file is ended."""
@@ -201,6 +206,8 @@ class LabelsChange(Labels):
 
     async def _save(self, dataset: Dataset, where: Path) -> None:
         upload = self.desk.uploads.find(dataset.address, self.form("upload"))
+        if upload.version != dataset.version:  # what was checked and shown was how it fits other cells
+            raise errors.Replaced(dataset.label, steps=["Upload the table again."])
         about, limit = self.desk.recognition.about(dataset), self.desk.history_limit
 
         def save() -> None:

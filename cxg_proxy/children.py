@@ -19,6 +19,7 @@ from .progress import Phase, Step
 from .scratch import scratch
 
 MOST_COPIES = 2  # at once: each takes the room of its dataset
+MOST_CHECKS = 2  # at once: each takes memory; others wait for their turn
 _PREFIX = "cxg-proxy-"
 _NAME = "annotated.h5ad"
 
@@ -38,6 +39,7 @@ class Children:
         self._command, self._options, self._folder = list(command), options, folder
         self._cwd, self._environment = cwd, environment
         self._copies = 0
+        self._checks = asyncio.Semaphore(MOST_CHECKS)
 
     @contextlib.asynccontextmanager
     async def annotated(self, dataset: Dataset, labels: Path) -> AsyncIterator[IO[bytes]]:
@@ -76,9 +78,10 @@ class Children:
         said: dict[str, Any] | None = None
         log: deque[str] = deque(maxlen=20)
         more = ["--input", str(table), "--output", str(output)]
-        async for line in self._lines("check", dataset, labels, more, log):
-            with contextlib.suppress(ValueError):
-                said = json.loads(line)
+        async with self._checks:
+            async for line in self._lines("check", dataset, labels, more, log):
+                with contextlib.suppress(ValueError):
+                    said = json.loads(line)
         try:
             return Checked.from_json(said or {})
         except (KeyError, TypeError, ValueError) as reason:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 
+STALL_SECONDS = 300.0  # who neither sends nor reads for so long is cut off; jupyter-server-proxy waits as long
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -55,10 +55,10 @@ class Recognition:
         return await on_disk(lambda: timeline.offers(self.home, identifiers, but=where), place="labels")
 
     async def offered(self, dataset: Dataset) -> bool:
-        """Whether there are some for a dataset without labels; looked up once for each state of its file."""
+        """Whether there are some for a dataset without labels; a "no" stands for this state of its file."""
         identifiers = self.identifiers(dataset)
         key: Key = (dataset.fingerprint,)
-        if identifiers is not None and key not in self._offered:
+        if identifiers is not None and self._offered.get(key, True):  # one that was taken up is no offer any more
             where = self._labels(dataset)
             self._offered[key] = False  # a home that hangs is not asked again and again
             self._forget(self._offered)

@@ -22,6 +22,7 @@ class Upload:
 
     id: str
     address: str  # of its dataset
+    version: str  # of that dataset's file, when it was checked
     name: str  # the file's, as the browser said it
     checked: Checked
     table: Path
@@ -46,7 +47,8 @@ class Uploads:
         except BaseException:
             await block.aclose()
             raise
-        upload = Upload(secrets.token_hex(8), dataset.address, name, checked, table.with_name("checked.csv"), block)
+        table = table.with_name("checked.csv")
+        upload = Upload(secrets.token_hex(8), dataset.address, dataset.version, name, checked, table, block)
         self._waiting = upload
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(WAIT_SECONDS, lambda: loop.create_task(self.forget()))

@@ -15,11 +15,11 @@ from .forward import SAFE_METHODS, Exchange, WorkerGone, for_worker, refuse_odd_
 from .handlers import FOLDER, Handler, opening
 from .instance import Instance
 from .library import Dataset
+from .limits import STALL_SECONDS
 from .progress import Phase
 
 OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
 LONGEST_SECONDS = 86_400.0
-STALL_SECONDS = 300.0  # who neither sends nor reads for so long is cut off; jupyter-server-proxy waits as long
 SCRIPTS = ("saves.js", "viewer.js")  # in the order in which the page runs them
 ADDED = {name: (FOLDER / "static" / name).read_bytes() for name in SCRIPTS}
 

@@ -260,6 +260,24 @@ def test_who_stops_waiting_for_a_copy_leaves_neither_a_child_nor_a_file(gateway:
     until_now(lambda: not copying() and not list(exports.iterdir()))
 
 
+def test_who_does_not_read_a_copy_keeps_others_from_theirs_only_for_a_while(tmp_path: Path) -> None:
+    hasty = tmp_path / "hasty"
+    change = "from cxg_proxy import annotating, app; annotating.STALL_SECONDS = 0.5; app.main()"
+    hasty.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" -c "{change}" "$@"\n')
+    hasty.chmod(0o755)
+    write_dataset(tmp_path / "data" / "large.h5ad", cells=3000, genes=5000)
+    annotations.write(where(tmp_path, "large"), annotations.LABELS, csv(type="T"))
+    with running_gateway(tmp_path, python=sys.executable, by=str(hasty)) as gateway:
+        silent = [UnixConnection(gateway.path) for _ in range(2)]
+        target = "/api/annotations/data/large.h5ad/annotated.h5ad"
+        for each in silent:
+            each.request("GET", target, headers=PAGE)
+        assert [each.getresponse().status for each in silent] == [200, 200]
+        until_now(lambda: gateway.get(target, **PAGE).status == 200)
+        for each in silent:
+            each.close()
+
+
 def test_labels_that_do_not_fit_are_told_instead_of_a_file(gateway: Gateway, folder: Path) -> None:
     place = where(folder, "two names")
     annotations.write(place, annotations.LABELS, csv(kind="x"))
@@ -294,6 +312,15 @@ def test_an_uploaded_table_is_shown_with_its_numbers_and_saved_only_on_request(
     assert newest.origin == "uploaded"
     assert change(gateway, "fine.h5ad", "save", upload=waiting).status == 404  # once
     until_now(lambda: not list((folder / "cache" / "exports").iterdir()))
+
+
+def test_a_table_that_was_checked_against_other_cells_is_not_saved(gateway: Gateway, folder: Path) -> None:
+    write_dataset(folder / "data" / "replaced.h5ad")
+    waiting = moved_to(upload(gateway, "replaced.h5ad", csv(type="T"))).partition("upload=")[2]
+    write_dataset(folder / "data" / "replaced.h5ad", cells=40)
+    assert change(gateway, "replaced.h5ad", "save", upload=waiting).status == 409
+    assert annotations.saved(where(folder, "replaced")) is None
+    moved_to(change(gateway, "replaced.h5ad", "cancel", upload=waiting))
 
 
 def test_columns_that_are_not_in_the_table_stay(gateway: Gateway, saved: Path) -> None:
@@ -366,6 +393,7 @@ def test_labels_of_a_dataset_that_was_renamed_are_offered_and_taken_over_on_requ
     assert described
     assert (described.name, described.identifiers) == ("moved.h5ad", about.identifiers)
     assert annotations.read(old, annotations.LABELS) == csv(names, old="T")
+    assert gateway.get(address + "cxg-proxy/state").json["offer"] is False
 
 
 def test_the_numbers_are_told_when_the_cells_have_changed_since_the_labels_were_saved(
