@@ -193,6 +193,16 @@ def test_a_list_with_unread_datasets_renews_itself_and_keeps_the_focus(
     expect(page.get_by_role("link", name="new_upload")).to_be_focused()
 
 
+def test_a_page_that_renews_itself_keeps_the_file_that_was_chosen(server: Server, tab: Callable[..., Page]) -> None:
+    page = tab()
+    page.goto(address(server, "labels-looking"))
+    chosen = {"name": "mine.csv", "mimeType": "text/csv", "buffer": b"index,type"}
+    page.get_by_label("Table of labels").set_input_files([chosen])  # type: ignore[list-item]  # as documented
+    asked = len(server.asked)
+    until_now(lambda: page.evaluate("1") and len(server.asked) > asked + 1)
+    assert page.evaluate("document.getElementById('table').files[0]?.name") == "mine.csv"
+
+
 def test_a_hidden_list_asks_nothing(server: Server, tab: Callable[..., Page]) -> None:
     page = tab()
     page.add_init_script(HIDDEN)

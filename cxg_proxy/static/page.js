@@ -81,7 +81,7 @@ async function renew() {
   if (!reply?.ok) return;
   const next = new DOMParser().parseFromString(await reply.text(), "text/html").querySelector("main");
   const main = document.querySelector("main");
-  if (!next || main.querySelector(".menu[open]")) return;
+  if (!next || main.querySelector(".menu[open], :required:valid")) return; // nor under a file that was chosen
   for (const log of main.querySelectorAll("details[id][open]")) {
     next.querySelector("#" + CSS.escape(log.id))?.setAttribute("open", "");
   }
