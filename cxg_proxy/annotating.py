@@ -23,6 +23,7 @@ from .library import Dataset
 from .limits import STALL_SECONDS
 
 PIECE = 1 << 20
+HANDED_ON = 100_000_000  # bytes: jupyter-server-proxy hands on no larger reply
 SAVE_SECONDS = 30.0  # longer than a save waits for another server that saves to the same folder
 SAID = ("restored", "adopted", "uploaded")
 
@@ -83,6 +84,7 @@ class LabelsPage(Labels):
             versions=found.versions,
             saved=found.saved,
             there=dataset.there,
+            large=dataset.bytes > HANDED_ON,
             fit=await self.desk.recognition.fit(dataset),
             offers=await self.desk.recognition.offers(dataset),
             looking=self.desk.recognition.looking(dataset),

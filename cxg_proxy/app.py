@@ -150,8 +150,9 @@ class Gateway(Options):
             if desk is not None:
                 if idle is None or idle.done():  # not awaited: a signal must not wait for a deaf worker's end
                     idle = asyncio.ensure_future(desk.instances.close_idle())
-                if any(each.exchanges or each.phase is not Phase.READY for each in desk.instances.running()):
-                    self._touched()  # a long request, or an opening that somebody waits for
+                running = desk.instances.running()
+                if desk.children.busy or any(each.exchanges or each.phase is not Phase.READY for each in running):
+                    self._touched()  # a long request, an opening or a copy that somebody waits for
                 unused = time.monotonic() - self._used
                 if 0 < self.shutdown_when_idle_seconds < unused:
                     self.log.info("unused for %.0f s: goodbye", unused)

@@ -41,6 +41,11 @@ class Children:
         self._copies = 0
         self._checks = asyncio.Semaphore(MOST_CHECKS)
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for a copy."""
+        return self._copies > 0
+
     @contextlib.asynccontextmanager
     async def annotated(self, dataset: Dataset, labels: Path) -> AsyncIterator[IO[bytes]]:
         """A copy of the dataset with its labels, open and already without a name: nothing of it can be left behind.

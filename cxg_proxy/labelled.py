@@ -144,6 +144,7 @@ class LabelsView:
     versions: int = 0
     saved: Sequence[str] = ()  # the kinds of which something is saved now
     there: bool = True  # the dataset's file is here
+    large: bool = False  # too large for some hosts to hand on with its labels
     offers: Sequence[Offer] = ()
     looking: bool = False  # what is said about other labels or other cells is being found out
     fit: Checked | None = None  # how the current labels fit, when the dataset's cells are others than before

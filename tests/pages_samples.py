@@ -236,7 +236,7 @@ def labels_pages(site: pages.Site) -> dict[str, str]:
         "labels-offered": pages.labels(site, nothing_saved(offers=(offer(), offer(saved=None, cells=None)))),
         "labels-looking": pages.labels(site, nothing_saved(looking=True)),
         "labels-restored": pages.labels(site, labels(said="restored", of=NOW - 72_000, fit=fit, offers=(offer(),))),
-        "labels-read-only": pages.labels(reader, labels(offers=(offer(),), said="uploaded")),
+        "labels-read-only": pages.labels(reader, labels(offers=(offer(),), said="uploaded", large=True)),
         "labels-damaged": pages.labels(site, labels(shown=(damaged,), waiting="x", said="adopted")),
         "upload": pages.upload(site, upload()),
         "upload-fits": pages.upload(site, upload(checked=labelled.Checked(700, 0, 0, 700))),
