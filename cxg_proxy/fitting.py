@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from .tables import GENE_SETS_HEADER, UNASSIGNED, GeneSet, LabelTable
 
+CATEGORIES = "cellxgene_categories"  # in uns: the columns of obs that are labels from the viewer
+
 
 @dataclass(frozen=True)
 class Fitted:

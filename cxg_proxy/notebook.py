@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import annotations as kept
-from .fitting import fit, gene_set_columns, is_gene_sets, ordered
+from .fitting import CATEGORIES, fit, gene_set_columns, is_gene_sets, ordered
 from .tables import LabelTable, Malformed, read_gene_sets, read_labels
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 HOME = "~/cellxgene"
 GENE_SETS = "gene_sets"  # in uns
-CATEGORIES = "cellxgene_categories"  # in uns: the columns of obs that came from here
 
 _SHOWN = 5
 _Path = str | os.PathLike[str]

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+import cxg_proxy
 from cxg_proxy import annotations
 from cxg_proxy.fitting import ordered
 from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
@@ -131,7 +132,7 @@ def test_the_copy_holds_labels_and_gene_sets_and_is_else_the_original(rich: Path
     assert sets == {"CD4/CD8": ["gene1", "gene2"], "none yet": [""], 'a "wild" name, 🧬': ["gene3"]}
     original, copy = content(rich), content(output)
     more = {name for name in copy if name not in original}
-    assert {name.split("/")[1] for name in more} == {"mine", "other", "gene_sets"}
+    assert {name.split("/")[1] for name in more} == {"mine", "other", "gene_sets", "cellxgene_categories"}
     changed = {name for name in original if original[name] != copy[name]}
     assert changed == {"obs"}
     assert {key for key in original["obs"][0] if original["obs"][0][key] != copy["obs"][0][key]} == {"column-order"}
@@ -197,6 +198,26 @@ def test_a_table_of_the_datasets_own_called_gene_sets_stays(rich: Path, where: P
     assert len(read(again).uns["gene_sets"]) == 2
 
 
+def test_a_copy_in_a_notebook_takes_newer_labels(rich: Path, where: Path, tmp_path: Path) -> None:
+    home = where.parent
+    mine = annotations.directory(home, rich)
+    save(mine, *SETS, mine=KINDS, more=KINDS)
+    annotate(rich, mine, tmp_path / "out.h5ad")
+    save(mine, SETS[0], mine=KINDS[::-1])
+    data = cxg_proxy.annotate(read(tmp_path / "out.h5ad"), rich, home=home)
+    assert data.obs["mine"].tolist() == KINDS[::-1]
+    assert data.obs["more"].tolist() == KINDS
+    assert len(data.uns["gene_sets"]) == 2
+
+
+def test_a_copy_of_a_copy_knows_the_categories_of_both(rich: Path, where: Path, tmp_path: Path) -> None:
+    save(where, mine=KINDS)
+    annotate(rich, where, tmp_path / "one.h5ad")
+    save(where.parent / "two", other=KINDS)
+    annotate(tmp_path / "one.h5ad", where.parent / "two", tmp_path / "two.h5ad")
+    assert read(tmp_path / "two.h5ad").uns["cellxgene_categories"].tolist() == ["mine", "other"]
+
+
 def test_nothing_saved_gives_the_same_file(rich: Path, where: Path, tmp_path: Path) -> None:
     annotate(rich, where, tmp_path / "out.h5ad")
     assert content(tmp_path / "out.h5ad") == content(rich)
@@ -243,6 +264,7 @@ def test_files_of_any_age_are_annotated(tmp_path: Path, where: Path, age: Callab
     pd.testing.assert_frame_equal(data.obs.drop(columns="mine"), original.obs)
     pd.testing.assert_frame_equal(data.var, original.var)
     assert data.obs["kind"].cat.categories.tolist() == ["B", "NK", "T"]
+    assert data.uns.pop("cellxgene_categories").tolist() == ["mine"]
     assert set(data.uns) == set(original.uns)
     assert np.array_equal(data.X, original.X)
     assert np.array_equal(data.obsm["X_umap"], original.obsm["X_umap"])

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from cxg_proxy.fitting import gene_set_columns, is_gene_sets, ordered
+from cxg_proxy.fitting import CATEGORIES, gene_set_columns, is_gene_sets, ordered
 from cxg_proxy.tables import GeneSet
 
 try:
@@ -65,6 +65,7 @@ def _add_labels(file: Any, labels: Mapping[str, list[str]]) -> list[str]:
         write_elem(file, "obs", table)
         obs = file["obs"]
     notes, columns = [], [_text(name) for name in obs.attrs["column-order"]]
+    own = len(columns)
     for name, cells in labels.items():
         key = _key(name, set(obs))
         if key != name:
@@ -73,7 +74,19 @@ def _add_labels(file: Any, labels: Mapping[str, list[str]]) -> list[str]:
         write_elem(obs, key, pd.Categorical(stored, categories=pd.Index(ordered(stored), dtype=object)))
         columns.append(key)
     obs.attrs["column-order"] = np.array(columns, dtype=h5py.string_dtype())
+    _name_categories(file, columns[own:])
     return notes
+
+
+def _name_categories(file: Any, columns: list[str]) -> None:
+    """Say which columns are ours, so that `cxg_proxy.annotate` renews them when the file is read into a notebook."""
+    if "uns" not in file:
+        write_elem(file, "uns", {})
+    uns = file["uns"]
+    if isinstance(uns.get(CATEGORIES), h5py.Dataset):  # a copy of a copy
+        columns = sorted({*map(_text, uns[CATEGORIES][:]), *columns})
+    uns.pop(CATEGORIES, None)
+    write_elem(uns, CATEGORIES, np.array(columns, dtype=object))
 
 
 def _add_gene_sets(file: Any, sets: Mapping[str, GeneSet]) -> list[str]:
