@@ -23,6 +23,7 @@ from .tables import UNASSIGNED, Malformed, count_labels, read_gene_sets
 
 NOTHING, USAGE = 1, 2  # exit statuses
 
+HOME = Path("~/cellxgene")
 _BAR = 24  # letters
 _MOST_LABELS = 40
 _DESCRIPTION = """Labels and gene sets that were made in the viewer, with every version that is kept.
@@ -81,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "show", _show, "how many cells have each label, how many genes are in each set", chosen="?")
     _add(commands, "restore", _restore, "make a version the current one again", chosen="VERSION")
     export = _add(commands, "export", _export, "write the labels, or the gene sets, as a CSV file", chosen="?")
-    export.add_argument("--gene-sets", action="store_true", help="the gene sets instead of the labels")
+    kind = export.add_mutually_exclusive_group()
+    kind.add_argument("--labels", action="store_true", help="the labels, as without this option")
+    kind.add_argument("--gene-sets", action="store_true", help="the gene sets instead of the labels")
     export.add_argument("-o", "--output", metavar="FILE", default="-", help="the file to write; - is the terminal")
     export.add_argument("--force", action="store_true", help="replace FILE if there is one")
     return parser
@@ -95,7 +98,7 @@ def _add(commands: Any, name: str, run: Any, text: str, *, chosen: str) -> argpa
     if chosen:
         nargs = "?" if chosen == "?" else None
         command.add_argument("version", metavar="VERSION", nargs=nargs, help="the beginning of a version's name")
-    command.add_argument("--home", type=Path, default=Path("~/cellxgene"), help="the gateway's --home (%(default)s)")
+    command.add_argument("--home", type=Path, default=HOME, help="the gateway's --home (%(default)s)")
     if name in ("list", "show"):
         command.add_argument("--json", action="store_true", help="for programs")
     return command
@@ -146,7 +149,9 @@ def _restore(where: Path, parsed: argparse.Namespace) -> None:
     _say(f"The {_noun(version.kind)} are again those of {_when(version.time)}.")
     _, *older = (each for each in kept.versions(where) if each.kind == version.kind)
     if older:
-        _say(f"To undo this: cxg-proxy annotations restore {shlex.quote(str(parsed.dataset))} {_short(older[0])}")
+        command = ["cxg-proxy", "annotations", "restore", str(parsed.dataset), _short(older[0])]
+        home = [] if parsed.home == HOME else ["--home", str(parsed.home)]
+        _say(f"To undo this: {shlex.join([*command, *home])}")
 
 
 def _export(where: Path, parsed: argparse.Namespace) -> None:

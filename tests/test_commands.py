@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -96,10 +97,9 @@ def test_restore_brings_a_version_back_and_says_how_to_undo_that(home: Path, dat
     newest, *_, first = [each for each in annotations.versions(where) if each.kind == "labels"]
     text = said(run(home, "restore", dataset, first.id))
     assert annotations.read(where, annotations.LABELS) == csv("TTTTTTTTTT")
-    undo = text.splitlines()[-1].partition("restore ")[2]
-    assert undo.startswith(f"'{dataset}' ")
-    assert newest.id.startswith(undo.rpartition(" ")[2])
-    said(run(home, "restore", dataset, undo.rpartition(" ")[2]))
+    program, *undo = shlex.split(text.splitlines()[-1].partition(": ")[2])
+    assert program == "cxg-proxy"
+    subprocess.run([sys.executable, "-m", "cxg_proxy", *undo], check=True, capture_output=True)  # as it is printed
     assert annotations.read(where, annotations.LABELS) == csv("TTTBBBBBBB")
     assert "is the current version already" in said(run(home, "restore", dataset, newest.id))
 
@@ -107,6 +107,8 @@ def test_restore_brings_a_version_back_and_says_how_to_undo_that(home: Path, dat
 def test_export_writes_the_file_as_it_is_and_replaces_none_unasked(home: Path, dataset: Path, tmp_path: Path) -> None:
     where = annotations.directory(home, dataset)
     assert run(home, "export", dataset).stdout == annotations.read(where, annotations.LABELS)
+    assert run(home, "export", dataset, "--labels").stdout == annotations.read(where, annotations.LABELS)
+    assert run(home, "export", dataset, "--labels", "--gene-sets").returncode == 2
     file = tmp_path / "out.csv"
     said(run(home, "export", dataset, "--gene-sets", "-o", file))
     assert file.read_bytes() == annotations.read(where, annotations.GENE_SETS)
