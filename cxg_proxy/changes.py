@@ -39,7 +39,8 @@ def _of_one_shape(old: bytes, new: bytes) -> Summary | None:
     if not after or len(before) != len(after) or before[0] != after[0]:
         return None
     pairs = [(line, other) for line, other in zip(before, after, strict=True) if line != other]
-    if len(pairs) > _FEW or _line_break_in_a_text(new, after) or _line_break_in_a_text(old, before):
+    differing = [line for line, _ in pairs]  # all others are in both
+    if len(pairs) > _FEW or _line_break_in_a_text(new, after) or _line_break_in_a_text(old, differing):
         return None
     header, *left = _rows([after[0], *(line for line, _ in pairs)])
     right = _rows([other for _, other in pairs])

@@ -87,14 +87,15 @@ def labels_csv(table: LabelTable) -> str:
         _writer(text).writerows((cell,) for cell in table.cells)
         return text.getvalue()
     # Three times as fast as the writer: there are many rows, but few labels.
-    columns = map(_quoted, (table.cells, *table.columns.values()))
-    return text.getvalue() + "".join([f"{row}\n" for row in map(",".join, zip(*columns, strict=True))])
+    columns = [_quoted(table.cells, table.cells), *(_quoted(column, set(column)) for column in table.columns.values())]
+    rows = "\n".join(map(",".join, zip(*columns, strict=True)))
+    return text.getvalue() + rows + ("\n" if table.cells else "")
 
 
-def _quoted(column: tuple[str, ...]) -> Iterable[str]:
+def _quoted(column: tuple[str, ...], unique: Iterable[str]) -> Iterable[str]:
     """The column with quotes around each text that needs them."""
-    unique = set(column)
-    if not _SPECIAL.search("\0".join(unique)):
+    together = "\0".join(unique)
+    if not any(letter in together for letter in ',"\r\n'):
         return column
     quoted = {text: '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text for text in unique}
     return map(quoted.__getitem__, column)

@@ -204,7 +204,10 @@ def _table(content: bytes) -> LabelTable:
         rows = pd.read_csv(io.BytesIO(plain), header=None, dtype=str, keep_default_na=False, na_values=[])
     except ValueError:
         return read_labels(content)
-    header, *columns = [str(name) for name in rows.iloc[0]], *(tuple(rows[name].iloc[1:]) for name in rows)
+    header, *columns = (
+        [str(name) for name in rows.iloc[0]],
+        *(tuple(rows[name].to_numpy()[1:].tolist()) for name in rows),
+    )
     ragged = not isinstance(rows.index, pd.RangeIndex) or bool(rows.isna().to_numpy().any())
     if ragged or len(set(header[1:])) < len(header) - 1 or len(set(columns[0])) < len(columns[0]):
         return read_labels(content)  # which says what is wrong
