@@ -327,7 +327,7 @@ def test_a_folder_of_an_unknown_user_is_a_sentence_and_behind_a_host_a_styled_pa
 def test_an_idle_viewer_is_closed_and_comes_back_at_the_next_visit(tmp_path: Path, dataset: Path) -> None:
     with running_gateway(tmp_path, "--idle-seconds=0.5") as gateway:
         gateway.open("data/pbmc.h5ad")
-        until_now(lambda: gateway.instances() == [] or gateway.instances()[0]["phase"] == "closed")
+        until_now(lambda: all(each["phase"] == "closed" for each in gateway.instances()))
         gateway.open("data/pbmc.h5ad")
 
 
