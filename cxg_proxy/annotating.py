@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -21,11 +22,13 @@ from .handlers import Handler
 from .labelled import LabelsView, UploadView
 from .library import Dataset
 from .limits import STALL_SECONDS
+from .outbox import Outgoing
 
 PIECE = 1 << 20
 HANDED_ON = 100_000_000  # bytes: jupyter-server-proxy hands on no larger reply
 SAVE_SECONDS = 30.0  # longer than a save waits for another server that saves to the same folder
-SAID = ("restored", "adopted", "uploaded")
+SAID = ("restored", "adopted", "uploaded", "sent")
+KINDS = {kept.LABELS: "cell labels", kept.GENE_SETS: "gene sets"}
 
 Result = TypeVar("Result")
 
@@ -91,6 +94,8 @@ class LabelsPage(Labels):
             said=said if (said := self.get_query_argument("said", "")) in SAID else "",
             of=_time(self.get_query_argument("of", "")),
             waiting=f"{page}?upload={waiting.id}" if waiting else "",
+            sender=self.desk.outbox.name if self.desk.outbox else "",
+            sent=self.desk.outbox.last(dataset.address) if self.desk.outbox else None,
         )
         if self.wants_json():
             self.say(view)
@@ -166,14 +171,15 @@ class AnnotatedFile(Labels):
 
 
 class LabelsChange(Labels):
-    """Restore a version, take over another dataset's labels, save or forget an uploaded table."""
+    """Restore a version, take over another dataset's labels, save or forget an uploaded table, send to the history."""
 
     async def post(self, address: str, action: str) -> None:
         """POST with the token of the form."""
         safety.refuse_other_sites(self.request.headers, token_seen=self.holds_token())
         if not self.holds_token():
             raise errors.Refused(detail="its form has no token, or that of an earlier run")
-        self.refuse_changes()
+        if action != "send":
+            self.refuse_changes()
         dataset = await self.dataset(address)
         await getattr(self, f"_{action}")(dataset, self.desk.labels(dataset))
 
@@ -220,6 +226,17 @@ class LabelsChange(Labels):
         await self.at_home(save)
         await self.desk.uploads.forget()
         self.back(dataset, said="uploaded")
+
+    async def _send(self, dataset: Dataset, where: Path) -> None:
+        """Have what is saved now in the host's history too."""
+        if self.desk.outbox is None:
+            raise errors.NoSuchPage(self.request.path)
+        found = [(name, await self.at_home(partial(kept.read, where, name))) for name in KINDS]
+        files = [Outgoing(f"{dataset.label}: {KINDS[name]}", content) for name, content in found if content]
+        if not files:
+            raise errors.NothingSaved(dataset.label)
+        sent = await self.desk.outbox.send(dataset.address, files)
+        self.back(dataset, said="sent", **({"names": sent.names} if self.wants_json() else {}))
 
     async def _cancel(self, dataset: Dataset, where: Path) -> None:  # noqa: ARG002 - as the others
         self.desk.uploads.find(dataset.address, self.form("upload"))

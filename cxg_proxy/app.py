@@ -4,44 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
-import secrets
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
-from . import __version__, commands, roots
-from .annotations import directory, named, saved
-from .catalogue import Catalogue
-from .children import Children
-from .errors import BadConfiguration, Problem
+from . import __version__
+from .alone import Alone
+from .errors import BadConfiguration, CannotListen, Problem, Stopped
 from .handlers import Desk
-from .instances import Instances
-from .library import REMOTE, Dataset, Library
-from .limits import Limits
 from .listening import Address, Sockets, private_folder
 from .options import Options
-from .progress import Phase
-from .recognition import Recognition
-from .remote import Remotes
+from .parts import Parts
 from .routes import broken_routes, routes
-from .summaries import Summaries
-from .uploads import Uploads
-from .view import OURS, SCRIPTS
-from .visits import Visits
-from .worker import Command, Place, clean_environment, real_worker
 
 SMALL_BODY = 64_000  # bytes
 END_SECONDS = 5.0  # whatever ends the gateway, everything is over after this long
 BEAT_SECONDS = 1.0
+FAILED_SECONDS = 120.0  # unused, and the only dataset cannot be shown: whoever waits has read why
 
 
 class Gateway(Options):
@@ -60,19 +47,19 @@ class Gateway(Options):
 
     def _check_folders(self) -> None:
         """Raise BadConfiguration for a folder that names an unknown user (`~somebody/…`)."""
-        for folder in (*self.libraries.values(), self.root, self.home, self.cache, self.logs, self.dataset):
+        named = (self.root, self.home, self.cache, self.shared_cache, self.logs, self.dataset, self.labels_folder)
+        for folder in (*self.libraries.values(), *named, self.annotated):
             try:
                 Path(folder).expanduser()
             except RuntimeError as reason:
                 raise BadConfiguration(detail=f"{folder}: there is no such user on this machine") from reason
-
         if self.dataset and not Path(self.dataset).expanduser().exists():
             raise BadConfiguration(detail=f"{self.dataset}: there is no such file")
 
-    def exit_with(self, sentence: str) -> None:
-        """End before anything was started, with a sentence."""
-        print(f"cxg-proxy: {sentence}", file=sys.stderr)  # noqa: T201 - said to a person at a terminal
-        self.exit(2)
+    def exit_with(self, problem: Problem) -> None:
+        """End with a sentence; exit status 2 if nothing was started, 1 if the only dataset cannot be shown."""
+        print(f"cxg-proxy: {problem.sentence} {problem.steps[0]}", file=sys.stderr)  # noqa: T201 - to a person
+        self.exit(2 if isinstance(problem, (BadConfiguration, CannotListen)) else 1)
 
     def start(self) -> None:
         """Run until a signal, the parent's end or long idleness says to stop."""
@@ -83,7 +70,7 @@ class Gateway(Options):
             super().start()
             asyncio.run(self._run())
         except Problem as problem:
-            self.exit_with(f"{problem.sentence} {problem.steps[0]}")
+            self.exit_with(problem)
 
     def _show_wrong(self, problem: BadConfiguration) -> None:
         """Say it at the terminal; behind a socket, stay and say it on every page: a host would start us for ever."""
@@ -105,13 +92,12 @@ class Gateway(Options):
     async def _run(self) -> None:
         self._used = time.monotonic()
         self._stop = asyncio.Event()
-        self._label_folders = functools.lru_cache(maxsize=100_000)(self._labels)
         with (
             private_folder() as sockets,
             self._signals(),
-            Sockets(Address(self.socket, self.ip, self.port)) as listening,
+            Sockets(Address(self.socket, self.ip, self.port, self.listening)) as listening,
         ):
-            desk = self._desk(sockets, listening.port)
+            desk = Parts(self, sockets, os.environ).desk(listening.port, self._touched)
             # Every request would be a line in the host's log; what fails is logged where it fails.
             application = Application(routes(desk), log_function=lambda _: None)
             # A form is small; the viewer's own requests raise the limit for themselves, once they are let in.
@@ -119,16 +105,46 @@ class Gateway(Options):
             server.add_sockets(listening.sockets)
             self._greet(desk, listening.said)
             try:
-                await self._until_stopped(desk)
+                await self._show(desk)
             finally:
                 server.stop()
                 await self._end(desk, sockets, listening)
                 # A connection may wait for a disk that does not answer.
                 await asyncio.wait({asyncio.ensure_future(server.close_all_connections())}, timeout=0.3)
 
+    async def _show(self, desk: Desk) -> None:
+        """Be there until told to stop, or until nobody needs us; raises why the only dataset could not be shown."""
+        if not self.dataset:
+            await self._until_stopped(desk)
+            return
+        alone = Alone(desk, self.annotated, self.log)
+        living: asyncio.Future[Any] = asyncio.ensure_future(alone.check() if self.check else alone.live())
+        try:
+            if self.check:
+                await self._or_stopped(living)
+                if not living.done():
+                    raise Stopped(self.dataset)
+                self.log.info("%s", living.result())
+                return
+            await self._until_stopped(desk, alone)
+            if not self._stop.is_set():
+                await self._or_stopped(asyncio.ensure_future(alone.finish()))
+                if alone.problem is not None:
+                    raise alone.problem
+        finally:
+            living.cancel()
+            await asyncio.wait({living})
+
+    async def _or_stopped(self, work: asyncio.Future[Any]) -> None:
+        """Wait for some work, but no longer than until a signal."""
+        stopped = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for each in (work, stopped):
+            each.cancel()
+
     async def _end(self, desk: Desk, sockets: Path, listening: Sockets) -> None:
         """End everything within END_SECONDS."""
-        parts = (desk.instances, desk.summaries, desk.recognition, desk.uploads)
+        parts = (desk.instances, desk.preload, desk.summaries, desk.recognition, desk.uploads)
         ending = asyncio.gather(*(part.close() for part in parts))
         await asyncio.wait({ending}, timeout=END_SECONDS - 0.5)
         if not ending.done():
@@ -138,7 +154,7 @@ class Gateway(Options):
             listening.close()
             os._exit(1)
 
-    async def _until_stopped(self, desk: Desk | None) -> None:
+    async def _until_stopped(self, desk: Desk | None, alone: Alone | None = None) -> None:
         """Every second: has the parent gone, is a viewer idle, is the gateway itself?"""
         idle: asyncio.Future[None] | None = None
         while not self._stop.is_set():
@@ -151,10 +167,12 @@ class Gateway(Options):
                 if idle is None or idle.done():  # not awaited: a signal must not wait for a deaf worker's end
                     idle = asyncio.ensure_future(desk.instances.close_idle())
                 running = desk.instances.running()
-                if desk.children.busy or any(each.exchanges or each.phase is not Phase.READY for each in running):
-                    self._touched()  # a long request, an opening or a copy that somebody waits for
-                unused = time.monotonic() - self._used
-                if 0 < self.shutdown_when_idle_seconds < unused:
+                if desk.children.busy or any(each.at_work() for each in running):
+                    self._touched()  # a long request, an opening, a preparation or a copy that somebody waits for
+                unused, most = time.monotonic() - self._used, self.shutdown_when_idle_seconds
+                if alone is not None and alone.problem is not None:
+                    most = min(most, FAILED_SECONDS)
+                if 0 < most < unused:
                     self.log.info("unused for %.0f s: goodbye", unused)
                     return
 
@@ -174,106 +192,9 @@ class Gateway(Options):
     def _touched(self) -> None:
         self._used = time.monotonic()
 
-    def _desk(self, sockets: Path, port: int) -> Desk:
-        """Make what the handlers work with."""
-        follow = self.follow_symlinks if self.follow_symlinks is not None else not self.read_only
-        cache = Path(self.cache).expanduser()
-        remotes = Remotes(cache / REMOTE, self.remotes)
-        self._copies = remotes.folder
-        found = self._alone(sockets) if self.dataset else roots.folders(self.libraries, self.root)
-        follow = follow or bool(self.dataset)
-        library = Library(found, follow_symlinks=follow, copies=remotes.folder, remotes=self.remotes)
-        environment = clean_environment(os.environ, self.viewer_environment)
-        visits = Visits(cache / "visits.json")
-        place = Place(sockets, Path(self.logs).expanduser(), environment)
-        instances = Instances(self._worker(), place, self._limits(), visits, remotes.fetch)
-        viewer = [self.viewer_python, "-m", "cxg_proxy.viewer"]
-        summaries = Summaries(cache / "summaries", [*viewer, "summarize"], cwd=sockets, environment=environment)
-        children = Children(viewer, self._options, cache / "exports", cwd=sockets, environment=environment)
-        catalogue = Catalogue(
-            library,
-            self.scan_limit,
-            summaries,
-            visits,
-            instances,
-            saved=self._saved,
-            share=self._share,
-        )
-        return Desk(
-            title=self.title,
-            library=library,
-            catalogue=catalogue,
-            summaries=summaries,
-            instances=instances,
-            children=children,
-            uploads=Uploads(children),
-            recognition=Recognition(Path(self.home).expanduser(), self._labels_of, summaries, children),
-            labels=self._labels_of,
-            alone=bool(self.dataset),
-            history_limit=self.history_limit,
-            token="" if self.socket else self.token or secrets.token_urlsafe(24),
-            xsrf=secrets.token_urlsafe(24),
-            cookie=f"cxg-proxy-{port}",
-            read_only=self.read_only,
-            max_body=self.max_body,
-            memory_limit=self.memory_limit,
-            touched=self._touched,
-        )
-
-    def _share(self, dataset: Dataset) -> str:
-        """The link for a colleague; none where each has a folder of their own under the same name."""
-        if self.dataset or (self.share_prefix and dataset.library == "home"):
-            return ""
-        return f"{self.share_prefix}view/{dataset.address}/"
-
-    def _alone(self, place: Path) -> dict[str, Path]:
-        title = self.title if self.title != type(self).title.default_value else ""
-        return roots.alone(self.dataset, title, place)
-
-    def _limits(self) -> Limits:
-        return Limits(
-            most=self.max_instances,
-            idle_seconds=self.idle_seconds,
-            start_timeout=self.start_timeout,
-            in_use_seconds=self.in_use_seconds,
-        )
-
-    def _worker(self) -> Command:
-        more = ["--threads", str(self.viewer_threads), "--history-limit", str(self.history_limit)]
-        more += ["--memory-limit", str(self.memory_limit)] if self.memory_limit else []
-        more += ["--read-only"] if self.read_only else []
-        return real_worker(self.viewer_python, self._options, self._labels_of, more)
-
-    def _options(self, dataset: Dataset) -> dict[str, Any]:
-        """cellxgene's options for a dataset; whatever scripts they name, ours come first."""
-        options = {**self.viewer_options, **self.dataset_options.get(dataset.name, {})}
-        scripts = options.get("scripts") or []
-        ours = [OURS + name for name in SCRIPTS]
-        return {**options, "scripts": [*ours, *(scripts if isinstance(scripts, list) else [scripts])]}
-
-    def _labels_of(self, dataset: Dataset) -> Path:
-        return self._labels(dataset.real)
-
-    def _labels(self, real: Path) -> Path:
-        if self.labels_folder:
-            return Path(self.labels_folder).expanduser().absolute()
-        home = Path(self.home).expanduser()
-        return named(home, f"{REMOTE}/{real.name}") if real.parent == self._copies else directory(home, real)
-
-    def _saved(self, files: Iterable[Path]) -> dict[Path, float]:
-        """When labels of these files were saved last; the home is listed once, however many files there are."""
-        try:
-            there = set(os.listdir(Path(self.home).expanduser()))
-        except OSError:
-            return {}
-        return {
-            file: when
-            for file in files
-            if (folder := self._label_folders(file)).name in there and (when := saved(folder)) is not None
-        }
-
     def _greet(self, desk: Desk, said: str) -> None:
-        where = f"{said}?token={desk.token}" if desk.token else said
+        made_here = desk.token and not self.token  # the host that made it knows it, and logs are read by others
+        where = f"{said}?token={desk.token}" if made_here else said
         self.log.info("cxg-proxy %s listens on %s", __version__, where)
 
 
@@ -285,11 +206,3 @@ def _socket_of(argv: list[str]) -> str:
         if word.startswith("--socket="):
             return word.partition("=")[2]
     return ""
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Run `cxg-proxy`."""
-    arguments = sys.argv[1:] if argv is None else argv
-    if arguments[:1] == ["annotations"]:
-        sys.exit(commands.main(arguments[1:]))
-    Gateway.launch_instance(argv)

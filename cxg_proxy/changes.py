@@ -6,7 +6,7 @@ import contextlib
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import methodcaller, ne
+from operator import ne
 
 from .tables import UNASSIGNED, LabelTable, Malformed, read_gene_sets, read_labels, without_comments
 
@@ -40,7 +40,7 @@ def _of_one_shape(old: bytes, new: bytes) -> Summary | None:
         return None
     pairs = [(line, other) for line, other in zip(before, after, strict=True) if line != other]
     differing = [line for line, _ in pairs]  # all others are in both
-    if len(pairs) > _FEW or _line_break_in_a_text(new, after) or _line_break_in_a_text(old, differing):
+    if len(pairs) > _FEW or _line_break_in_a_text(new) or _line_break_in_a_text(b"\n".join(differing)):
         return None
     header, *left = _rows([after[0], *(line for line, _ in pairs)])
     right = _rows([other for _, other in pairs])
@@ -54,8 +54,11 @@ def _of_one_shape(old: bytes, new: bytes) -> Summary | None:
     return Summary(tuple(header[1:]), len(after) - 1, changed)
 
 
-def _line_break_in_a_text(text: bytes, lines: list[bytes]) -> bool:
-    return b'"' in text and any(number % 2 for number in set(map(methodcaller("count", b'"'), lines)))
+def _line_break_in_a_text(lines: bytes) -> bool:
+    """Whether a quoted text begins in one of these lines and does not end there."""
+    pieces = lines.split(b'"')
+    between = b"".join(pieces[1::2])
+    return len(pieces) % 2 == 0 or b"\n" in between or b"\r" in between
 
 
 def _rows(lines: list[bytes]) -> list[list[str]]:

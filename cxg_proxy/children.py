@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -66,6 +68,20 @@ class Children:
                     opened.close()
         finally:
             self._copies -= 1
+
+    async def annotate(self, dataset: Dataset, labels: Path, file: Path) -> None:
+        """Make or renew a file with such a copy, in one step; raises the problem that prevents it."""
+        beside = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+        self._copies += 1
+        try:
+            await on_disk(lambda: file.parent.mkdir(parents=True, exist_ok=True))
+            await self._annotate(dataset, labels, beside)
+            await on_disk(lambda: os.replace(beside, file))
+        except OSError as reason:
+            raise NotPrepared(file.name, detail=f"{file.parent}: {reason.strerror or reason}") from reason
+        finally:
+            self._copies -= 1
+            await on_disk(lambda: _remove(beside))
 
     async def _annotate(self, dataset: Dataset, labels: Path, file: Path) -> None:
         last: Step | None = None
@@ -132,6 +148,11 @@ def _made(base: Path) -> Any:
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     with scratch(base, _PREFIX) as folder:
         yield folder
+
+
+def _remove(file: Path) -> None:
+    with contextlib.suppress(OSError):
+        file.unlink()
 
 
 def _nameless(file: Path) -> IO[bytes]:

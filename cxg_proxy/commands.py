@@ -133,7 +133,7 @@ def _show(where: Path, parsed: argparse.Namespace) -> None:
         return
     for kind, columns in tables.items():
         for name, counts in columns.items():
-            _say(f"{_clean(name)}" if kind == "labels" else "Gene sets")
+            _say(f"{words.printable(name)}" if kind == "labels" else "Gene sets")
             _bars(counts)
 
 
@@ -244,10 +244,14 @@ def _size(value: int) -> str:
 def _told(version: Version) -> str:
     """What changed, in words."""
     unit = "cell" if version.kind == "labels" else "gene"
-    changes = [f"{words.count(count, unit)} in {_clean(name)}" for name, count in version.changed.items()]
+    changes = [f"{words.count(count, unit)} in {words.printable(name)}" for name, count in version.changed.items()]
     said = ", ".join(changes) or "no labels changed"
     said += f" ({version.origin})" if version.origin != "saved" else ""
-    said += f"; {', '.join(map(_clean, version.replaced))} had been changed elsewhere too" if version.replaced else ""
+    said += (
+        f"; {', '.join(map(words.printable, version.replaced))} had been changed elsewhere too"
+        if version.replaced
+        else ""
+    )
     return said + ("; partly replaced by a save from elsewhere" if version.lost else "")
 
 
@@ -257,16 +261,11 @@ def _bars(counts: Mapping[str, int]) -> None:
     most = max([count for _, count in shown] or [1]) or 1
     for label, count in shown[:_MOST_LABELS]:
         bar = "█" * max(count > 0, round(_BAR * count / most))
-        _say(f"  {count:>9,}  {bar:<{_BAR}}  {_clean(label)}")
+        _say(f"  {count:>9,}  {bar:<{_BAR}}  {words.printable(label)}")
     if len(shown) > _MOST_LABELS:
         _say(f"  and {len(shown) - _MOST_LABELS} more")
     if counts.get(UNASSIGNED):
         _say(f"  {counts[UNASSIGNED]:>9,}  {'':<{_BAR}}  {UNASSIGNED}")
-
-
-def _clean(text: str) -> str:
-    """A name on one line of a terminal, whatever is in it."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _say(text: str) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .tables import GENE_SETS_HEADER, UNASSIGNED, GeneSet, LabelTable
+from .tables import GENE_SETS_HEADER, UNASSIGNED, GeneSet, LabelTable, aligned
 
 CATEGORIES = "cellxgene_categories"  # in uns: the columns of obs that are labels from the viewer
 
@@ -15,7 +15,7 @@ CATEGORIES = "cellxgene_categories"  # in uns: the columns of obs that are label
 class Fitted:
     """Labels by category, in the order of the dataset's cells; who has no row is unassigned."""
 
-    columns: dict[str, list[str]]
+    columns: dict[str, tuple[str, ...]]
     matched: int  # cells that the table names
     cells: int
 
@@ -27,13 +27,8 @@ class Fitted:
 
 def fit(table: LabelTable, cells: Sequence[str]) -> Fitted:
     """Give each cell the labels of its row, found by its name."""
-    rows = dict(zip(table.cells, range(len(table.cells)), strict=True))
-    places = [rows.get(cell, -1) for cell in cells]
-    columns = {}
-    for name, labels in table.columns.items():
-        with_none = (*labels, UNASSIGNED)  # at -1
-        columns[name] = [with_none[place] for place in places]
-    return Fitted(columns, sum(place >= 0 for place in places), len(cells))
+    named = set(table.cells)
+    return Fitted(aligned(table, tuple(cells)), sum(cell in named for cell in cells), len(cells))
 
 
 def ordered(labels: Iterable[str]) -> list[str]:

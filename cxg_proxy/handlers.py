@@ -21,6 +21,8 @@ from .instance import Instance
 from .instances import Instances
 from .library import Dataset, Library
 from .machine import Usage, usage
+from .outbox import Outbox
+from .preload import Preload
 from .recognition import Recognition
 from .summaries import Summaries
 from .uploads import Uploads
@@ -56,6 +58,9 @@ STATUS: dict[type[errors.Problem], int] = {
     errors.LabelsNotReadable: 422,
     errors.NoSuchVersion: 404,
     errors.NotPrepared: 507,
+    errors.StoreNotWritten: 507,
+    errors.NotSent: 502,
+    errors.StillPreparing: 503,
     errors.BadConfiguration: 500,
     errors.CannotListen: 500,
 }
@@ -71,15 +76,19 @@ class Desk:
     catalogue: Catalogue
     summaries: Summaries
     instances: Instances
+    preload: Preload
     children: Children
     uploads: Uploads
     recognition: Recognition
+    outbox: Outbox | None  # the way to the host's history, where it has one
     labels: Callable[[Dataset], Path]  # the folder of this user's labels for a dataset
     history_limit: int
     alone: bool  # one dataset is shown, and no list
     token: str  # "" behind a unix socket, where the file's permissions are the lock
     xsrf: str
     cookie: str
+    prefix_header: str  # names the prefix of the proxy in front, "" if none does
+    frame_ancestors: str  # a site that may show our pages in a frame, beside our own
     read_only: bool
     max_body: int
     memory_limit: int
@@ -97,13 +106,19 @@ class Handler(RequestHandler):
     def initialize(self, desk: Desk) -> None:
         """Called by tornado for each request."""
         self.desk = desk
+        self.set_default_headers()  # again: only now it is known who may frame our pages
+
+    def framed(self, policy: str) -> str:
+        """The policy with the site that may show our pages in a frame."""
+        site = self.desk.frame_ancestors if hasattr(self, "desk") else ""
+        return policy.replace(safety.FRAMES, f"{safety.FRAMES} {site}".rstrip())
 
     def set_default_headers(self) -> None:
         """Set what binds the browser, on errors too."""
         self.clear_header("Server")
         for name, value in safety.HEADERS.items():
             self.set_header(name, value)
-        self.set_header("Content-Security-Policy", safety.PAGE_POLICY)
+        self.set_header("Content-Security-Policy", self.framed(safety.PAGE_POLICY))
         self.set_header("Cache-Control", "no-store")
 
     async def prepare(self) -> None:
@@ -118,7 +133,8 @@ class Handler(RequestHandler):
         if safety.same(self.desk.token, self.get_cookie(self.desk.cookie, "") or ""):
             return
         if safety.same(self.desk.token, self.get_query_argument("token", "")):
-            self.set_cookie(self.desk.cookie, self.desk.token, httponly=True, samesite="Lax")
+            prefix = safety.prefix(self.request.headers, self.desk.prefix_header)
+            self.set_cookie(self.desk.cookie, self.desk.token, path=prefix, httponly=True, samesite="Lax")
             if self.request.method == "GET":
                 arguments = [
                     (n, v.decode()) for n, vs in self.request.query_arguments.items() for v in vs if n != "token"
@@ -146,7 +162,9 @@ class Handler(RequestHandler):
 
     def site(self, root: str) -> pages.Site:
         """What each page shows; `root` leads from it to the gateway's root."""
-        return pages.Site(self.desk.title, root, self.desk.xsrf, time.time(), self.desk.read_only)
+        return pages.Site(
+            self.desk.title, root, self.desk.xsrf, time.time(), self.desk.read_only, alone=self.desk.alone
+        )
 
     @property
     def root(self) -> str:

@@ -18,23 +18,15 @@ from typing import Any
 
 from . import __version__
 from .disk import on_disk
-from .errors import (
-    ChangedMeanwhile,
-    Died,
-    Problem,
-    StartTimeout,
-    Stopped,
-    ViewerMismatch,
-    ViewerMissing,
-)
+from .errors import ChangedMeanwhile, Died, Problem, StartTimeout, Stopped, ViewerMismatch, ViewerMissing
 from .forward import Connections
 from .library import Dataset
 from .limits import Limits, within
 from .machine import oom_kills
-from .process import Child, running
-from .progress import LEGAL, OVER, Phase, Step
+from .process import UNKNOWN, Child, running
+from .progress import LEGAL, OVER, Phase
 from .visits import Visit, Visits
-from .worker import Command, Place, death, logging_to, no_worker
+from .worker import Command, Place, death, logging_to, no_worker, ordered, steps
 
 LOG_LINES = 20
 ROOM_SECONDS = 15.0  # longer than the ladder that ends a worker
@@ -52,10 +44,12 @@ class Instance:
         self.id = secrets.token_hex(8)
         self.dataset = dataset
         self.phase = Phase.QUEUED
-        self.done: float | None = None
+        self.done: float | None = None  # the share of the phase; when it is ready, that of gene expression
+        self.note = ""  # what a person should read although all is well
         self.problem: Problem | None = None
         self.since = self.used = time.time()
         self.exchanges = 0  # requests under way
+        self.state = ""  # what the tags of its replies are made from
         self.log: deque[str] = deque(maxlen=LOG_LINES)
         self.socket = place.sockets / f"{self.id}.sock"
         self.connections = Connections(self.socket)
@@ -100,8 +94,11 @@ class Instance:
 
     def in_use(self) -> bool:
         """Whether closing it would take it from under somebody's eyes."""
-        fresh = time.time() - self.used < self._limits.in_use_seconds
-        return not self.over and (self.exchanges > 0 or fresh or self.phase is not Phase.READY)
+        return not self.over and (self.at_work() or time.time() - self.used < self._limits.in_use_seconds)
+
+    def at_work(self) -> bool:
+        """Whether it answers, opens or prepares gene expression, which the next visit would begin anew."""
+        return self.exchanges > 0 or self.phase is not Phase.READY or self.done is not None
 
     @property
     def next_change(self) -> asyncio.Event:
@@ -150,8 +147,11 @@ class Instance:
                 return
             self._enter(Phase.STARTING)
             # In a thread: it looks at the labels' folder, on a disk that may hang.
-            command = await on_disk(lambda: self._command(self.dataset, self.socket))
+            command, under = await on_disk(lambda: ordered(self._command, self.dataset, self.socket))
             self._python = str(command[0])
+            warming = asyncio.ensure_future(self._place.starter.warm())
+            await self._first(warming, timeout=None)
+            warming.cancel()
             async with (
                 logging_to(self._place.log_of(self.dataset), self.log) as hear,
                 running(
@@ -160,10 +160,11 @@ class Instance:
                     environment=self._place.environment,
                     hear=hear,
                     patience=self._limits.patience,
+                    start=self._place.starter.start,
                 ) as child,
             ):
                 self.pid = child.pid
-                await self._until_ready(child)
+                await self._until_ready(child, under)
                 await self._until_over(child)
                 self._enter(Phase.CLOSING)
             self._enter(Phase.CLOSED)
@@ -200,13 +201,12 @@ class Instance:
         self._fetching = self.elapsed - before
 
     def _hear_share(self, share: float | None) -> None:
-        share = None if share is None else round(share, 2)  # each change is sent to every open page
-        if share != self.done:
-            self.done = share
+        before, self.done = self.done, None if share is None else round(share, 2)
+        if self.done != before:  # each change is sent to every open page
             self._tell()
 
-    async def _until_ready(self, child: Child) -> None:
-        listening = asyncio.ensure_future(self._listen(child))
+    async def _until_ready(self, child: Child, under: str) -> None:
+        listening = asyncio.ensure_future(self._listen(child, under))
         try:
             if not await self._first(listening, timeout=self._limits.start_timeout or None):
                 raise StartTimeout(self.dataset.label, detail=f"{self._limits.start_timeout:.0f} s")
@@ -216,13 +216,9 @@ class Instance:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
 
-    async def _listen(self, child: Child) -> None:
+    async def _listen(self, child: Child, under: str) -> None:
         """Follow the worker's steps until it is ready; raises the Problem it reports or its death."""
-        async for line in child.lines():
-            try:
-                step = Step.parse(line)
-            except (ValueError, TypeError):
-                continue  # not ours: some library wrote to standard output
+        async for step in steps(child):
             self._heard = True
             if step.version and step.version != __version__:
                 raise ViewerMismatch(detail=f"{step.version} there, {__version__} here")
@@ -232,14 +228,22 @@ class Instance:
                 await self._refuse_changed()
                 self.touch()  # however long it took to open, it is new to whoever waits
                 seconds = round(self.elapsed - self._fetching, 2)
-                self._visits.add(self.dataset.real, Visit(opened=time.time(), seconds=seconds))
+                self.state = step.state
+                self._visits.add(self.dataset.real, Visit(time.time(), seconds, step.state, under))
             if step.phase is not self.phase:
                 self._enter(step.phase)
-            self.done = step.done
+            self.done, self.note = step.done, step.note
             self._tell()
             if self.phase is Phase.READY:
                 return
         raise self._death(await child.wait())
+
+    async def _hear_on(self, child: Child) -> None:
+        """Follow what a worker that is ready still has to do."""
+        async for step in steps(child):
+            if step.phase is self.phase is Phase.READY:
+                self.done, self.note = step.done, step.note
+                self._tell()
 
     async def _refuse_changed(self) -> None:
         """What the worker read must be what this instance says it shows."""
@@ -251,13 +255,15 @@ class Instance:
         """Wait for the wish to close; raises the worker's death if that comes first."""
         if self._close_asked.is_set():
             return
-        dying = asyncio.ensure_future(child.wait())
+        dying, hearing = asyncio.ensure_future(child.wait()), asyncio.ensure_future(self._hear_on(child))
         try:
             await self._first(dying, timeout=None)
             if dying.done() and not self._close_asked.is_set():
                 raise self._death(dying.result())
         finally:
             dying.cancel()
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
 
     async def _first(self, other: asyncio.Future[Any], timeout: float | None) -> bool:
         """Wait for `other` or the wish to close; False if neither came within `timeout` seconds."""
@@ -271,7 +277,7 @@ class Instance:
     def _death(self, status: int) -> Problem:
         """Why the worker ended, as far as can be known."""
         label, log = self.dataset.label, list(self.log)
-        if not self._heard and status > 0:
+        if not self._heard and 0 < status < UNKNOWN:
             return no_worker(self._python, status, log)
         return death(label, status, log, for_memory=oom_kills() > self._oom_kills)
 

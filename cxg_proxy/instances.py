@@ -13,7 +13,7 @@ from .library import Dataset
 from .limits import Limits
 from .progress import Phase
 from .visits import Visits
-from .worker import Command, Place
+from .worker import Command, Place, ordered
 
 
 class Instances:
@@ -56,6 +56,17 @@ class Instances:
     def running(self) -> list[Instance]:
         """Those whose life has not ended."""
         return [each for each in self._all.values() if not each.over]
+
+    def state_of(self, dataset: Dataset) -> str:
+        """What the tags of its replies are made from if its last worker was started for what is there now, else "".
+
+        Looks at the disk.
+        """
+        visit = self._visits.get(dataset.real)
+        if visit is None or not visit.state:
+            return ""
+        _, now = ordered(self._command, dataset, Path("-"))
+        return visit.state if visit.circumstances == now else ""
 
     async def open(self, dataset: Dataset, *, again: bool = False) -> Instance:
         """Join the instance on this dataset or start one; raises TooManyInstances.
@@ -106,13 +117,9 @@ class Instances:
         return None if len(running) < self._limits.most else asyncio.gather(*(each.close() for each in ending))
 
     async def close_idle(self) -> None:
-        """Close what nobody has used for `idle_seconds`."""
+        """Close what nobody has used for `idle_seconds`, unless it still prepares what the next visit needs."""
         now = time.time()
-        idle = [
-            each
-            for each in self.running()
-            if each.phase is Phase.READY and not each.exchanges and now - each.used > self._limits.idle_seconds
-        ]
+        idle = [each for each in self.running() if not each.at_work() and now - each.used > self._limits.idle_seconds]
         if self._limits.idle_seconds and idle:
             await asyncio.gather(*(each.close() for each in idle))
 

@@ -14,7 +14,7 @@ from .listening import private_folder
 
 START_SECONDS = 60.0  # the gateway answers in less than one, but a busy node's cold disk may need far longer
 # Not `-m`: that looks for modules in the current folder first, which is the user's and may hold a `json.py`.
-RUN = "import sys; sys.path[:] = filter(None, sys.path); from cxg_proxy.app import main; sys.exit(main())"
+RUN = "import sys; sys.path[:] = filter(None, sys.path); from cxg_proxy.__main__ import main; sys.exit(main())"
 # What a page asks for by itself. Counted as use, an open tab would keep an idle server alive for ever.
 POLLED = ("api/health", "api/instances", "api/progress/", "metrics")
 
@@ -50,7 +50,10 @@ def command(unix_socket: str) -> list[str]:
 
 
 def share_prefix() -> str:
-    """Where a hub sends each visitor to a server of their own; "" when there is no hub."""
+    """Where a Binder or a hub sends each visitor to a server of their own; "" when there is neither."""
+    if binder := os.environ.get("BINDER_LAUNCH_HOST"):  # its hub lets nobody in who comes directly
+        launch = os.environ.get("BINDER_PERSISTENT_REQUEST") or os.environ.get("BINDER_REQUEST")
+        return f"{binder.rstrip('/')}/{launch}?urlpath=cellxgene/" if launch else ""
     base = os.environ.get("JUPYTERHUB_BASE_URL", "")
     # A hub that gives each user a domain has a domain of its own, named in JUPYTERHUB_HOST.
     return f"{os.environ.get('JUPYTERHUB_HOST', '')}{base}hub/user-redirect/cellxgene/" if base else ""

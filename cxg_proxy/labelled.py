@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import Problem
+from .outbox import Sent
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,8 @@ class LabelsView:
     said: str = ""  # what was done a moment ago: restored, adopted, uploaded
     of: float | None = None  # the time of the version that was restored
     waiting: str = ""  # link of an upload that waits to be saved
+    sender: str = ""  # what labels can be saved to beside the home, such as a host's history
+    sent: Sent | None = None
 
 
 @dataclass(frozen=True)

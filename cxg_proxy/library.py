@@ -129,7 +129,7 @@ class Library:
         names = readings(address)
         for name in names:
             if name == names[-1] or self._is_file(name):
-                return self._open(name)
+                return self.named(name)
         raise DatasetNotFound(address)
 
     def remote(self, path: str) -> Dataset:
@@ -164,7 +164,8 @@ class Library:
         library, _, path = name.partition("/")
         return library == REMOTE and path in self.remotes
 
-    def _open(self, name: str) -> Dataset:
+    def named(self, name: str) -> Dataset:
+        """The dataset of this very name, which is no address; raises DatasetNotFound or NotReadable."""
         if self._is_remote(name):
             return self.remote(name.partition("/")[2])
         library, path, file = self._place(name)
@@ -244,9 +245,8 @@ class Scan:
     def _walk(
         self, library: str, root: Path, known: dict[str, _Folder], now_ns: int
     ) -> Iterator[tuple[Dataset | None, int]]:
-        """Yield (dataset or None, entries looked at); raises OSError if the root itself cannot be listed."""
-        waiting = [("", Path(os.path.realpath(root)))]
-        seen: set[tuple[int, int]] = set()
+        """Yield (dataset or None, entries looked at), a library in another once; OSError if the root is not listed."""
+        waiting, seen = [("", Path(os.path.realpath(root)))], set[tuple[int, int]]()
         while waiting:
             path, real = waiting.pop()
             try:
@@ -263,7 +263,7 @@ class Scan:
                 yield self._dataset(library, path + name, root, real / name, is_symlink), 1
             for name in reversed(folder.folders):
                 below = Path(os.path.realpath(real / name))
-                if self.library.holds(below):
+                if below not in self.library.roots.values() and self.library.holds(below):
                     waiting.append((f"{path}{name}/", below))
 
     def _list(self, real: Path, seen: set[tuple[int, int]], now_ns: int) -> _Folder | None:

@@ -8,7 +8,7 @@ import socket
 import stat
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from .scratch import scratch
 LONGEST_SOCKET = 107  # sun_path holds 108 bytes with the final zero, unix(7)
 LONGEST_NAME = len("/cxg-proxy-12345678/0123456789abcdef.sock")
 PREFIX = "cxg-proxy-"
+Listening = socket.socket
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Address:
     socket: str
     ip: str
     port: int
+    already: Sequence[Listening] = ()  # that listen there
 
 
 class Sockets:
@@ -46,7 +48,7 @@ class Sockets:
             path = os.path.abspath(os.path.expanduser(self._address.socket))
             self.sockets, self.said = [_unix(path)], path
         else:
-            self.sockets = _tcp(self._address.ip, self._address.port)
+            self.sockets = list(self._address.already) or _tcp(self._address.ip, self._address.port)
             port = self.sockets[0].getsockname()[1]
             ip = f"[{self._address.ip}]" if ":" in self._address.ip else self._address.ip
             self.port, self.said = port, f"http://{ip}:{port}/"
@@ -112,11 +114,14 @@ def private_folder() -> Iterator[Path]:
 
 
 def _base() -> Path:
-    """The first of the user's runtime folder and the temporary one that is writable and leaves room for the name."""
+    """The first that is writable and short enough: the user's runtime folder, a temporary one, memory.
+
+    A container may have nothing to write to but its memory and its working folder, whose name is long.
+    """
     with warnings.catch_warnings():  # that there is no XDG_RUNTIME_DIR is no news here
         warnings.simplefilter("ignore")
         runtime = platformdirs.user_runtime_dir()
-    for base in (Path(runtime), Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 - made by mkdtemp below it
+    for base in (Path(runtime), Path(tempfile.gettempdir()), Path("/tmp"), Path("/dev/shm")):  # noqa: S108 - as mkdtemp does
         short = len(os.fsencode(base)) + LONGEST_NAME <= LONGEST_SOCKET
         if short and base.is_dir() and os.access(base, os.W_OK | os.X_OK):
             return base

@@ -1,4 +1,8 @@
-"""One writer at a time in a folder, on network homes too: a file that names its holder, and `flock` where it works."""
+"""One writer at a time, on network homes too: a file that names its holder, and `flock` where it works.
+
+`locked` waits for the lock of a whole folder. Who has something to do meanwhile takes a named one with `Attempts`, and
+keeps it with `kept`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from . import whole
 NAME = ".lock"
 PATIENCE_SECONDS = 15.0
 STALE_SECONDS = 10.0  # less than the patience: who waits for a holder that has vanished gets the lock in the end
+ABANDONED_SECONDS = 600.0  # a lock that nobody has touched for so long has no holder any more
 
 _BEAT_SECONDS = 2.0
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -28,38 +33,38 @@ class Taken(Exception):
 
 
 class Lock:
-    """The lock of one open folder, for one writer."""
+    """The lock of one open folder, or of one thing in it, for one writer."""
 
-    def __init__(self, folder: int):
-        self._folder = folder
-        self._token = secrets.token_hex(8)
-        self._content = json.dumps({**_here(), "token": self._token}).encode()
+    def __init__(self, folder: int, name: str = NAME):
+        self.folder, self.name = folder, name
+        self.token = secrets.token_hex(8)
+        self._content = json.dumps({**_here(), "token": self.token}).encode()
 
     def check(self) -> None:
         """Raise Taken when others thought this writer dead (a laptop that slept) and took the lock."""
-        if _token(_seen(self._folder, NAME)) != self._token:
+        if _token(_seen(self.folder, self.name)) != self.token:
             raise Taken("another server took over while this one did not answer")
 
     def take(self) -> bool:
         """Put our file in place if nobody's is; a link tells the truth on NFS, and is never seen half-written."""
-        beside = f"{NAME}.{self._token}"
-        whole.create(self._folder, beside, self._content, durable=False)
+        beside = f"{self.name}.{self.token}"
+        whole.create(self.folder, beside, self._content, durable=False)
         try:
-            os.link(beside, NAME, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            os.link(beside, self.name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
         except FileExistsError:
             # NFS may repeat a request whose answer was lost, and then report its own success as a failure.
-            return os.stat(beside, dir_fd=self._folder).st_nlink == 2
+            return os.stat(beside, dir_fd=self.folder).st_nlink == 2
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
             return self._take_without_links()
         finally:
-            whole.remove(self._folder, beside)
+            whole.remove(self.folder, beside)
         return True
 
     def _take_without_links(self) -> bool:
         try:
-            whole.create(self._folder, NAME, self._content, durable=False)
+            whole.create(self.folder, self.name, self._content, durable=False)
         except FileExistsError:
             return False
         return True
@@ -69,13 +74,64 @@ class Lock:
         while not done.wait(_BEAT_SECONDS):
             with contextlib.suppress(OSError, Taken):
                 self.check()
-                os.utime(NAME, dir_fd=self._folder, follow_symlinks=False)
+                os.utime(self.name, dir_fd=self.folder, follow_symlinks=False)
 
     def give_back(self) -> None:
         """Remove our file, if it is still ours."""
         with contextlib.suppress(OSError, Taken):
             self.check()
-            os.unlink(NAME, dir_fd=self._folder)
+            os.unlink(self.name, dir_fd=self.folder)
+
+
+class Attempts:
+    """Tries to take a lock, as often as it is asked: a holder that has died, or is silent for too long, loses it."""
+
+    def __init__(self, lock: Lock, stale: float = STALE_SECONDS):
+        self._lock, self._stale = lock, stale
+        self._before: Seen | None = None
+        self._since = time.monotonic()
+        self.stuck = False  # its holder is dead, but it is not ours to take away
+
+    def taken(self) -> bool:
+        """Whether it is ours now."""
+        folder, name = self._lock.folder, self._lock.name
+        while (seen := _seen(folder, name)) is not None:
+            if seen != self._before:
+                self._before, self._since = seen, time.monotonic()
+            # By our own clock, not the file's: the clocks of two machines differ.
+            silent = time.monotonic() - self._since > self._stale
+            if not (_ended(seen) or silent):
+                return False
+            self.stuck = not _break(folder, name, seen)
+            if self.stuck:
+                return False
+        return self._lock.take()
+
+    def holder(self) -> str:
+        """Who has it, in words."""
+        return _holder(self._before)
+
+
+@contextlib.contextmanager
+def kept(lock: Lock) -> Iterator[Lock]:
+    """Show at intervals that a lock which was taken has a living holder, and give it back at the end."""
+    done = threading.Event()
+    beating = threading.Thread(target=lock.beat, args=(done,), daemon=True, name="lock")
+    beating.start()
+    try:
+        yield lock
+    finally:
+        done.set()
+        beating.join()
+        lock.give_back()
+
+
+def clear_dead(folder: int, name: str, now_ns: int) -> bool:
+    """Take away the lock of a holder that is certainly dead; whether none is left. `now_ns` is the disk's time."""
+    seen = _seen(folder, name)
+    if seen is None:
+        return True
+    return (_ended(seen) or now_ns - seen[2] > ABANDONED_SECONDS * 1e9) and _break(folder, name, seen)
 
 
 @contextlib.contextmanager
@@ -84,16 +140,13 @@ def locked(folder: int, *, patience: float = PATIENCE_SECONDS, stale: float = ST
     end = time.monotonic() + patience
     with _flocked(folder, end):
         lock = Lock(folder)
-        _wait(lock, folder, end, stale)
-        done = threading.Event()
-        beating = threading.Thread(target=lock.beat, args=(done,), daemon=True, name="labels lock")
-        beating.start()
-        try:
+        attempts = Attempts(lock, stale)
+        for pause in _pauses(end):
+            if attempts.taken():
+                break
+            pause(attempts.holder())
+        with kept(lock):
             yield lock
-        finally:
-            done.set()
-            beating.join()
-            lock.give_back()
 
 
 @contextlib.contextmanager
@@ -111,21 +164,6 @@ def _flocked(folder: int, end: float) -> Iterator[None]:
         yield
     finally:
         os.close(own)
-
-
-def _wait(lock: Lock, folder: int, end: float, stale: float) -> None:
-    before, since = None, time.monotonic()
-    for pause in _pauses(end):
-        seen = _seen(folder, NAME)
-        if seen is None and lock.take():
-            return
-        if seen != before:
-            before, since = seen, time.monotonic()
-        # By our own clock, not the file's: the clocks of two machines differ.
-        if seen and (_ended(seen) or time.monotonic() - since > stale):
-            _break(folder, seen)
-        else:
-            pause(_holder(seen))
 
 
 def _pauses(end: float) -> Iterator[Any]:
@@ -172,15 +210,24 @@ def _holder(seen: Seen | None) -> str:
     return f"process {said['pid']} on {said['host']}" if {"pid", "host"} <= said.keys() else "it does not say which"
 
 
-def _break(folder: int, stale: Seen) -> None:
-    """Take a dead holder's file away. One of several that try gets it; a fresh one taken by mistake goes back."""
-    away = f"{NAME}.{secrets.token_hex(8)}"
-    with contextlib.suppress(OSError):
-        os.rename(NAME, away, src_dir_fd=folder, dst_dir_fd=folder)
+def _break(folder: int, name: str, stale: Seen) -> bool:
+    """Take a dead holder's file away. One of several that try gets it; a fresh one taken by mistake goes back.
+
+    False if that may not be done here: in a folder like /tmp everybody removes only what is their own.
+    """
+    away = f"{name}.{secrets.token_hex(8)}"
+    try:
+        os.rename(name, away, src_dir_fd=folder, dst_dir_fd=folder)
         taken = _seen(folder, away)
         if taken and taken[0] != stale[0]:
-            os.link(away, NAME, src_dir_fd=folder, dst_dir_fd=folder)
-    whole.remove(folder, away)
+            os.link(away, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except FileNotFoundError:
+        return True  # somebody else was faster
+    except OSError:
+        return False
+    finally:
+        whole.remove(folder, away)
+    return True
 
 
 def _here() -> dict[str, Any]:

@@ -22,7 +22,7 @@ def memory() -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Usage:
-    """Resident memory in bytes and the processor time so far in seconds."""
+    """Memory in bytes, with a fair share of what is shared with others, and the processor time so far in seconds."""
 
     memory: int
     seconds: float
@@ -35,8 +35,11 @@ def usage(pid: int) -> Usage | None:
     except OSError:
         return None
     ticks = os.sysconf("SC_CLK_TCK")
+    # Workers share what they were forked with and the datasets' stores: as resident it would be counted for each.
+    share = _number(PROC / str(pid) / "smaps_rollup", "Pss:")
     # proc(5): fields 14, 15 are the times in user and kernel mode, 24 the resident pages; here the first is field 3.
-    return Usage(int(fields[21]) * os.sysconf("SC_PAGE_SIZE"), (int(fields[11]) + int(fields[12])) / ticks)
+    resident = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+    return Usage(resident if share is None else 1024 * share, (int(fields[11]) + int(fields[12])) / ticks)
 
 
 def _number(file: Path, name: str) -> int | None:

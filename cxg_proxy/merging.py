@@ -17,6 +17,7 @@ from .tables import (
     UNASSIGNED,
     GeneSet,
     LabelTable,
+    aligned,
     comments,
     gene_sets_csv,
     labels_csv,
@@ -130,16 +131,6 @@ class _Joined:
         own = not self._kept and not self._removed
         content = mine if own else comments(mine) + text.encode()
         return Merged(content, tuple(self._kept), tuple(self._removed), tuple(self._replaced), left_behind)
-
-
-def aligned(table: LabelTable, cells: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """The columns for other cells, or the same in another order; a cell without a row is unassigned."""
-    if table.cells == cells:
-        return table.columns
-    rows = {cell: row for row, cell in enumerate(table.cells)}
-    order = [rows.get(cell, -1) for cell in cells]
-    columns = {name: (*labels, UNASSIGNED) for name, labels in table.columns.items()}
-    return {name: tuple([labels[row] for row in order]) for name, labels in columns.items()}
 
 
 def _left_behind(table: LabelTable, cells: tuple[str, ...]) -> int:

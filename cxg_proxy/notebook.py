@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import annotations as kept
-from .fitting import CATEGORIES, fit, gene_set_columns, is_gene_sets, ordered
-from .tables import LabelTable, Malformed, read_gene_sets, read_labels
+from .fitting import CATEGORIES, Fitted, fit, gene_set_columns, is_gene_sets, ordered
+from .tables import GeneSet, LabelTable, Malformed, read_gene_sets, read_labels
 
 if TYPE_CHECKING:
     import anndata
@@ -21,6 +21,7 @@ GENE_SETS = "gene_sets"  # in uns
 
 _SHOWN = 5
 _Path = str | os.PathLike[str]
+_Sets = Mapping[str, GeneSet]
 
 
 class NotSaved(LookupError):
@@ -110,15 +111,37 @@ def annotate(adata: anndata.AnnData, path: _Path | None = None, *, home: _Path =
     --------
     >>> adata = cxg_proxy.annotate(adata)  # doctest: +SKIP
     """
-    import pandas as pd  # noqa: PLC0415 - `import cxg_proxy` must stay light
-
     where = _of_cells(adata, path, home)
-    table = _read(where, kept.LABELS, where) if kept.read(where, kept.LABELS) is not None else LabelTable()
-    sets = _read(where, kept.GENE_SETS, where) if kept.read(where, kept.GENE_SETS) is not None else None
-    own = _own(adata, table)
+    table, sets = _saved(where)
+    own = _own(adata, table, sets)
+    fitted = _fitted(adata, table, where)
+    adata = adata.copy() if adata.is_view else adata
+    _add(adata, fitted.columns, own, sets)
+    return adata
+
+
+def _saved(where: Path) -> tuple[LabelTable, _Sets | None]:
+    """What is kept there, of which either may be missing."""
+    return _parsed(where, kept.LABELS) or LabelTable(), _parsed(where, kept.GENE_SETS)
+
+
+def _own(adata: anndata.AnnData, table: LabelTable, sets: _Sets | None) -> list[str]:
+    """The columns that an earlier call has added; ValueError if something else would be replaced."""
+    ours = [str(name) for name in adata.uns.get(CATEGORIES, ())]
+    taken = [name for name in table.columns if name in adata.obs.columns and name not in ours]
+    if taken:
+        raise ValueError(
+            f"obs has a column {taken[0]!r} already that did not come from here; rename one of them "
+            f"(`adata.obs.rename(columns={{{taken[0]!r}: …}})`), then try again."
+        )
     there = adata.uns.get(GENE_SETS)
     if sets is not None and there is not None and not is_gene_sets(getattr(there, "columns", ())):
         raise ValueError(f"This AnnData has a uns[{GENE_SETS!r}] of its own; rename it, then try again.")
+    return ours
+
+
+def _fitted(adata: anndata.AnnData, table: LabelTable, where: Path) -> Fitted:
+    """The labels of these cells; ValueError if there are none, and a warning if some are missing."""
     fitted = fit(table, _names(adata, table))
     if table.cells and not fitted.matched:
         raise ValueError(
@@ -129,28 +152,20 @@ def annotate(adata: anndata.AnnData, path: _Path | None = None, *, home: _Path =
         warnings.warn(
             f"{fitted.missing} of {fitted.cells} cells are not in the labels of {_about(where)}: they are unassigned.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,  # the caller of `annotate`
         )
-    adata = adata.copy() if adata.is_view else adata
-    for name, column in fitted.columns.items():
+    return fitted
+
+
+def _add(adata: anndata.AnnData, columns: Mapping[str, Sequence[str]], own: list[str], sets: _Sets | None) -> None:
+    import pandas as pd  # noqa: PLC0415 - `import cxg_proxy` must stay light
+
+    for name, column in columns.items():
         adata.obs[name] = _categorical(column)
-    if fitted.columns or own:
-        adata.uns[CATEGORIES] = sorted({*own, *fitted.columns})
+    if columns or own:
+        adata.uns[CATEGORIES] = sorted({*own, *columns})
     if sets is not None:
         adata.uns[GENE_SETS] = pd.DataFrame(gene_set_columns(sets), dtype=object)
-    return adata
-
-
-def _own(adata: anndata.AnnData, table: LabelTable) -> list[str]:
-    """The columns that an earlier call has added; ValueError if a category would replace another one."""
-    ours = [str(name) for name in adata.uns.get(CATEGORIES, ())]
-    taken = [name for name in table.columns if name in adata.obs.columns and name not in ours]
-    if taken:
-        raise ValueError(
-            f"obs has a column {taken[0]!r} already that did not come from here; rename one of them "
-            f"(`adata.obs.rename(columns={{{taken[0]!r}: …}})`), then try again."
-        )
-    return ours
 
 
 def _names(adata: anndata.AnnData, table: LabelTable) -> list[str]:
@@ -209,9 +224,17 @@ def _with_cells(home: Path, names: set[str]) -> Iterator[Path]:
 
 
 def _read(where: Path, name: str, path: _Path) -> Any:
+    found = _parsed(where, name)
+    if found is None:
+        raise _nothing(path, where)
+    return found
+
+
+def _parsed(where: Path, name: str) -> Any:
+    """What is in a file, None if there is none."""
     content = kept.read(where, name)
     if content is None:
-        raise _nothing(path, where)
+        return None
     try:
         return read_labels(content) if name == kept.LABELS else read_gene_sets(content)
     except Malformed as error:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 import sys
 from typing import Any, NoReturn
 
 import platformdirs
 from jupyter_core.application import JupyterApp, base_aliases, base_flags
-from traitlets import Bool, Dict, Float, Integer, TraitError, Unicode, validate
+from traitlets import Bool, Dict, Float, Instance, Integer, List, TraitError, Unicode, validate
 from traitlets.config.loader import ArgumentError, KVArgParseConfigLoader
 
 from . import __version__
 from .annotations import LIMIT
 from .errors import BadConfiguration
 from .library import REMOTE
+from .outbox import Sender
 from .roots import LONGEST_NAME
 from .transfer import usable
 
@@ -26,10 +29,15 @@ aliases = {
     "token": "Gateway.token",
     "dataset": "Gateway.dataset",
     "labels-folder": "Gateway.labels_folder",
+    "annotated": "Gateway.annotated",
     "library": "Gateway.libraries",
     "remote": "Gateway.remotes",
     "root": "Gateway.root",
     "home": "Gateway.home",
+    "cache": "Gateway.cache",
+    "shared-cache": "Gateway.shared_cache",
+    "cache-limit": "Gateway.cache_limit",
+    "build-memory": "Gateway.build_memory",
     "viewer-python": "Gateway.viewer_python",
     "idle-seconds": "Gateway.idle_seconds",
     "shutdown-when-idle-seconds": "Gateway.shutdown_when_idle_seconds",
@@ -38,13 +46,20 @@ aliases = {
     "start-timeout": "Gateway.start_timeout",
     "scan-limit": "Gateway.scan_limit",
     "share-prefix": "Gateway.share_prefix",
+    "prefix-header": "Gateway.prefix_header",
     "title": "Gateway.title",
 }
 flags: dict[str, Any] = {
     **base_flags,
     "read-only": ({"Gateway": {"read_only": True}}, "Show labels and gene sets, but let nobody change them."),
+    "check": (
+        {"Gateway": {"check": True}},
+        "Open the one dataset, see whether its viewer answers, and end: with exit status 0, or 1 and the reason.",
+    ),
 }
 flags.pop("y", None)
+
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?")
 
 
 class Addresses(Dict):
@@ -103,6 +118,7 @@ class Options(JupyterApp):
     cxg-proxy --socket $XDG_RUNTIME_DIR/cxg.sock    # for a proxy in front; nobody else can connect
     cxg-proxy --generate-config                     # every option, explained, in a file to edit
     cxg-proxy annotations list pbmc.h5ad            # saved labels and their versions: cxg-proxy annotations --help
+    cxg-proxy prepare --shared-cache DIR /srv/atlas # have datasets open at once: cxg-proxy prepare --help
     """
     aliases = aliases
     flags = flags
@@ -114,11 +130,21 @@ class Options(JupyterApp):
     token = Unicode("", help="Every request on a TCP port must hold this token; made and printed if empty.").tag(
         config=True
     )
+    prefix_header = Unicode(
+        "", help="The header in which the proxy in front names its prefix, below which cookies stay then."
+    ).tag(config=True)
+    frame_ancestors = Unicode(
+        "", help="One more site (https://name) whose pages may show ours in a frame; hosts set it."
+    ).tag(config=True)
+
+    listening: Any = List(help="Sockets on --ip and --port that listen already; only a door sets them.")
+    sender: Any = Instance(Sender, allow_none=True, help="Takes labels to the host's history; only a door sets it.")
 
     # --- what it shows
     dataset = Unicode(
         "", help="Show this one file alone, whatever its name: its viewer is the first page, and there is no list."
     ).tag(config=True)
+    check = Bool(False, help="With --dataset: open it, see whether its viewer answers, and end.").tag(config=True)
     libraries = Dict(
         key_trait=Unicode(),
         value_trait=Unicode(),
@@ -150,10 +176,27 @@ class Options(JupyterApp):
     labels_folder = Unicode(
         "", help="With --dataset: keep its labels and gene sets in this very folder, not in one below --home."
     ).tag(config=True)
+    annotated = Unicode(
+        "",
+        help="With --dataset: keep a copy with the labels in this file, renewed after saves and at an idle end.",
+    ).tag(config=True)
     history_limit = Integer(
         LIMIT, min=1, help="The old versions of one dataset's labels and gene sets may take this many bytes."
     ).tag(config=True)
     cache = Unicode(help="What can be computed again is kept below this folder.").tag(config=True)
+    cache_limit = Integer(
+        None,
+        allow_none=True,
+        min=0,
+        help="Prepared gene expression may take this many bytes of the cache; 0 keeps none, and by default it is "
+        "50 GB, or half of the free disk where that is less.",
+    ).tag(config=True)
+    shared_cache = Unicode(
+        "", help="Gene expression that `cxg-proxy prepare` has prepared for everybody is found in this folder."
+    ).tag(config=True)
+    build_memory = Integer(
+        1_000_000_000, min=1, help="Preparing gene expression may take about this many bytes of memory."
+    ).tag(config=True)
     logs = Unicode(help="The viewers' logs are kept in this folder.").tag(config=True)
 
     # --- the viewers
@@ -180,11 +223,26 @@ class Options(JupyterApp):
     in_use_seconds = Float(
         120, min=0, help="A viewer used in the last so many seconds is not closed to make room for another."
     ).tag(config=True)
+    preload_idle_seconds = Float(
+        600,
+        min=0,
+        help="Keep cellxgene loaded (some 150 MB), so that viewers are there at once, from the first look at the list "
+        "until so many seconds after the last look or viewer; 0 is never.",
+    ).tag(config=True)
     viewer_threads = Integer(4, min=2, help="Requests that one viewer works on at once.").tag(config=True)
+    diffexp_workers = Integer(1, min=1, help="Comparisons one viewer makes at once; more queue.").tag(config=True)
+    diffexp_max_cells = Integer(0, min=0, help="Most cells in one comparison; 0 is no limit.").tag(config=True)
     max_body = Integer(256_000_000, min=1, help="The largest request that is accepted, in bytes.").tag(config=True)
     shutdown_when_idle_seconds = Float(
         0, min=0, help="End the whole gateway, with exit status 0, when unused for so many seconds; 0 is never."
     ).tag(config=True)
+
+    @validate("frame_ancestors")
+    def _an_origin(self, proposal: Any) -> Any:
+        site: str = proposal["value"]
+        if site and not _ORIGIN.fullmatch(site):
+            raise TraitError(f"{site!r} is not a site such as https://example.org")
+        return site
 
     @validate("libraries")
     def _named_plainly(self, proposal: Any) -> Any:
@@ -221,11 +279,13 @@ class Options(JupyterApp):
             raise BadConfiguration(
                 detail=f"{words[0]!r} is shown alone: leave --library and --remote out, or name it there"
             )
-        if self.labels_folder and not words:
-            raise BadConfiguration(
-                detail="--labels-folder goes with one dataset, named as an argument or with --dataset"
-            )
+        for option in ("labels_folder", "annotated", "check"):
+            if getattr(self, option) and not words:
+                name = option.replace("_", "-")
+                raise BadConfiguration(detail=f"--{name} goes with one dataset, named as an argument or with --dataset")
         self.dataset = words[0] if words else ""
+        if self.annotated and os.path.realpath(self.annotated) == os.path.realpath(self.dataset):
+            raise BadConfiguration(detail=f"--annotated is the dataset itself: {self.dataset} is never written to")
 
     def exit(self, exit_status: int | str | None = 0) -> None:
         """End the process; but a wrong option, for which traitlets would end it too, is raised as BadConfiguration."""

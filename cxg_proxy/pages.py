@@ -30,6 +30,7 @@ class Site:
     xsrf: str
     now: float
     read_only: bool = False
+    alone: bool = False  # one dataset is shown, and there is no list to lead to
 
 
 @dataclass(frozen=True)

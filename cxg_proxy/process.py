@@ -16,24 +16,119 @@ import contextlib
 import os
 import signal
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 # A step is a line of JSON with up to 20 log lines in it; anything longer is not ours.
 LONGEST_LINE = 1 << 20
 KILL_SECONDS = 5.0
+UNKNOWN = 256  # stands for the exit status of a child that somebody else reaped: real ones end at 255
+
+
+class Started(Protocol):
+    """A process that was started, by us or for us: what `running` needs to listen to it and to end it."""
+
+    pid: int
+    stdin: asyncio.StreamWriter
+    stdout: asyncio.StreamReader
+    stderr: asyncio.StreamReader
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, negative for the signal that ended it, UNKNOWN, or None while it runs."""
+
+    async def wait(self) -> int:
+        """Wait for its end."""
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to it and its children; never when its number may belong to somebody else."""
+
+    def free(self) -> None:
+        """Let go of it and of what leads to it; nothing of it is asked afterwards."""
+
+
+Start = Callable[[Sequence[str | Path], Path, Mapping[str, str]], Awaitable[Started]]
+
+
+class Starter(Protocol):
+    """Starts workers."""
+
+    async def warm(self) -> None:
+        """Wait for what makes the next start quicker, if that is sensible."""
+
+    async def start(self, command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str]) -> Started:
+        """Start a worker now; raises OSError if it cannot be started."""
+
+
+class _Own:
+    """A child that this process started itself."""
+
+    def __init__(self, process: Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._process = process
+        self.pid: int = process.pid
+        self.stdin, self.stdout, self.stderr = process.stdin, process.stdout, process.stderr
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    async def wait(self) -> int:
+        return await self._process.wait()
+
+    def signal_group(self, number: int) -> None:
+        if self.returncode is None:  # once it is reaped, its number may belong to somebody else
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+    def free(self) -> None:
+        """Nothing: asyncio closes what leads to it."""
+
+
+async def fresh(
+    command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str], *, keep: Sequence[int] = ()
+) -> Started:
+    """Start a program as a child of our own; `keep` are the descriptors that it is to have beside the usual three.
+
+    Raises OSError if it cannot be started.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        env=dict(environment),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        limit=LONGEST_LINE,
+        pass_fds=keep,
+        start_new_session=True,  # a Ctrl-C in the gateway's terminal is the gateway's to pass on
+    )
+    return _Own(process)
+
+
+class Ordinary:
+    """Starts each worker as a program of its own."""
+
+    async def warm(self) -> None:
+        """Nothing makes it quicker."""
+
+    async def start(self, command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str]) -> Started:
+        """Start it as a child of our own."""
+        return await fresh(command, cwd, environment)
 
 
 class Child:
     """A running process: its steps, its end."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Started) -> None:
         self._process = process
         self.pid: int = process.pid
 
     async def lines(self) -> AsyncIterator[bytes]:
         """The lines of its standard output, until it closes."""
-        assert self._process.stdout is not None
         while True:
             try:
                 line = await self._process.stdout.readline()
@@ -54,7 +149,6 @@ class Child:
 
     async def tell(self, text: bytes) -> None:
         """Write to its standard input; a child that has gone is not an error here, its end is told elsewhere."""
-        assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._process.stdin.write(text)
             await self._process.stdin.drain()
@@ -68,21 +162,13 @@ async def running(
     environment: Mapping[str, str],
     hear: Callable[[bytes], None],
     patience: float = 3.0,
+    start: Start = fresh,
 ) -> AsyncIterator[Child]:
     """Start `command` (a list, never shell text) and end it with the block.
 
     `hear` gets every line of its standard error. `patience` is in seconds. Raises OSError if it cannot be started.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=cwd,
-        env=dict(environment),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        limit=LONGEST_LINE,
-        start_new_session=True,  # a Ctrl-C in the gateway's terminal is the gateway's to pass on
-    )
+    process = await start(command, cwd, environment)
     hearing = asyncio.ensure_future(_hear(process, hear))
     try:
         yield Child(process)
@@ -92,11 +178,11 @@ async def running(
         # Grandchildren may keep the pipe open; what the child itself wrote is there at once.
         await asyncio.wait({hearing}, timeout=0.2)
         hearing.cancel()
+        process.free()
         await asyncio.gather(hearing, return_exceptions=True)
 
 
-async def _hear(process: Process, hear: Callable[[bytes], None]) -> None:
-    assert process.stderr is not None
+async def _hear(process: Started, hear: Callable[[bytes], None]) -> None:
     while True:
         try:
             line = await process.stderr.readline()
@@ -107,20 +193,14 @@ async def _hear(process: Process, hear: Callable[[bytes], None]) -> None:
         hear(line)
 
 
-async def _end(process: Process, patience: float) -> None:
+async def _end(process: Started, patience: float) -> None:
     """Close the leash, TERM, wait `patience` seconds, KILL the group."""
-    assert process.stdin is not None
     process.stdin.close()
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGTERM)  # its children too: once it is reaped, nobody could name them
+    process.signal_group(signal.SIGTERM)  # its children too: once it is reaped, nobody could name them
     try:
         await asyncio.wait_for(asyncio.shield(process.wait()), patience)
     except asyncio.TimeoutError:
-        # Only while it is unreaped: afterwards its number may belong to somebody else.
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+        process.signal_group(signal.SIGKILL)
         with contextlib.suppress(asyncio.TimeoutError):  # what not even KILL ends hangs in its disk
             await asyncio.wait_for(asyncio.shield(process.wait()), KILL_SECONDS)
 
@@ -141,6 +221,8 @@ async def _uninterrupted(work: Coroutine[None, None, None]) -> None:
 
 def words(status: int) -> str:
     """An exit status as a person would say it."""
+    if status == UNKNOWN:
+        return "nobody could see how it ended"
     if status >= 0:
         return "it ended by itself" if status == 0 else f"it ended with exit status {status}"
     try:

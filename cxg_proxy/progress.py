@@ -43,7 +43,8 @@ class Step:
 
     `done` is the share of the phase that is over, 0 to 1, or None where it cannot be known. `version` is the
     worker's cxg-proxy, said in its first line. `problem` comes with `Phase.FAILED` only. `note` holds sentences that
-    a person should read although all went well.
+    a person should read although all went well. `state` comes with `Phase.READY`: what the tags of replies are made
+    from (see `validators`).
     """
 
     phase: Phase
@@ -51,6 +52,7 @@ class Step:
     version: str = ""
     problem: Problem | None = None
     note: str = ""
+    state: str = ""
 
     def line(self) -> bytes:
         """The step as one line of JSON."""
@@ -63,6 +65,8 @@ class Step:
             data["problem"] = self.problem.to_json()
         if self.note:
             data["note"] = self.note
+        if self.state:
+            data["state"] = self.state
         return json.dumps(data).encode() + b"\n"
 
     @staticmethod
@@ -81,4 +85,5 @@ class Step:
             version=str(data.get("version", "")),
             problem=Problem.from_json(problem) if isinstance(problem, dict) else None,
             note=str(data.get("note", "")),
+            state=str(data.get("state", "")),
         )

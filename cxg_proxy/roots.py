@@ -33,9 +33,16 @@ def alone(file: str, title: str, place: Path) -> dict[str, Path]:
     return {SINGLE: folder}
 
 
+def only(shown: Mapping[str, Path]) -> str:
+    """The name of the file that is shown alone."""
+    ((library, folder),) = shown.items()
+    return f"{library}/{os.listdir(folder)[0]}"
+
+
 def file_name(title: str) -> str:
     """A title as the name of a dataset's file, as near as a name can be."""
     name = "".join("_" if letter in "/\0" else letter for letter in title).strip().lstrip(".")
+    name = name.removesuffix(SUFFIX)
     while len(os.fsencode(name.encode(errors="surrogateescape"))) > LONGEST_NAME:
         name = name[:-1]
     return (name or SINGLE) + SUFFIX

@@ -42,7 +42,7 @@ def routes(desk: Desk) -> list[tuple[Any, ...]]:
         (r"/api/annotations/(.+\.h5ad)/(labels|gene-sets)\.csv", LabelsFile, with_desk),
         (r"/api/annotations/(.+\.h5ad)/annotated\.h5ad", AnnotatedFile, with_desk),
         (r"/api/annotations/(.+\.h5ad)/upload", LabelsUpload, with_desk),
-        (r"/api/annotations/(.+\.h5ad)/(restore|adopt|save|cancel)", LabelsChange, with_desk),
+        (r"/api/annotations/(.+\.h5ad)/(restore|adopt|save|cancel|send)", LabelsChange, with_desk),
         (r"/api/annotations/(.+)", LabelsPage, with_desk),
         (r"/api/health", Health, with_desk),
         (r"/metrics", Metrics, with_desk),

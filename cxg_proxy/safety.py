@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -15,10 +16,12 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+FRAMES = "frame-ancestors 'self'"
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+    f"form-action 'self'; base-uri 'none'; {FRAMES}"
 )
+_PREFIX = re.compile(r"(/[A-Za-z0-9_.~%-]+)+/?")
 
 
 def refuse_other_sites(headers: Mapping[str, str], *, token_seen: bool) -> None:
@@ -44,6 +47,11 @@ def declared_length(headers: Mapping[str, str]) -> int | None:
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
 
 
+def announces_body(headers: Mapping[str, str]) -> bool:
+    """Whether something follows the headers."""
+    return "Transfer-Encoding" in headers or declared_length(headers) != 0
+
+
 def worth_draining(headers: Mapping[str, str]) -> bool:
     """Whether a refusal waits for the body, which is dropped: whoever is cut off while sending sees no reply."""
     length = declared_length(headers)
@@ -53,6 +61,12 @@ def worth_draining(headers: Mapping[str, str]) -> bool:
 def same(secret: str, said: str) -> bool:
     """Compare without telling by the time taken how much was right."""
     return bool(secret) and hmac.compare_digest(secret.encode(), said.encode(errors="replace"))
+
+
+def prefix(headers: Mapping[str, str], name: str) -> str:
+    """The path below which a proxy shows us, as its header says; "/" if there is none, or none that can be one."""
+    said = headers.get(name, "") if name else ""
+    return said.rstrip("/") + "/" if _PREFIX.fullmatch(said) else "/"
 
 
 def bearer(headers: Mapping[str, str]) -> str:

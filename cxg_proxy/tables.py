@@ -92,6 +92,16 @@ def labels_csv(table: LabelTable) -> str:
     return text.getvalue() + rows + ("\n" if table.cells else "")
 
 
+def aligned(table: LabelTable, cells: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """The columns for other cells, or the same in another order; a cell without a row is unassigned."""
+    if table.cells == cells:
+        return table.columns
+    rows = {cell: row for row, cell in enumerate(table.cells)}
+    order = [rows.get(cell, -1) for cell in cells]
+    columns = {name: (*labels, UNASSIGNED) for name, labels in table.columns.items()}
+    return {name: tuple([labels[row] for row in order]) for name, labels in columns.items()}
+
+
 def _quoted(column: tuple[str, ...], unique: Iterable[str]) -> Iterable[str]:
     """The column with quotes around each text that needs them."""
     together = "\0".join(unique)

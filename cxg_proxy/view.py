@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, stream_request_body
 
-from . import errors, pages, safety
+from . import errors, pages, safety, unchanged, validators
+from .added import OURS, SCRIPTS, script, state
 from .disk import on_disk, place_of
 from .forward import SAFE_METHODS, Exchange, WorkerGone, for_worker, refuse_odd_framing
-from .handlers import FOLDER, Handler, opening
+from .handlers import Handler, opening
 from .instance import Instance
-from .library import Dataset
 from .limits import STALL_SECONDS
 from .progress import Phase
 
-OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
 LONGEST_SECONDS = 86_400.0
-SCRIPTS = ("saves.js", "viewer.js")  # in the order in which the page runs them
-ADDED = {name: (FOLDER / "static" / name).read_bytes() for name in SCRIPTS}
 
 
 @stream_request_body
@@ -35,18 +33,29 @@ class View(Handler):
         """
         self._exchange: Exchange | None = None
         self._instance: Instance | None = None
-        self._refusal: errors.Problem | None = None
+        self._refusal: errors.Problem | HTTPError | None = None
         self._stall: asyncio.TimerHandle | None = None
+        self._reading, self._answered = True, False
         self._client().set_body_timeout(LONGEST_SECONDS)  # the whole body's; a pause has a shorter one
         try:
             await super().prepare()
-            if not self._finished:
+            if not self._answered:
                 await self._decide()
-        except errors.Problem as problem:
-            if not safety.worth_draining(self.request.headers):
+        except (errors.Problem, HTTPError) as problem:
+            if safety.announces_body(self.request.headers) and not safety.worth_draining(self.request.headers):
+                self._reading = False
                 raise
             self._client().set_max_body_size(safety.DRAIN_LIMIT)
             self._refusal = problem
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> asyncio.Future[None]:
+        """Reply, but not before the request was read whole: after that tornado would close a kept-alive connection."""
+        if not self._reading:
+            return super().finish(chunk)
+        if chunk is not None:
+            self.write(chunk)
+        self._answered = True
+        return asyncio.get_running_loop().create_future()
 
     async def _decide(self) -> None:
         refuse_odd_framing(str(self.request.method), self.request.headers)
@@ -60,6 +69,8 @@ class View(Handler):
             self.redirect(f"./{address.rpartition('/')[2]}/" + self._query())  # cellxgene's address needs its slash
         elif rest.startswith(OURS):
             await self._ours(address, rest[len(OURS) :])
+        elif tag := rest and await unchanged.held(self, address, f"/{rest}{self._query()}"):
+            self._not_modified(tag)
         elif rest:
             instance = await self._running(address)
             self._refuse_old_pages(instance)
@@ -90,8 +101,12 @@ class View(Handler):
     async def reply(self) -> None:
         """The body is complete: pass the worker's reply on."""
         self._rest()
+        self._reading = False
         if self._refusal is not None:
             raise self._refusal
+        if self._answered:
+            self.finish()
+            return
         if self._exchange is None or self._instance is None:
             return
         try:
@@ -179,33 +194,23 @@ class View(Handler):
             raise errors.Replaced(instance.dataset.label)
 
     async def _ours(self, address: str, name: str) -> None:
-        """What we add to the viewer: its script, and the state that script asks for."""
-        if name in ADDED:
+        """What we add to the viewer: its scripts, and the state they ask for."""
+        if name not in (*SCRIPTS, "state"):
+            raise errors.NoSuchPage(self.request.path)
+        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
+        if name in SCRIPTS:
             self.set_header("Content-Type", "text/javascript; charset=utf-8")
             self.set_header("Cache-Control", "no-cache")
-            dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
-            there = self.desk.instances.of(dataset.real)
-            version = there.dataset.version if there else dataset.version
-            self.finish(f'"use strict";\nglobalThis.OPENED = "{version}";\n'.encode() + ADDED[name])
-        elif name == "state":
-            dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
-            offer = not self.desk.read_only and await self.desk.recognition.offered(dataset)
-            self.say({**self._state(dataset), "labels": f"{self.root}annotations/{dataset.address}", "offer": offer})
+            self.finish(script(name, self.desk, dataset))
         else:
-            raise errors.NoSuchPage(self.request.path)
+            offer = not self.desk.read_only and await self.desk.recognition.offered(dataset)
+            self.say({**state(self.desk, dataset, self.root), "offer": offer})
 
-    def _state(self, dataset: Dataset) -> dict[str, object]:
-        instance = self.desk.instances.of(dataset.real)
-        if instance is not None and not instance.over:
-            instance.touch()  # a visible tab asks for this: somebody looks
-        return {
-            "phase": instance.phase.value if instance else Phase.CLOSED.value,
-            "library": "" if self.desk.alone else self.root,
-            "title": dataset.label,
-            "changed": bool(instance and instance.dataset.fingerprint != dataset.fingerprint),
-            "version": instance.dataset.version if instance else "",
-            "problem": instance.problem if instance else None,
-        }
+    def _not_modified(self, tag: str) -> None:
+        self.set_status(304)
+        for name, value in validators.not_modified(tag):
+            self.set_header(name, value)
+        self.finish()
 
     # --- the exchange with the worker -------------------------------------------------------------------------
 
@@ -260,7 +265,7 @@ class View(Handler):
         for name in headers:
             self.clear_header(name)  # the worker knows better than our defaults
         for name, value in headers.get_all():
-            self.add_header(name, value)
+            self.add_header(name, self.framed(value) if name == "Content-Security-Policy" else value)
         await self._flow()
 
     async def _body(self, chunk: bytes) -> None:
@@ -288,4 +293,6 @@ class View(Handler):
             self._instance = None
 
     def _query(self) -> str:
-        return f"?{self.request.query}" if self.request.query else ""
+        """The query without the host's token, which a link from Binder holds: it is no worker's business."""
+        words = [word for word in self.request.query.split("&") if word and not word.startswith("token=")]
+        return f"?{'&'.join(words)}" if words else ""

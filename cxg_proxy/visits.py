@@ -1,4 +1,4 @@
-"""When each dataset was opened last and how long that took, kept between runs of the gateway."""
+"""When each dataset was opened last, how long that took and what it was like, kept between runs of the gateway."""
 
 from __future__ import annotations
 
@@ -7,18 +7,31 @@ import json
 import os
 import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 MOST = 2000  # datasets remembered; the longest unopened are forgotten first
 
 
 @dataclass(frozen=True)
 class Visit:
-    """The last opening of a dataset: when (seconds since 1970), and how many seconds until it was ready."""
+    """The last opening of a dataset: when (seconds since 1970), and how many seconds until it was ready.
+
+    `state` is what its worker made the tags of its replies from, `circumstances` what must be the same for it to hold.
+    """
 
     opened: float
     seconds: float
+    state: str = ""
+    circumstances: str = ""
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> Visit:
+        """Read what `asdict` gave, or an earlier version's; raises ValueError, KeyError or TypeError."""
+        words = (str(kept.get(name, "")) for name in ("state", "circumstances"))
+        return cls(float(kept["opened"]), float(kept["seconds"]), *words)
 
 
 class Visits:
@@ -49,7 +62,7 @@ class Visits:
     def _read(self) -> dict[str, Visit]:
         try:
             data = json.loads(self.file.read_bytes())
-            return {str(name): Visit(float(visit["opened"]), float(visit["seconds"])) for name, visit in data.items()}
+            return {str(name): Visit.of(visit) for name, visit in data.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 

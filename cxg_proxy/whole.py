@@ -24,22 +24,25 @@ def opened(folder: Path | str, *, inside: int | None = None) -> Iterator[int]:
         os.close(descriptor)
 
 
-def make(folder: Path) -> None:
-    """Make a folder and all levels above it, each for its owner only, to outlast a power cut."""
+def make(folder: Path, *, for_others: bool = False) -> None:
+    """Make a folder and all levels above it, to outlast a power cut; each for its owner only, or for all to enter."""
     missing = [level for level in (folder, *folder.parents) if not os.path.lexists(level)]
     for level in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another process of this user was faster
             os.mkdir(level, 0o700)
-        _outlast(level.parent)
+            if for_others:
+                os.chmod(level, 0o755)  # noqa: S103 - whatever the umask, others are to read what is in it
+        with contextlib.suppress(PermissionError):  # one may make folders where one may not read
+            sync(level.parent)
 
 
-def _outlast(folder: Path) -> None:
-    with contextlib.suppress(PermissionError):  # one may make folders where one may not read
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk, to outlast a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def create(folder: int, name: str, content: bytes, *, durable: bool = True) -> None:

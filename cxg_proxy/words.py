@@ -49,6 +49,11 @@ def clean(text: str) -> str:
     return _UNSHOWABLE.sub("\ufffd", text)
 
 
+def printable(text: str) -> str:
+    """The text on one line of a terminal, whatever is in it."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 def number(value: float) -> str:
     """68000 as "68 000"."""
     return f"{value:,.0f}".replace(",", _THIN)

@@ -17,9 +17,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from . import __version__
 from .errors import Died, NotEnoughMemory, Problem, ViewerMissing
 from .library import Dataset
-from .process import words
+from .process import UNKNOWN, Child, Ordinary, Starter, words
+from .progress import Step
+from .validators import OPTIONS_BESIDE, digest
 
 LOG_BYTES = 1_000_000
 LOG_LINES_WAITING = 10_000
@@ -36,6 +39,7 @@ class Place:
     sockets: Path
     logs: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    starter: Starter = field(default_factory=Ordinary)
 
     def log_of(self, dataset: Dataset) -> Path:
         """Each file's own log: two datasets may have the same name in two folders."""
@@ -62,6 +66,31 @@ def real_worker(
         return [*start, "--options", json.dumps(options(dataset)), *more, "--", str(dataset.file)]
 
     return command
+
+
+def ordered(order: Command, dataset: Dataset, socket: Path) -> tuple[Sequence[str], str]:
+    """The command for a dataset, and a word for all that decides what its worker will reply, as it is now.
+
+    All but the versions of what is installed where it runs. Looks at the disk.
+    """
+    command = order(dataset, socket)
+    try:
+        found = os.stat(f"{dataset.file}{OPTIONS_BESIDE}")
+        beside = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    except OSError as reason:
+        beside = (reason.errno or 0,) * 4
+    told = [word for word in command if word != str(socket)]  # each has a socket of its own
+    return command, digest(__version__, dataset.fingerprint, beside, told)
+
+
+async def steps(child: Child) -> AsyncIterator[Step]:
+    """What a worker says, step by step, until it ends."""
+    async for line in child.lines():
+        try:
+            step = Step.parse(line)
+        except (ValueError, TypeError):
+            continue  # not ours: some library wrote to standard output
+        yield step
 
 
 @contextlib.asynccontextmanager
@@ -120,4 +149,6 @@ def death(label: str, status: int, log: Sequence[str], *, for_memory: bool) -> P
         return NotEnoughMemory(label, detail="the system ended it for lack of memory", log=log)
     if status == -9:
         return Died(label, detail=f"{words(status)}; lack of memory is the usual reason", log=log)
+    if status == UNKNOWN and for_memory:
+        return Died(label, detail=f"{words(status)}; the system has ended something for lack of memory", log=log)
     return Died(label, detail=words(status), log=log)

@@ -1,11 +1,13 @@
 """A JupyterHub whose users look at single-cell datasets with cellxgene: a model to copy from. `make demo` runs it.
 
 On a real hub, install `jupyterhub` and `configurable-http-proxy` for the hub, and into the environment of the users'
-servers `jupyterlab` and `cxg-proxy[viewer]`. The tile then shows without any further setting. What the datasets are,
-and everything else about the viewers, is set in `cxg_proxy_config.py` beside this file, not here.
+servers `jupyterlab` and `cxg-proxy[viewer]`; then run that environment's `python -m cxg_proxy.viewer compile`. The tile
+shows without any further setting. What the datasets are, and everything else about the viewers, is set in
+`cxg_proxy_config.py` beside this file, not here.
 
 The Littlest JupyterHub has a configuration of its own and needs none of this file:
     sudo -E /opt/tljh/user/bin/python -m pip install 'cxg-proxy[viewer]'
+    sudo -E /opt/tljh/user/bin/python -m cxg_proxy.viewer compile
     sudo install -D -m 644 cxg_proxy_config.py /opt/tljh/user/etc/jupyter/cxg_proxy_config.py
 Servers that run already show the tile after their next start.
 """
@@ -32,8 +34,10 @@ c.Spawner.cmd = [str(Path(sys.executable).with_name("jupyterhub-singleuser"))]  
 c.Spawner.default_url = "/lab"  # "/tree" for Notebook 7, "/cellxgene/" to come straight to the datasets
 c.Spawner.start_timeout = 120  # seconds; a busy machine is slow
 c.Spawner.http_timeout = 120
-# The viewers are processes of the user's server: a limit of the server's memory is theirs too. The limit of a single
-# viewer is `c.Gateway.memory_limit` in cxg_proxy_config.py.
+# The viewers are processes of the user's server: a limit of the server's memory is theirs too, and holds for cellxgene
+# kept loaded (150 MB) and for what prepares a dataset (1.3 GB). The limit of a single viewer is
+# `c.Gateway.memory_limit` in cxg_proxy_config.py. Containers need the datasets and the shared cache, read-only, at the
+# paths where they were prepared, and a disk for ~/.cache that outlasts them.
 # c.Spawner.mem_limit = "16G"  # heeded by systemdspawner, dockerspawner and kubespawner, not by localprocess
 
 # --- Open cellxgene inside JupyterLab rather than in a browser tab of its own:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 FAKE = Path(__file__).parent / "workers" / "fake.py"
 
@@ -57,6 +59,15 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="cxgt-", dir="/tmp"))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hypothesis_begins() -> None:
+    """At its first run hypothesis registers its random numbers, and warns if another thread collects garbage just then.
+
+    There is no other thread yet.
+    """
+    settings(max_examples=1, database=None)(given(st.none())(lambda _: None))()
 
 
 @pytest.fixture(autouse=True)

@@ -12,16 +12,18 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from conftest import FAKE, gone, until_now
 
 SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
 PAGE = {"Accept": "text/html"}
+COMMAND = [sys.executable, "-m", "cxg_proxy"]
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -180,3 +182,36 @@ def answers(path: str) -> bool:
         except OSError:
             return False
         return True
+
+
+Serve = Callable[..., Gateway]
+
+
+@pytest.fixture(name="serve")
+def a_serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start a gateway on datasets of these names."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*names: str, options: tuple[str, ...] = ()) -> Gateway:
+            for name in names:
+                file = tmp_path / "data" / f"{name}.h5ad"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(b"")
+            return stack.enter_context(running_gateway(tmp_path, *options))
+
+        yield start
+
+
+@pytest.fixture(name="dataset")
+def a_dataset(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "pbmc.h5ad"
+    file.write_bytes(b"")
+    return file
+
+
+def run(*options: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HOME": str(folder), "JUPYTER_CONFIG_DIR": str(folder / "config")}
+    return subprocess.run(
+        [*COMMAND, *options], capture_output=True, text=True, timeout=10, cwd=folder, env=environment, check=False
+    )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from cxg_proxy import errors, labelled, pages
+from labels_samples import NOW, entry, labels, labels_pages, offer, upload
 
-NOW = 1_780_000_000.0
 HOSTILE = "a'b\"<script>alert(1)</script>&amp;\n\udcff{{ 1 }}"
 
 
@@ -110,137 +108,6 @@ def rows() -> tuple[pages.InstanceRow, ...]:
 
 
 MACHINE = pages.Machine(memory=25_000_000_000, available=17_300_000_000, cores=2)
-
-
-CHANGES = ("first", "rows", "removed", "new", "changed")
-
-
-def entry(hours: float, /, **changes: object) -> labelled.Entry:
-    given: dict[str, object] = {
-        "id": f"20260528T202640.{round(hours * 10):03}Z-labels-0123456789abcdef-1200",
-        "kind": "labels",
-        "time": NOW - 3600 * hours,
-        "size": 18_400,
-        "rows": 700,
-        "origin": "saved",
-        "changes": (labelled.Change("changed", "cell type", 120),),
-    }
-    return labelled.Entry(**{**given, **changes})  # type: ignore[arg-type]
-
-
-LABELS = "Dendritic|CD14+ Monocyte|CD8+/CD45RA+ Naive Cytotoxic|CD19+ B|CD34+|CD56+ NK 🧬|خلايا تائية|γδ T cells".split(
-    "|"
-)
-
-
-def category(name: str = "cell type", labels: int = len(LABELS)) -> labelled.Category:
-    names = LABELS[:labels] + [
-        f"a label that says a lot about these cells, number {n}" for n in range(labels - len(LABELS))
-    ]
-    bars = [labelled.Bar(each, round(240 / (n + 1))) for n, each in enumerate(names[:50])]
-    return labelled.Category(name, 1400, sum(bar.count for bar in bars), labels, bars, max(0, labels - 50))
-
-
-def timeline() -> tuple[labelled.Day, ...]:
-    made, seen = labelled.Change("new", "cell type", 512), labelled.Change("rows", count=650)
-    genes: dict[str, object] = {"kind": "gene-sets", "size": 2_100}
-    today = (
-        entry(0.2, current=True, origin="restored"),
-        entry(0.5, replaced=("cell type", "quality"), before=entry(0.6).id, changes=()),
-        entry(0.6, lost=True, changes=(labelled.Change("removed", "doublet"), labelled.Change("changed", "x" * 90, 3))),
-        entry(1.5, **genes, current=True, changes=(labelled.Change("changed", "cytotoxic", 3),)),
-    )
-    folded = tuple(entry(2 + n / 10, changes=(labelled.Change("changed", "quality", n + 1),)) for n in range(5))
-    before = (
-        entry(20, origin="uploaded", changes=(made, labelled.Change("new", "quality", 700)), more=12),
-        entry(23, **genes, changes=(labelled.Change("first"), labelled.Change("new", "cytotoxic", 9))),
-        entry(26, origin="found", changes=(seen,)),
-        entry(27, origin="adopted", changes=(labelled.Change("first"), made)),
-    )
-    return (labelled.Day(today[0].time, today, folded), labelled.Day(before[0].time, before))
-
-
-def labels(**changes: object) -> labelled.LabelsView:
-    sets = [labelled.Bar("cytotoxic", 12), labelled.Bar("cell cycle, G2M", 43), labelled.Bar("empty", 0)]
-    days = timeline()
-    given: dict[str, object] = {
-        "name": "shared/pbmc68k.h5ad",
-        "label": "pbmc68k",
-        "href": "view/shared/pbmc68k.h5ad/",
-        "page": "annotations/shared/pbmc68k.h5ad",
-        "api": "api/annotations/shared/pbmc68k.h5ad",
-        "shown": (
-            labelled.Shown("labels", NOW - 720, days[0].entries[0], categories=(category(), category("quality", 2))),
-            labelled.Shown("gene-sets", NOW - 5400, days[0].entries[3], sets=sets),
-        ),
-        "days": days,
-        "versions": 13,
-        "saved": ("labels", "gene-sets"),
-    }
-    return labelled.LabelsView(**{**given, **changes})  # type: ignore[arg-type]
-
-
-def labels_version() -> labelled.LabelsView:
-    chosen = entry(20, shown=True, origin="uploaded")
-    first, (head, *rest) = timeline()[0], timeline()[1].entries
-    days = (first, labelled.Day(head.time, (chosen, *rest)))
-    shown = labelled.Shown("labels", chosen.time, chosen, current=False, categories=(category("cell type", 1000),))
-    return labels(shown=(shown,), days=days, older=(labelled.Day(NOW - 5e6, (entry(1400),)),))
-
-
-def offer(**changes: object) -> labelled.Offer:
-    given: dict[str, object] = {
-        "folder": "pbmc_old-01234567",
-        "name": "pbmc_old.h5ad",
-        "path": "/home/ana/data/pbmc_old.h5ad",
-        "saved": NOW - 3 * 86400,
-        "cells": 700,
-        "categories": (category(), category("quality", 3)),
-        "gene_sets": 2,
-    }
-    return labelled.Offer(**{**given, **changes})  # type: ignore[arg-type]
-
-
-def nothing_saved(**changes: object) -> labelled.LabelsView:
-    return labels(**{"shown": (), "days": (), "versions": 0, "saved": (), **changes})
-
-
-def upload(**changes: object) -> labelled.UploadView:
-    columns = [
-        labelled.CheckedColumn("cell type", 12, new=False, changed=88),
-        labelled.CheckedColumn("doublet", 2, new=True, changed=0),
-        labelled.CheckedColumn("a category with a name that is rather long for what it says", 1, new=False, changed=0),
-    ]
-    cells = ["AAACATACAACCAC-1", "AAACATTGAGCTAC-1", "=cmd|' /C calc'!A0", "x" * 80, "细胞"]
-    view = labelled.UploadView(
-        name="shared/pbmc68k.h5ad",
-        label="pbmc68k",
-        page="annotations/shared/pbmc68k.h5ad",
-        api="api/annotations/shared/pbmc68k.h5ad",
-        id="0123456789abcdef",
-        file="my labels (2).csv",
-        checked=labelled.Checked(612, 31, 88, 700, cells, columns),
-    )
-    return replace(view, **changes)  # type: ignore[arg-type]
-
-
-def labels_pages(site: pages.Site) -> dict[str, str]:
-    """The pages of labels in each of their states."""
-    fit = labelled.Checked(612, 4, 88, 700)
-    damaged = labelled.Shown("labels", NOW, None, problem="The row of 'A' has 2 fields, but the header has 3.")
-    reader = replace(site, read_only=True)
-    return {
-        "labels": pages.labels(site, labels()),
-        "labels-version": pages.labels(site, labels_version()),
-        "labels-nothing": pages.labels(site, nothing_saved()),
-        "labels-offered": pages.labels(site, nothing_saved(offers=(offer(), offer(saved=None, cells=None)))),
-        "labels-looking": pages.labels(site, nothing_saved(looking=True)),
-        "labels-restored": pages.labels(site, labels(said="restored", of=NOW - 72_000, fit=fit, offers=(offer(),))),
-        "labels-read-only": pages.labels(reader, labels(offers=(offer(),), said="uploaded", large=True)),
-        "labels-damaged": pages.labels(site, labels(shown=(damaged,), waiting="x", said="adopted")),
-        "upload": pages.upload(site, upload()),
-        "upload-fits": pages.upload(site, upload(checked=labelled.Checked(700, 0, 0, 700))),
-    }
 
 
 def every_page(root: str = "", preview: str = "") -> dict[str, str]:

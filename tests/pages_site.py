@@ -23,7 +23,14 @@ from cxg_proxy import preview, safety
 
 STATIC = Path(str(resources.files("cxg_proxy"))) / "static"
 ARTEFACTS = Path(os.environ.get("CXG_ARTEFACTS", "build/artefacts"))
+HIDDEN = "Object.defineProperty(Document.prototype, 'visibilityState', { configurable: true, get: () => 'hidden' })"
 KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+ANSWERS = (
+    "404",
+    "status of 500",
+    "status of 502",
+    "status of 503",
+)  # what the site gives on purpose, and a browser complains of
 QUIET = (
     "--no-sandbox",
     "--host-resolver-rules=MAP plain.test 127.0.0.1",
@@ -60,6 +67,7 @@ class Server(ThreadingHTTPServer):
         self.posted: list[tuple[str, dict[str, list[str]]]] = []
         self.asked: list[str] = []
         self.state: dict[str, Any] | None = None
+        self.data: list[tuple[int, dict[str, str], Any]] = []  # status, headers and JSON; the last is given for ever
 
     @property
     def url(self) -> str:
@@ -76,7 +84,9 @@ class Answer(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         name = path.strip("/").rpartition("/")[2] or "library"
         self.server.asked.append(self.path)
-        if "/static/" in path or name in ("saves.js", "viewer.js"):
+        if "/api/v0." in path:
+            self.give_data()
+        elif "/static/" in path or name in ("saves.js", "viewer.js"):
             self.reply((STATIC / name).read_bytes(), KINDS[Path(name).suffix])
         elif name == "picture.svg":
             self.reply(picture().encode(), KINDS[".svg"])
@@ -94,15 +104,31 @@ class Answer(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Note what a form sends, then lead to the library as the gateway does."""
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        if "/api/v0." in self.path:
+            self.server.asked.append(f"{self.path} {body}")
+            self.give_data()
+            return
         self.server.posted.append((self.path, parse_qs(body)))
         self.send_response(303)
         self.send_header("Location", "/")
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def reply(self, body: bytes, kind: str) -> None:
+    def do_PUT(self) -> None:
+        """What cellxgene's page saves."""
+        self.do_POST()
+
+    def give_data(self) -> None:
+        """What the viewer would say to a request for data."""
+        data = self.server.data
+        status, headers, said = data.pop(0) if len(data) > 1 else data[0]
+        self.reply(json.dumps(said).encode(), "application/json", status, headers)
+
+    def reply(self, body: bytes, kind: str, status: int = 200, headers: dict[str, str] | None = None) -> None:
         """Send it under the policy that binds the real pages."""
-        self.send_response(200)
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Security-Policy", safety.PAGE_POLICY)
@@ -159,4 +185,4 @@ def a_tab(browser: Browser) -> Iterator[Callable[..., Page]]:
     yield open_tab
     for context in contexts:
         context.close()
-    assert [each for each in complaints if "404" not in each] == []
+    assert [each for each in complaints if not any(status in each for status in ANSWERS)] == []

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anndata
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 from conftest import until_now
 from cxg_proxy import annotations, roots
 from gateways import PAGE, SAME_SITE, Gateway, running_gateway
+from test_app import COMMAND
 from test_faults import labels_body, write_dataset
 
 pytestmark = pytest.mark.timeout(120)
@@ -41,6 +45,9 @@ def test_the_first_page_is_the_viewer_and_nothing_leads_to_a_list(fake_file: Pat
         assert address == "/view/dataset/pbmc.h5ad/"
         assert gateway.open(address.removeprefix("/view/").removesuffix("/")) == address
         assert gateway.get(address + "cxg-proxy/state").json["library"] == ""
+        page = gateway.get("/annotations/dataset/pbmc.h5ad", **PAGE)
+        assert page.status == 200
+        assert "Datasets" not in page.text
         (card,) = gateway.get("/api/datasets").json["datasets"]
         assert (card["label"], card["share"]) == ("pbmc", "")
 
@@ -77,10 +84,18 @@ def test_a_real_file_of_any_suffix_is_opened_where_it_lies_with_labels_where_the
     write_dataset(tmp_path / "here.h5ad").rename(tmp_path / "dataset_12.dat")
     file, labels = tmp_path / "dataset_12.dat", tmp_path / "annotations"
     before = (file.stat(), file.read_bytes())
-    options = (str(file), "--title=My cells", f"--labels-folder={labels}")
+    options = (
+        str(file),
+        "--title=My cells",
+        f"--labels-folder={labels}",
+        "--Gateway.frame_ancestors=https://host.example",
+    )
     with alone(tmp_path, *options, python=sys.executable) as gateway:
         address = viewer_of(gateway)
         gateway.open("dataset/My~20cells.h5ad")
+        policy = gateway.get(address, **PAGE).headers["Content-Security-Policy"]  # cellxgene's own page
+        assert "unsafe-eval" in policy
+        assert "frame-ancestors 'self' https://host.example;" in policy + ";"
         target = address + "api/v0.2/annotations/obs"
         assert gateway.ask("PUT", target, SAME_SITE, labels_body(30, "T cell")).status == 200
         until_now(lambda: "T cell" in gateway.get("/annotations/dataset/My~20cells.h5ad", **PAGE).text)
@@ -90,3 +105,117 @@ def test_a_real_file_of_any_suffix_is_opened_where_it_lies_with_labels_where_the
     assert (about.name, about.path) == ("My cells.h5ad", str(file))
     after = file.stat()
     assert (before[0].st_ino, before[0].st_mtime_ns, before[1]) == (after.st_ino, after.st_mtime_ns, file.read_bytes())
+
+
+@contextmanager
+def in_a_terminal(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """The real thing on a port, as a host starts it; what it says can be read at its end."""
+    command = [*COMMAND, "--port=0", f"--home={folder / 'home'}", f"--Gateway.cache={folder / 'cache'}"]
+    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, cwd=folder)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+
+
+def ended(folder: Path, *options: str) -> tuple[int, str]:
+    """Exit status and last words."""
+    with in_a_terminal(folder, *options) as process:
+        said = process.communicate(timeout=90)[1]
+    return process.returncode, said
+
+
+def test_a_check_says_what_the_viewer_shows_and_makes_the_copy(tmp_path: Path) -> None:
+    file = write_dataset(tmp_path / "pbmc.h5ad")
+    status, said = ended(tmp_path, "--check", "--annotated=results/annotated.h5ad", str(file))
+    assert status == 0, said
+    assert re.search(r"pbmc: the viewer shows 30 cells and \d+ genes; embeddings: umap", said)
+    assert anndata.read_h5ad(tmp_path / "results" / "annotated.h5ad").n_obs == 30
+    assert os.listdir(tmp_path / "results") == ["annotated.h5ad"]
+
+
+@pytest.mark.parametrize(
+    ("scene", "words"),
+    [("not h5ad", "pbmc.h5ad: this is not an AnnData file"), ("no embedding", "embedding")],
+)
+def test_a_check_of_what_cannot_be_shown_ends_with_status_1_and_the_reason(
+    scene: str, words: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "pbmc.h5ad"
+    if scene == "not h5ad":
+        file.write_text("cells,genes\n")
+    else:
+        anndata.AnnData(np.ones((3, 2), dtype=np.float32)).write_h5ad(file)
+    status, said = ended(tmp_path, "--check", str(file))
+    assert (status, "Traceback" in said) == (1, False)
+    assert words in said.splitlines()[-1]
+
+
+def test_an_idle_end_with_a_dataset_that_cannot_be_shown_has_status_1_and_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "pbmc.h5ad").write_text("cells,genes\n")
+    status, said = ended(tmp_path, "--shutdown-when-idle-seconds=1", "pbmc.h5ad")
+    assert status == 1
+    assert "pbmc.h5ad: this is not an AnnData file" in said.splitlines()[-1]
+
+
+def test_why_a_dataset_cannot_be_shown_is_said_at_once_to_whoever_reads_the_hosts_log(tmp_path: Path) -> None:
+    (tmp_path / "pbmc.h5ad").write_text("cells,genes\n")
+    with in_a_terminal(tmp_path, "pbmc.h5ad") as process:
+        assert process.stderr
+        assert "listens on" in process.stderr.readline()
+        assert "pbmc.h5ad: this is not an AnnData file" in process.stderr.readline()
+
+
+@pytest.mark.filterwarnings("ignore:numElems is deprecated:DeprecationWarning")
+def test_the_copy_is_renewed_after_a_save_and_at_an_idle_end_and_whole_at_every_instant(tmp_path: Path) -> None:
+    file, copy = write_dataset(tmp_path / "pbmc.h5ad"), tmp_path / "results" / "annotated.h5ad"
+    options = (str(file), f"--annotated={copy}", "--shutdown-when-idle-seconds=8")
+    with alone(tmp_path, *options, python=sys.executable) as gateway:
+        address = gateway.open("dataset/pbmc.h5ad")
+        assert not copy.exists()
+        target = address + "api/v0.2/annotations/obs"
+        assert gateway.ask("PUT", target, SAME_SITE, labels_body(30, "T cell")).status == 200
+        until_now(copy.exists, seconds=30)
+        assert set(anndata.read_h5ad(copy).obs["mine"]) == {"T cell"}
+        assert gateway.ask("PUT", target, SAME_SITE, labels_body(30, "B cell")).status == 200
+        until_now(lambda: set(anndata.read_h5ad(copy).obs["mine"]) == {"B cell"}, seconds=30)
+        assert gateway.ask("PUT", target, SAME_SITE, labels_body(30, "NK")).status == 200
+        assert gateway.process.wait(30) == 0
+    assert set(anndata.read_h5ad(copy).obs["mine"]) == {"NK"}
+    assert os.listdir(copy.parent) == [copy.name]
+
+
+@pytest.mark.filterwarnings("ignore:numElems is deprecated:DeprecationWarning")
+def test_a_copy_that_cannot_be_written_is_said_in_the_log_and_labels_are_saved_all_the_same(tmp_path: Path) -> None:
+    file = write_dataset(tmp_path / "pbmc.h5ad")
+    (tmp_path / "results").write_text("a file where a folder should be")
+    options = (
+        str(file),
+        f"--annotated={tmp_path / 'results' / 'annotated.h5ad'}",
+        f"--labels-folder={tmp_path / 'kept'}",
+    )
+    with alone(tmp_path, *options, python=sys.executable) as gateway:
+        address = gateway.open("dataset/pbmc.h5ad")
+        target = address + "api/v0.2/annotations/obs"
+        assert gateway.ask("PUT", target, SAME_SITE, labels_body(30, "T cell")).status == 200
+        until_now(lambda: "this file could not be prepared" in gateway.log.read_text(), seconds=30)
+        assert gateway.get(address, **PAGE).status == 200
+    assert "T cell" in (tmp_path / "kept" / annotations.LABELS).read_text()
+
+
+def test_the_dataset_itself_is_never_its_own_copy(tmp_path: Path) -> None:
+    file = write_dataset(tmp_path / "pbmc.h5ad")
+    before = file.read_bytes()
+    (tmp_path / "link.h5ad").symlink_to(file)
+    status, said = ended(tmp_path, str(file), "--annotated=link.h5ad")
+    assert status == 2
+    assert "is never written to" in said
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--check", "--annotated=x.h5ad", "--labels-folder=x"])
+def test_what_goes_with_one_dataset_is_refused_without(option: str, tmp_path: Path) -> None:
+    status, said = ended(tmp_path, option)
+    assert status == 2
+    assert f"{option.partition('=')[0]} goes with one dataset" in said

@@ -55,17 +55,19 @@ class Plain:
         return file
 
 
-@pytest.mark.hazard(8)
-def test_plain_cellxgene_keeps_nine_older_versions_which_a_minute_of_saving_pushes_out(
-    small: Path, start_plain: Any
-) -> None:
+@pytest.fixture
+def session(small: Path, start_plain: Any) -> Iterator[Plain]:
     with start_plain(small) as server:
-        session = Plain(server)
-        for number in range(15):
-            session.save(type=[str(number)] * 60)
-        kept = list((session.file.parent / f"{session.file.stem}-backups").iterdir())
-        assert len(kept) <= 9  # they are named by the second, too: of all saves within one, the last is kept
-        assert not any("first" in each.read_text() for each in kept)
+        yield Plain(server)
+
+
+@pytest.mark.hazard(8)
+def test_plain_cellxgene_keeps_nine_older_versions_which_a_minute_of_saving_pushes_out(session: Plain) -> None:
+    for number in range(15):
+        session.save(type=[str(number)] * 60)
+    kept = list((session.file.parent / f"{session.file.stem}-backups").iterdir())
+    assert len(kept) <= 9  # they are named by the second, too: of all saves within one, the last is kept
+    assert not any("first" in each.read_text() for each in kept)
 
 
 @pytest.mark.hazard(8)
@@ -80,19 +82,15 @@ def test_here_a_minute_of_saving_pushes_out_nothing(small: Path, tmp_path: Path)
 
 
 @pytest.mark.hazard(9)
-def test_plain_cellxgene_loses_what_another_tab_added_and_never_sees_an_edit_on_the_disk(
-    small: Path, start_plain: Any
-) -> None:
-    with start_plain(small) as server:
-        session = Plain(server)
-        session.save(type=["T"] * 60, other=["x"] * 60)  # another tab has added a category
-        session.save(type=["B"] * 60)  # a tab that does not know of it saves
-        assert session.columns() == {"type": ["B"]}
-        edited = session.file.read_text().replace(",B", ",edited")
-        session.file.write_text(edited)
-        assert session.columns() == {"type": ["B"]}
-        session.save(type=["B"] * 60)
-        assert "edited" not in session.file.read_text()
+def test_plain_cellxgene_loses_what_another_tab_added_and_never_sees_an_edit_on_the_disk(session: Plain) -> None:
+    session.save(type=["T"] * 60, other=["x"] * 60)  # another tab has added a category
+    session.save(type=["B"] * 60)  # a tab that does not know of it saves
+    assert session.columns() == {"type": ["B"]}
+    edited = session.file.read_text().replace(",B", ",edited")
+    session.file.write_text(edited)
+    assert session.columns() == {"type": ["B"]}
+    session.save(type=["B"] * 60)
+    assert "edited" not in session.file.read_text()
 
 
 @pytest.mark.hazard(9)

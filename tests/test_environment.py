@@ -67,6 +67,18 @@ def test_a_python_in_a_private_folder_is_passed_over_where_another_one_can_be_ru
     assert "not below a private folder" in done.stderr
 
 
+@pytest.mark.parametrize("private", [True, False])
+def test_what_is_made_anew_is_not_made_with_itself(checkout: Path, elsewhere: Path, short: Path, private: bool) -> None:
+    if not private:
+        short.chmod(0o755)
+        checkout = shutil.copytree(checkout, short / "checkout")
+    python, folder = planned(checkout)["python"], Path(planned(checkout)["folder"])
+    assert private == (folder == elsewhere) or os.getuid() != 0
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python3.12").symlink_to(python)
+    assert planned(checkout, PATH=f"{folder}/bin:{os.environ['PATH']}")["python"] == python
+
+
 def test_without_a_usable_python_it_says_what_is_needed_and_loses_nothing(checkout: Path, elsewhere: Path) -> None:
     elsewhere.mkdir(parents=True, exist_ok=True)
     (elsewhere / "kept").touch()

@@ -52,8 +52,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _before_the_check(gateway: Gateway) -> None:
-    """Have the gateway running before a test's leftovers are counted."""
+def _before_the_check(gateway: Gateway, slow_gateway: Gateway) -> None:
+    """Have the gateways running before a test's leftovers are counted."""
 
 
 def failed_page(gateway: Gateway, name: str) -> str:
@@ -106,11 +106,20 @@ def serving(gateway: Gateway, name: str) -> psutil.Process:
     return found[0]
 
 
+@pytest.fixture(scope="module")
+def slow_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Its viewers take their time in every phase: nothing is loaded before them."""
+    folder = tmp_path_factory.mktemp("slow")
+    with running_gateway(folder, "--Gateway.preload_idle_seconds=0", python=sys.executable) as gateway:
+        yield gateway
+
+
 @pytest.mark.parametrize("phase", ["starting", "loading", "ready"])
-def test_a_worker_killed_in_any_phase_is_told_of_and_comes_back_on_request(phase: str, gateway: Gateway) -> None:
+def test_a_worker_killed_in_any_phase_is_told_of_and_comes_back_on_request(phase: str, slow_gateway: Gateway) -> None:
+    gateway = slow_gateway
     data = Path(gateway.log).parent / "data"
     name = f"killed-{phase}"
-    shutil.copy(data / "fine.h5ad", data / f"{name}.h5ad")
+    write_dataset(data / f"{name}.h5ad")
     address = f"/view/data/{name}.h5ad/"
     gateway.get(address, Accept="text/html")
     until_now(lambda: gateway.phase(f"data/{name}.h5ad") == phase, seconds=40)

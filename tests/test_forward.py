@@ -132,7 +132,7 @@ def test_a_reader_that_pauses_makes_the_worker_wait_not_the_gateway_grow(gateway
 
 def settled(seen: list[float], worker: psutil.Process) -> bool:
     """Whether the worker has not moved for a few looks: it waits for its reader."""
-    time.sleep(0.05)
+    time.sleep(0.05)  # between two looks: the system counts in ticks of 10 ms
     seen.append(worker.cpu_times().user)
     return len(seen) > 6 and len(set(seen[-6:])) == 1
 

@@ -107,16 +107,33 @@ def test_options_reach_single_datasets_from_the_configuration_and_from_the_file_
             assert config["parameters"]["disable-diffexp"] is True
 
 
-def test_a_viewer_beyond_its_memory_limit_says_so_and_the_others_live_on(tmp_path: Path) -> None:
+def test_a_request_beyond_the_memory_limit_says_so_and_all_viewers_live_on(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data" / "large.h5ad", cells=60_000, genes=1200)
     write_dataset(tmp_path / "data" / "small.h5ad")
-    with running_gateway(tmp_path, "--memory-limit=400000000", python=sys.executable) as gateway:
+    limits = ("--memory-limit=400000000", "--cache-limit=0")  # so that it must be read into memory
+    with running_gateway(tmp_path, *limits, python=sys.executable) as gateway:
         gateway.open("data/small.h5ad")
-        gateway.get("/view/data/large.h5ad/", Accept="text/html")
-        until_now(lambda: gateway.phase("data/large.h5ad") == "failed", seconds=40)
-        page = gateway.get("/view/data/large.h5ad/", Accept="text/html").text
-        assert "Not enough memory" in page
-        assert gateway.phase("data/small.h5ad") == "ready"
+        address = gateway.open("data/large.h5ad")
+        reply = gateway.get(f"{address}api/v0.2/data/var?var:name_0=gene1", Accept="application/octet-stream")
+        assert reply.status == 503
+        assert "memory" in reply.json["message"]
+        assert [gateway.phase(f"data/{name}.h5ad") for name in ("small", "large")] == ["ready", "ready"]
+
+
+def test_a_large_dataset_needs_no_more_memory_than_a_small_one_once_it_is_prepared(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data" / "large.h5ad", cells=60_000, genes=1200)
+    with running_gateway(tmp_path, "--memory-limit=400000000", python=sys.executable) as gateway:
+        address = gateway.open("data/large.h5ad")
+        reply = gateway.get(f"{address}api/v0.2/data/var?var:name_0=gene1", Accept="application/octet-stream")
+        assert reply.status == 200
+
+
+def test_a_viewer_whose_memory_limit_is_too_low_for_anything_says_so(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data" / "small.h5ad")
+    with running_gateway(tmp_path, "--memory-limit=60000000", python=sys.executable) as gateway:
+        gateway.get("/view/data/small.h5ad/", Accept="text/html")
+        until_now(lambda: gateway.phase("data/small.h5ad") == "failed", seconds=40)
+        assert "Not enough memory" in gateway.get("/view/data/small.h5ad/", Accept="text/html").text
 
 
 def test_a_read_only_gateway_changes_nothing(dataset: Path, tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
-"""Versions of labels: which are kept, what they say, and that none is lost or leads elsewhere."""
+"""Versions of labels: what they say, and that none is lost or leads elsewhere."""
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import os
 import shutil
 import stat
@@ -13,20 +11,16 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from cxg_proxy import annotations, changes, history, thinning, whole
+from cxg_proxy import annotations, history, thinning, whole
 from cxg_proxy.annotations import GENE_SETS, LABELS
 from cxg_proxy.errors import LabelsNotSaved
-from cxg_proxy.thinning import Kept
 
 NOW = datetime(2026, 3, 5, 15, 30, tzinfo=timezone.utc).timestamp()
-MINUTE, HOUR, DAY = 60, 3600, 86_400
+DAY = 86_400
 FAULTY = Path(__file__).parent / "workers" / "faulty_writer.py"
 
 
@@ -42,160 +36,6 @@ def contents(where: Path) -> list[bytes]:
 
 def used(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*"))
-
-
-# --- thinning, as pure arithmetic ----------------------------------------------------------------------------------
-
-
-def saved_over_time(gaps: list[int], limit: int, size: int = 100) -> tuple[list[Kept], list[Kept], int]:
-    """All versions that were saved, those left after thinning at each save, and the last time."""
-    everything: list[Kept] = []
-    left: list[Kept] = []
-    now = round(NOW * 1000)
-    for number, gap in enumerate(gaps):
-        now += gap
-        new = Kept(thinning.stamp(now), "labels", f"{number:016x}", size, f"{number}")
-        everything.append(new)
-        gone = set(thinning.superfluous([*left, new], now, limit))
-        left = [version for version in [*left, new] if version not in gone]
-    return everything, left, now
-
-
-GAPS = st.lists(
-    st.one_of(st.integers(1, 5000), st.integers(1, 20 * 60_000), st.integers(1, 3 * DAY * 1000)),
-    min_size=1,
-    max_size=150,
-)
-
-
-@given(GAPS)
-@settings(deadline=None)
-def test_thinning_keeps_the_last_of_each_minute_hour_and_day_and_all_of_ten_minutes(gaps: list[int]) -> None:
-    everything, left, now = saved_over_time(gaps, 10**12)
-    kept = set(left)
-    assert everything[-1] in kept
-    for version, following in pairwise(everything):
-        age = now - thinning.milliseconds(following.stamp)  # it was the current version until then
-        letters = 18 if age <= 600_000 else 13 if age <= HOUR * 1000 else 11 if age <= DAY * 1000 else 8
-        last_of_its_time = version.stamp[:letters] != following.stamp[:letters]
-        if age <= 600_000 or (age <= 365 * DAY * 1000 and last_of_its_time):
-            assert version in kept
-
-
-@given(GAPS)
-@settings(deadline=None)
-def test_thinning_leaves_one_of_a_minute_then_of_an_hour_then_of_a_day(gaps: list[int]) -> None:
-    _, left, now = saved_over_time(gaps, 10**12)
-    for older, letters in ((600_000, 13), (HOUR * 1000, 11), (DAY * 1000, 8)):
-        # A version counts from the moment when it was replaced, so one more may stand at each border.
-        old = [version for version in left[:-2] if thinning.milliseconds(version.stamp) < now - older - DAY * 1000]
-        times = [version.stamp[:letters] for version in old]
-        assert len(times) == len(set(times))
-    recent = sum(now - thinning.milliseconds(version.stamp) <= 600_000 for version in left)
-    assert len(left) <= recent + 62 + 26 + 368
-
-
-@given(GAPS, st.integers(4, 40))
-@settings(deadline=None)
-def test_the_limit_holds_and_takes_what_lies_between_days_first_and_the_oldest_of_it(
-    gaps: list[int], most: int
-) -> None:
-    everything, _, now = saved_over_time(gaps, 10**12)
-    unlimited = set(thinning.superfluous(everything, now, 10**12))
-    before = [version for version in everything if version not in unlimited]
-    gone = set(thinning.superfluous(before, now, most * 4096))
-    left = [version for version in before if version not in gone]
-    assert len(left) == min(len(before), most)
-    days = {version.stamp[:8]: version for version in before}  # the last of each
-    between = [version for version in before if days[version.stamp[:8]] is not version]
-    assert [version for version in between if version in gone] == between[: len(gone & set(between))]
-    if gone - set(between):
-        assert set(between) <= gone
-    assert before[-1] in left
-
-
-def test_a_storm_of_saves_every_two_and_a_half_seconds_leaves_yesterday() -> None:
-    yesterday = [0, 30_000, 30_000]
-    everything, left, _ = saved_over_time([*yesterday, 20 * HOUR * 1000, *[2500] * 5000], 200 * 4096)
-    assert everything[2] in left
-    assert len(left) <= 200
-
-
-def test_who_comes_back_after_two_years_finds_the_version_of_then_after_saving() -> None:
-    everything, left, _ = saved_over_time([0, 2 * 365 * DAY * 1000, 2500, 2500], 10**12)
-    assert everything[0] in left
-
-
-def test_saves_every_twenty_seconds_for_days_leave_days_then_hours_then_minutes_then_all() -> None:
-    everything, left, now = saved_over_time([20_000] * 13_000, 10**12)
-    ages = [(now - thinning.milliseconds(version.stamp)) / 1000 for version in left]
-    assert sum(age > DAY + HOUR for age in ages) == 2  # two days have ended more than a day ago
-    assert 22 <= sum(HOUR + MINUTE < age <= DAY + HOUR for age in ages) <= 26
-    assert 49 <= sum(10 * MINUTE < age <= HOUR + MINUTE for age in ages) <= 53
-    assert left[-32:] == everything[-32:]  # what was current ten minutes ago is among them
-
-
-def test_a_clock_that_was_wrong_once_loses_nothing() -> None:
-    future = Kept(thinning.stamp(thinning.milliseconds("20900101T000000.000Z")), "labels", "0" * 16, 1, "future")
-    assert thinning.superfluous([future], round(NOW * 1000), 10**9) == []
-
-
-@given(st.integers(0, 253402300799999))
-def test_a_stamp_reads_back_and_sorts(time: int) -> None:
-    assert thinning.milliseconds(thinning.stamp(time)) == time
-    assert thinning.stamp(max(time - 1, 0)) <= thinning.stamp(time)
-
-
-# --- what a list shows ---------------------------------------------------------------------------------------------
-
-NAMES = st.text(min_size=1, max_size=6).filter(lambda text: text.isprintable())
-
-
-def csv_of(cells: list[str], columns: dict[str, list[str]]) -> bytes:
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["index", *columns])
-    rows.writerows(zip(cells, *columns.values(), strict=True))
-    return text.getvalue().encode()
-
-
-@given(st.data(), st.lists(NAMES, min_size=1, max_size=8, unique=True), st.booleans())
-@settings(deadline=None)
-def test_changes_are_counted_for_any_text_the_same_in_any_order(
-    data: st.DataObject, cells: list[str], turn: bool
-) -> None:
-    label = st.sampled_from(["unassigned", "T cell, naive", 'a "b"', "line\nbreak", "#", "=1"])
-    some = st.lists(label, min_size=len(cells), max_size=len(cells))
-    old, new = {"k": data.draw(some), "gone": data.draw(some)}, {"k": data.draw(some), "m": data.draw(some)}
-    expected = {
-        "k": sum(map(str.__ne__, old["k"], new["k"])),
-        "gone": sum(text != "unassigned" for text in old["gone"]),
-        "m": sum(text != "unassigned" for text in new["m"]),
-    }
-    if turn:
-        new = {name: texts[::-1] for name, texts in new.items()}
-    after = csv_of(cells[::-1] if turn else cells, new)
-    found = changes.summary(csv_of(cells, old), after, gene_sets=False)
-    assert found == changes.Summary(("k", "m"), len(cells), {name: n for name, n in expected.items() if n})
-
-
-@given(st.lists(st.sampled_from(["unassigned", "T, x", 'a "b"', "line\nbreak"]), min_size=3, max_size=3))
-def test_the_short_way_to_count_agrees(texts: list[str]) -> None:
-    cells, before = ["a", "b", "c"], ["T, x"] * 3
-    found = changes.summary(csv_of(cells, {"k": before}), csv_of(cells, {"k": texts}), gene_sets=False)
-    count = sum(map(str.__ne__, before, texts))
-    assert found == changes.Summary(("k",), 3, {"k": count} if count else {})
-
-
-def test_gene_sets_are_counted_by_their_genes() -> None:
-    head = b"# Gene sets generated on Monday\ngene_set_name,gene_set_description,gene_symbol,gene_description\n"
-    found = changes.summary(head + b"one,,CD3E,\ntwo,,CD4,\n", head + b"one,,CD3E,\none,,CD8A,\n", gene_sets=True)
-    assert found == changes.Summary(("one",), 2, {"one": 1, "two": 1})
-
-
-@given(st.binary(max_size=300), st.binary(max_size=300), st.booleans())
-def test_no_content_keeps_a_version_from_being_described(old: bytes, new: bytes, gene_sets: bool) -> None:
-    changes.summary(old, new, gene_sets=gene_sets)
 
 
 # --- on disk -------------------------------------------------------------------------------------------------------
@@ -228,6 +68,20 @@ def test_a_file_edited_by_hand_is_kept_before_it_is_replaced(tmp_path: Path) -> 
     annotations.write(tmp_path, LABELS, labels(2), now=NOW + 1)
     assert contents(tmp_path) == [labels(2), b"edited by hand", labels(1)]
     assert [version.origin for version in annotations.versions(tmp_path)] == ["saved", "found", "saved"]
+
+
+def test_an_edit_in_the_middle_of_a_save_is_kept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    annotations.write(tmp_path, LABELS, labels(1), now=NOW)
+    fsync = os.fsync
+
+    def slow_fsync(file: int) -> None:
+        fsync(file)
+        monkeypatch.undo()
+        (tmp_path / LABELS).write_bytes(b"edited by hand")
+
+    monkeypatch.setattr(os, "fsync", slow_fsync)
+    annotations.write(tmp_path, LABELS, labels(2), now=NOW + 1)
+    assert contents(tmp_path) == [labels(2), b"edited by hand", labels(1)]
 
 
 def test_labels_from_before_there_was_a_history_are_kept_too(tmp_path: Path) -> None:

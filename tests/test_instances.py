@@ -1,66 +1,20 @@
+"""All instances of a gateway: joined, limited, closed, replaced."""
+
 import asyncio
-import os
-import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import environment, fake, gone, until
+from conftest import gone, until
 from cxg_proxy.errors import (
-    Died,
-    NoEmbedding,
-    Problem,
-    StartTimeout,
     Stopped,
     TooManyInstances,
-    ViewerMismatch,
-    ViewerMissing,
 )
 from cxg_proxy.instance import Instance
-from cxg_proxy.instances import Instances
 from cxg_proxy.library import Dataset, Library
-from cxg_proxy.limits import Limits
 from cxg_proxy.progress import Phase
-from cxg_proxy.visits import Visits
-from cxg_proxy.worker import Command, Place
-
-Make = Callable[..., Instances]
-
-
-@pytest.fixture
-async def instances(tmp_path: Path, short: Path) -> AsyncIterator[Make]:
-    """Make the instances of a gateway with fake workers; all of them end with the test."""
-    made: list[Instances] = []
-
-    def make(behaviour: str | Command = "quick", **limits: float) -> Instances:
-        command = fake(behaviour) if isinstance(behaviour, str) else behaviour
-        place = Place(short, tmp_path / "logs", environment())
-        kept = {"patience": 0.5, "in_use_seconds": 0, **limits}
-        made.append(Instances(command, place, Limits(**kept), Visits(tmp_path / "visits.json")))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for each in made:
-        await each.close()
-
-
-@pytest.fixture
-def dataset(h5ad: Callable[..., Path], tmp_path: Path) -> Callable[[str], Dataset]:
-    def find(name: str = "pbmc") -> Dataset:
-        file = tmp_path / f"data/{name}.h5ad"
-        if not file.exists():
-            h5ad(f"data/{name}.h5ad")
-        return Library({"data": file.parent}).find(f"data/{name}.h5ad")
-
-    return find
-
-
-async def test_a_dataset_that_is_opened_becomes_ready(instances: Make, dataset: Callable[..., Dataset]) -> None:
-    instance = await instances().open(dataset())
-    await instance.ready()
-    assert instance.phase is Phase.READY
-    assert instance.socket.is_socket()
+from instance_fixtures import Make, a_dataset, pid_of, some_instances  # noqa: F401 - fixtures
 
 
 async def test_opening_twice_joins_the_same_instance(instances: Make, dataset: Callable[..., Dataset]) -> None:
@@ -69,73 +23,6 @@ async def test_opening_twice_joins_the_same_instance(instances: Make, dataset: C
     assert first is second
     await first.ready()
     assert await all_.open(dataset()) is first
-
-
-async def test_progress_is_told_while_it_loads(instances: Make, dataset: Callable[..., Dataset]) -> None:
-    instance = await instances("slow").open(dataset())
-    await until(lambda: instance.phase is Phase.LOADING)
-    assert instance.done == 0.25
-    go = Path(f"{instance.socket}.go")
-    await asyncio.to_thread(go.touch)
-    await instance.ready()
-    await asyncio.to_thread(go.unlink)
-
-
-async def test_closing_ends_the_worker_and_removes_its_socket(instances: Make, dataset: Callable[..., Dataset]) -> None:
-    instance = await instances().open(dataset())
-    await instance.ready()
-    pid = pid_of(instance)
-    await instance.close()
-    assert instance.phase is Phase.CLOSED
-    assert gone(pid)
-    assert not instance.socket.exists()
-
-
-async def test_a_deaf_worker_is_killed_after_patience(instances: Make, dataset: Callable[..., Dataset]) -> None:
-    instance = await instances("deaf").open(dataset())
-    await instance.ready()
-    pid = pid_of(instance)
-    await instance.close()
-    assert instance.phase is Phase.CLOSED
-    assert gone(pid)
-
-
-async def test_closing_while_it_loads_ends_it_at_once(instances: Make, dataset: Callable[..., Dataset]) -> None:
-    instance = await instances("slow").open(dataset())
-    await until(lambda: instance.phase is Phase.LOADING)
-    await instance.close()
-    assert instance.phase is Phase.CLOSED
-    with pytest.raises(Stopped):
-        await instance.ready()
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "problem", "said"),
-    [
-        ("crashing", Died, r"pbmc: .*it ended with exit status 3"),
-        ("gone", Died, r"killed from outside, SIGKILL; lack of memory is the usual reason"),
-        ("failing", NoEmbedding, r"pbmc\.h5ad: this file has no 2-D embedding"),
-        ("other", ViewerMismatch, r"0\.0\.0 there, .* here"),
-    ],
-)
-async def test_a_worker_that_fails_says_why(
-    behaviour: str, problem: type[Problem], said: str, instances: Make, dataset: Callable[..., Dataset]
-) -> None:
-    instance = await instances(behaviour).open(dataset())
-    with pytest.raises(problem, match=said):
-        await instance.ready()
-    assert instance.phase is Phase.FAILED
-
-
-async def test_the_last_log_lines_stay_with_a_failed_instance_and_in_its_file(
-    instances: Make, dataset: Callable[..., Dataset], tmp_path: Path
-) -> None:
-    instance = await instances("crashing").open(dataset())
-    with pytest.raises(Died) as caught:
-        await instance.ready()
-    assert caught.value.log == ("the file is made of cheese",)
-    (log,) = (tmp_path / "logs").glob("pbmc-*.log")
-    assert "the file is made of cheese" in log.read_text()
 
 
 async def test_nothing_restarts_by_itself_only_when_asked_again(
@@ -148,37 +35,6 @@ async def test_nothing_restarts_by_itself_only_when_asked_again(
     again = await all_.open(dataset(), again=True)
     assert again is not failed
     await until(lambda: again.over)
-
-
-async def test_a_ready_worker_that_is_killed_is_told_of(instances: Make, dataset: Callable[..., Dataset]) -> None:
-    instance = await instances().open(dataset())
-    await instance.ready()
-    os.kill(pid_of(instance), signal.SIGKILL)
-    await until(lambda: instance.over)
-    assert isinstance(instance.problem, Died)
-
-
-async def test_a_silent_worker_is_given_up_after_the_start_timeout(
-    instances: Make, dataset: Callable[..., Dataset]
-) -> None:
-    instance = await instances("silent", start_timeout=0.3).open(dataset())
-    with pytest.raises(StartTimeout):
-        await instance.ready()
-
-
-async def test_a_missing_viewer_python_is_said_to_be_missing(instances: Make, dataset: Callable[..., Dataset]) -> None:
-    instance = await instances(lambda *_: ["/no/such/python"]).open(dataset())
-    with pytest.raises(ViewerMissing, match="/no/such/python"):
-        await instance.ready()
-
-
-async def test_a_chatty_worker_fills_neither_memory_nor_disk(
-    instances: Make, dataset: Callable[..., Dataset], tmp_path: Path
-) -> None:
-    instance = await instances("chatty").open(dataset())
-    await instance.ready()
-    assert len(instance.log) == 20
-    assert sum(file.stat().st_size for file in (tmp_path / "logs").iterdir()) < 2_500_000
 
 
 async def test_the_longest_unused_idle_instance_makes_room(instances: Make, dataset: Callable[..., Dataset]) -> None:
@@ -294,6 +150,25 @@ async def test_what_nobody_uses_is_closed_and_what_somebody_uses_is_not(
     await all_.open(dataset("idle"))
 
 
+async def test_an_instance_that_prepares_gene_expression_is_neither_idle_nor_gives_way(
+    instances: Make, dataset: Callable[..., Dataset]
+) -> None:
+    all_ = instances("preparing", most=1, idle_seconds=100)
+    first = await all_.open(dataset("a"))
+    await first.ready()
+    first.used -= 101
+    await all_.close_idle()
+    with pytest.raises(TooManyInstances):
+        await all_.open(dataset("b"))
+    assert first.phase is Phase.READY
+    go = Path(f"{first.socket}.go")
+    await asyncio.to_thread(go.write_text, '[null, ""]\n')
+    await until(lambda: first.done is None)
+    await all_.close_idle()
+    assert first.phase is Phase.CLOSED
+    await asyncio.to_thread(go.unlink)
+
+
 async def test_idle_seconds_of_zero_means_never(instances: Make, dataset: Callable[..., Dataset]) -> None:
     all_ = instances(idle_seconds=0)
     instance = await all_.open(dataset())
@@ -339,16 +214,3 @@ async def test_everything_ends_together(instances: Make, dataset: Callable[..., 
     assert all(gone(pid) for pid in pids)
     with pytest.raises(Stopped):
         await all_.open(dataset("d"))
-
-
-async def test_a_full_disk_for_logs_keeps_no_viewer_closed(
-    instances: Make, dataset: Callable[..., Dataset], tmp_path: Path
-) -> None:
-    (tmp_path / "logs").write_text("a file where the folder should be")
-    instance = await instances().open(dataset())
-    await instance.ready()
-
-
-def pid_of(instance: Instance) -> int:
-    assert instance.pid is not None
-    return instance.pid

@@ -146,6 +146,18 @@ def test_the_walk_skips_hidden_folders_and_ends_in_a_cycle(tmp_path: Path) -> No
     assert names(Library({"data": tmp_path})) == ["data/a/b/x.h5ad"]
 
 
+def test_a_library_inside_another_is_listed_once(tmp_path: Path) -> None:
+    (tmp_path / "shared" / "deep").mkdir(parents=True)
+    for name in ("mine.h5ad", "shared/b.h5ad", "shared/deep/c.h5ad"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "link").symlink_to("shared")
+    library = Library({"home": tmp_path, "demo": tmp_path / "shared"})
+    assert sorted(names(library)) == ["demo/b.h5ad", "demo/deep/c.h5ad", "home/mine.h5ad"]
+    assert library.find("home/shared/b.h5ad").real == library.find("demo/b.h5ad").real  # an old link still works
+    same = Library({"one": tmp_path / "shared", "two": tmp_path / "shared"})
+    assert sorted(names(same)) == ["one/b.h5ad", "one/deep/c.h5ad", "two/b.h5ad", "two/deep/c.h5ad"]
+
+
 def test_the_walk_stops_at_its_limit_and_says_so(tmp_path: Path) -> None:
     for n in range(20):
         (tmp_path / f"{n:02}.h5ad").write_bytes(b"")

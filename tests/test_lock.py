@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import until_now
+from conftest import environment, until_now
 from cxg_proxy import annotations, lock, whole
 from cxg_proxy.annotations import LABELS
 from cxg_proxy.errors import LabelsNotSaved
@@ -93,7 +93,7 @@ def test_a_lock_that_says_nothing_is_broken_after_a_while(tmp_path: Path, conten
         pass
 
 
-def test_a_writer_that_slept_while_another_took_over_does_not_write(tmp_path: Path) -> None:
+def test_a_writer_that_slept_while_another_took_over_is_told_so(tmp_path: Path) -> None:
     with whole.opened(tmp_path) as folder, lock.locked(folder) as held:
         (tmp_path / lock.NAME).unlink()
         planted(tmp_path)
@@ -102,10 +102,28 @@ def test_a_writer_that_slept_while_another_took_over_does_not_write(tmp_path: Pa
     assert (tmp_path / lock.NAME).exists()  # it is not ours to remove
 
 
+def test_a_save_that_slept_while_another_server_took_over_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotations.write(tmp_path, LABELS, b"theirs")
+    fsync = os.fsync
+
+    def slow_fsync(file: int) -> None:
+        fsync(file)
+        planted(tmp_path)
+
+    monkeypatch.setattr(os, "fsync", slow_fsync)
+    with pytest.raises(LabelsNotSaved, match="another server took over"):
+        annotations.write(tmp_path, LABELS, b"ours")
+    assert annotations.read(tmp_path, LABELS) == b"theirs"
+    assert len(annotations.versions(tmp_path)) == 1
+    assert sorted(os.listdir(tmp_path)) == [lock.NAME, LABELS, "history"]
+
+
 def test_a_fresh_lock_taken_away_by_mistake_goes_back(tmp_path: Path) -> None:
     planted(tmp_path, token="fresh")
     with whole.opened(tmp_path) as folder:
-        lock._break(folder, (b"an older one", 1, 1))
+        lock._break(folder, lock.NAME, (b"an older one", 1, 1))
     assert json.loads((tmp_path / lock.NAME).read_text())["token"] == "fresh"
     assert os.listdir(tmp_path) == [lock.NAME]
 
@@ -192,3 +210,44 @@ def test_of_two_that_see_no_lock_only_one_takes_it(
         one.check()
         one.give_back()
     assert os.listdir(tmp_path) == []
+
+
+def test_named_locks_of_one_folder_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    with whole.opened(tmp_path) as folder:
+        one, other, same = lock.Lock(folder, "a.lock"), lock.Lock(folder, "b.lock"), lock.Lock(folder, "a.lock")
+        assert lock.Attempts(one).taken()
+        with lock.kept(one):
+            assert lock.Attempts(other).taken()
+            waiting = lock.Attempts(same)
+            assert not waiting.taken()
+            assert f"process {os.getpid()}" in waiting.holder()
+            assert json.loads((tmp_path / "a.lock").read_text())["token"] == one.token
+        assert waiting.taken()
+        for each in (same, other):
+            each.give_back()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_is_cleared_only_when_its_holder_is_certainly_dead(tmp_path: Path) -> None:
+    now = time.time_ns()
+    planted(tmp_path, host="elsewhere")
+    with whole.opened(tmp_path) as folder:
+        assert not lock.clear_dead(folder, lock.NAME, now)
+        assert lock.clear_dead(folder, lock.NAME, now + int((lock.ABANDONED_SECONDS + 60) * 1e9))
+        planted(tmp_path, **{**lock._here(), "started": "0"})
+        assert lock.clear_dead(folder, lock.NAME, now)
+        assert lock.clear_dead(folder, lock.NAME, now)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can act for other users")
+def test_a_dead_lock_of_somebody_else_in_a_sticky_folder_is_waited_for_but_not_for_ever(tmp_path: Path) -> None:
+    planted(tmp_path, **{**lock._here(), "started": "0"})
+    program = (
+        "import os, sys; from cxg_proxy import lock, whole; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "folder = os.open('.', os.O_RDONLY | os.O_DIRECTORY)\n"
+        "attempts = lock.Attempts(lock.Lock(folder), stale=0.0)\n"
+        "sys.exit(attempts.taken() or not attempts.stuck)\n"
+    )
+    tmp_path.chmod(0o1777)
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=20, env=environment())

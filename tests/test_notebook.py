@@ -107,8 +107,9 @@ def test_a_backed_dataset_is_recognised_by_its_file(home: Path, tmp_path: Path) 
     save(home, str(file), cells=CELLS[:6], type=KINDS[:6])
     save(home, "/data/same-cells.h5ad", type=["x"] * 12)
     backed = anndata.read_h5ad(file, backed="r")
-    with pytest.warns(UserWarning, match="6 of 12 cells are not in the labels of"):
+    with pytest.warns(UserWarning, match="6 of 12 cells are not in the labels of") as warned:
         annotated = cxg_proxy.annotate(backed, home=home)
+    assert warned[0].filename == __file__  # the reader's own line
     assert list(annotated.obs["type"]) == KINDS[:6] + ["unassigned"] * 6
     backed.file.close()
 

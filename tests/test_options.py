@@ -1,6 +1,8 @@
 """The options as people meet them: the whole help, configuration folders, several libraries, and none."""
 
 import contextlib
+import itertools
+import json
 import os
 import re
 import signal
@@ -117,3 +119,18 @@ def test_without_a_library_the_home_is_shown(home: Path, start: Start) -> None:
         assert gateway.get("/api/datasets").json["roots"] == [["home", str(home)]]
         assert listed(gateway, "home/project") == ["home/project/mine.h5ad"]
         gateway.open("home/project/mine.h5ad")
+
+
+def test_viewers_are_told_where_gene_expression_is_kept_and_how_much_of_it(home: Path, start: Start) -> None:
+    def told(*options: str) -> dict[str, str]:
+        with start("--cache=~/c", *options) as gateway:
+            address = gateway.open("home/project/mine.h5ad")
+            arguments = json.loads(gateway.get(address + "api").json["environment"]["ARGUMENTS"])
+        return dict(itertools.pairwise(arguments))
+
+    usual = told()
+    assert usual["--cache"] == str(home / "c")
+    assert usual["--build-memory"] == "1000000000"
+    assert not {"--shared-cache", "--cache-limit"} & set(usual)
+    chosen = told("--shared-cache=~/s", "--cache-limit=0", "--build-memory=5")
+    assert (chosen["--shared-cache"], chosen["--cache-limit"], chosen["--build-memory"]) == (str(home / "s"), "0", "5")

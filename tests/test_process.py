@@ -26,12 +26,17 @@ def here(tmp_path: Path, program: str, patience: float = 3) -> contextlib.Abstra
     return running(python(program), cwd=tmp_path, environment=NOTHING, hear=ignore, patience=patience)
 
 
+# Programs that stay until they are ended: 60 s is longer than any test waits.
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 DEAF = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 PARENT = (
     "import subprocess, sys, signal, time; signal.signal(15, signal.SIG_IGN);"
     f"c = subprocess.Popen([sys.executable, '-c', {DEAF!r}], stdout=subprocess.DEVNULL);"
     "print(c.pid, flush=True); time.sleep(60)"
+)
+NOTING = (
+    "import pathlib, signal, time; signal.signal(15, lambda *_: pathlib.Path('told').touch());"
+    "print('up', flush=True); time.sleep(60)"
 )
 
 
@@ -66,7 +71,7 @@ async def test_a_child_ends_when_the_task_that_waits_for_it_is_cancelled(tmp_pat
     pids = []
 
     async def hold() -> None:
-        async with here(tmp_path, DEAF, patience=0.2) as child:
+        async with here(tmp_path, NOTING, patience=0.2) as child:
             pids.append(child.pid)
             _ = [line async for line in one(child)]
             pids.append(0)
@@ -75,7 +80,7 @@ async def test_a_child_ends_when_the_task_that_waits_for_it_is_cancelled(tmp_pat
     task = asyncio.ensure_future(hold())
     await until(lambda: len(pids) == 2)
     task.cancel()
-    await asyncio.sleep(0.05)
+    await until((tmp_path / "told").exists)
     task.cancel()  # an impatient second cancellation must not cut the ladder short
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -22,6 +22,10 @@ PACKAGE = Path(cxg_proxy.__file__).parent
 NOT_FOR_ADMINISTRATORS = {
     "dataset",
     "labels_folder",
+    "annotated",
+    "check",
+    "prefix_header",
+    "frame_ancestors",
     "socket",
     "ip",
     "port",
@@ -48,7 +52,7 @@ def test_the_installed_package_holds_every_file_of_the_source() -> None:
 def test_the_command_and_the_tile_are_installed() -> None:
     found = {(each.group, each.name): each.value for each in distribution("cxg-proxy").entry_points}
     assert found == {
-        ("console_scripts", "cxg-proxy"): "cxg_proxy.app:main",
+        ("console_scripts", "cxg-proxy"): "cxg_proxy.__main__:main",
         ("jupyter_serverproxy_servers", "cellxgene"): "cxg_proxy.jupyter:setup",
     }
 
@@ -80,6 +84,20 @@ def test_the_lock_is_complete_and_names_no_host() -> None:
     assert '"resolved"' not in (CHECKOUT / "requirements" / "package-lock.json").read_text()
 
 
+GALAXY_LOCKS = CHECKOUT / "tests" / "galaxy" / "requirements"
+
+
+@pytest.mark.parametrize("lock", ["galaxy", "galaxy-client"])
+def test_the_locks_of_the_galaxy_tests_pin_by_hash_and_name_no_host(lock: str) -> None:
+    text = (GALAXY_LOCKS / f"{lock}.txt").read_text()
+    assert "://" not in text
+    assert not re.findall(r"^--", text, re.MULTILINE)
+    asked = Requirement((GALAXY_LOCKS / f"{lock}.in").read_text().splitlines()[-1])
+    assert re.search(rf"^{asked.name}==", text, re.MULTILINE)
+    assert text.count("--hash=sha256:") >= len(re.findall(r"^[\w.-]+==", text, re.MULTILINE))
+    assert '"resolved"' not in (GALAXY_LOCKS / "package-lock.json").read_text()
+
+
 def test_the_lock_satisfies_what_the_package_asks_for() -> None:
     asked = [Requirement(text) for text in distribution("cxg-proxy").requires or ()]
     assert len(asked) > 20
@@ -93,7 +111,7 @@ def test_the_build_needs_only_what_is_locked() -> None:
     assert re.search(r"^setuptools==", (CHECKOUT / "requirements" / "lock.txt").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "lock", "clean"])
+@pytest.mark.parametrize("target", ["demo", "test", "test-galaxy", "check", "bench", "lock", "clean"])
 def test_make_explains_each_target(target: str) -> None:
     said = subprocess.run(["make"], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=30).stdout
     assert f"make {target} " in said
@@ -110,7 +128,7 @@ def test_the_readme_names_the_two_commands_and_shows_the_real_thing() -> None:
 
 def test_ci_runs_what_the_readme_names() -> None:
     script = (CHECKOUT / ".ci" / "run").read_text()
-    assert re.findall(r"\bmake \w+", script) == ["make test"]
+    assert re.findall(r"\bmake [\w-]+", script) == ["make test", "make test-galaxy"]
 
 
 def sections() -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import pytest
 
 import cxg_proxy
 from conftest import until_now
-from gateways import running_gateway
+from gateways import Worker, running_gateway
 from test_faults import write_dataset
 
 pytestmark = pytest.mark.timeout(120)
@@ -67,6 +67,9 @@ def test_the_viewer_may_live_in_an_environment_of_its_own(
     with running_gateway(tmp_path, python=viewer_python, by=gateway_python) as gateway:
         address = gateway.open("data/pbmc.h5ad")
         assert gateway.get(address + "api/v0.2/schema").json["schema"]["dataframe"]["nObs"] == 30
+        (worker,) = [each for each in gateway.workers() if "serve" in each.cmdline()]
+        assert worker.ppid() != gateway.process.pid  # forked by the parent, in the viewer's environment
+        assert f"{viewer_python} -m cxg_proxy.viewer preload" in " ".join(Worker(worker.ppid()).cmdline())
         until_now(lambda: gateway.get("/api/datasets").json["datasets"][0]["cells"] == 30)
 
 

@@ -57,7 +57,7 @@ def test_options_have_cellxgenes_names_however_they_are_hyphenated(dataset: str)
         ("embeding", "umap", "did you mean embeddings?"),
         ("nonsense", 1, "Known are title, about"),
         ("port", 5005, "cannot be set here: cxg-proxy chooses the address"),
-        ("backed", True, "cannot be set here"),
+        pytest.param("backed", True, "cannot be set here", marks=pytest.mark.hazard(11)),
         ("annotations-file", "x.csv", "see --home"),
     ],
 )

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from viewer_fixtures import ROOT, cells, failure
+from viewer_fixtures import ROOT, cells, failure, worker
 
 pytest_plugins = ["viewer_plugin"]
 
@@ -87,7 +87,6 @@ def missing(path: Path) -> None:
         (packed, "NotH5ad", "compressed with gzip"),
         (loom, "NotH5ad", ".loom"),
         (cut, "DamagedFile", "truncated"),
-        (scrambled, "DamagedFile", "read"),
         (flat, "NoEmbedding", "bad.h5ad"),
         (infinite, "NoEmbedding", "bad.h5ad"),
         (twins, "NotViewable", "must be unique"),
@@ -103,6 +102,19 @@ def test_a_file_that_cannot_be_shown(tmp_path: Path, make: Callable[[Path], obje
     assert problem["which"] == "bad.h5ad"
     assert words in problem["sentence"]
     assert problem["steps"]
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["with a store", "in memory"])
+def test_of_a_matrix_that_cannot_be_read_the_rest_is_shown_and_why_is_said(tmp_path: Path, cached: bool) -> None:
+    path = tmp_path / "bad.h5ad"
+    scrambled(path)
+    with worker(path, extra=["--cache", str(tmp_path / "cache")] if cached else []) as server:
+        assert server.api("layout/obs", Accept="application/octet-stream").status == 200
+        reply = server.api("data/var?var:name_0=gene1", Accept="application/octet-stream")
+        assert reply.status == 500
+        assert reply.json["kind"] == "DamagedFile"
+        while "bad.h5ad" not in server.steps[-1].get("note", ""):
+            assert server.next_step() is not None
 
 
 @pytest.mark.hazard(24)

@@ -4,13 +4,14 @@ import json
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cxg_proxy.errors import Busy
-from cxg_proxy.viewer.turns import Turns
-from viewer_fixtures import Reply, Server, until
+from cxg_proxy.viewer.turns import WAITING, Cancelled, Turns
+from viewer_fixtures import Reply, Server, until, worker
 
 pytest_plugins = ["viewer_plugin"]
 
@@ -118,8 +119,23 @@ def test_plain_cellxgene_compares_as_much_and_as_many_at_once_as_anybody_asks_fo
     assert [len(reply.json["positive"]) for reply in replies] == [1200] * 12
 
 
+@pytest.mark.hazard(12)
+@pytest.mark.parametrize(("chosen", "limit"), [(None, 50), (40, 40), (60, 50)])
+def test_a_comparison_of_more_cells_than_is_allowed_is_refused(small: Path, chosen: int | None, limit: int) -> None:
+    options = {} if chosen is None else {"diffexp_cellcount_max": chosen}
+    with worker(small, options=options, extra=["--diffexp-max-cells", "50"]) as server:
+        assert server.api("config").json["config"]["limits"]["diffexp_cellcount_max"] == limit
+        half = limit // 2
+        assert compare(server, [[0, half]], [[half, limit]]).status == 200
+        reply = compare(server, [[0, half]], [[half, limit + 1]])
+        assert (reply.status, reply.json["message"]) == (400, "Diffexp request exceeds max cell count limit")
+
+
 def test_asking_for_more_genes_than_there_are_gives_those_there_are(shown: Server) -> None:
-    assert compare(shown, [[0, 100]], [[300, 400]], count=120).status == 200
+    for count in (120, 121):
+        reply = compare(shown, [[0, 100]], [[300, 400]], count=count).json
+        for side in ("positive", "negative"):
+            assert sorted(row[0] for row in reply[side]) == list(range(120))
 
 
 @pytest.mark.hazard(12)
@@ -134,10 +150,13 @@ def test_a_flood_of_comparisons_leaves_a_thread_for_small_requests(shown: Server
             if reply.status == 503:
                 refused.set()
 
-    with ThreadPoolExecutor(6) as pool:
-        for _ in range(6):
+    with ThreadPoolExecutor(WAITING + 3) as pool:
+        for _ in range(WAITING + 3):
             pool.submit(flood)
-        assert until(refused.is_set)
+        try:
+            until(lambda: refused.is_set() or shown.api("config").status != 200)
+        finally:
+            refused.set()
     busy = next(reply for reply in replies if reply.status == 503)
     assert int(busy.headers["Retry-After"]) > 0
     assert json.loads(busy.body)["kind"] == "Busy"
@@ -145,28 +164,44 @@ def test_a_flood_of_comparisons_leaves_a_thread_for_small_requests(shown: Server
 
 
 @pytest.mark.hazard(12)
-def test_one_works_some_wait_and_more_are_refused() -> None:
-    turns = Turns(2)
-    begun, finish = threading.Event(), threading.Event()
-    order: list[str] = []
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_some_work_some_wait_and_more_are_refused(at_once: int) -> None:
+    turns = Turns(at_once + 1, at_once)
+    finish = threading.Event()
+    order: list[int] = []
 
-    def work(name: str) -> None:
-        with turns.one("It"):
-            order.append(name)
-            begun.set()
+    def work(number: int) -> None:
+        with turns.place("It"), turns.one(lambda: False):
+            order.append(number)
             assert finish.wait(30)
 
-    first, second = (threading.Thread(target=work, args=(name,)) for name in ("first", "second"))
-    first.start()
-    assert begun.wait(30)
-    second.start()
-    until(lambda: not turns._places._value)
-    assert order == ["first"]
-    with pytest.raises(Busy), turns.one("It"):
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(at_once + 1)]
+    for thread in threads:
+        thread.start()
+    until(lambda: not turns._places._value and len(order) == at_once)
+    with pytest.raises(Busy), turns.place("It"):
         pass
     finish.set()
-    first.join()
-    second.join()
-    assert order == ["first", "second"]
-    with turns.one("It"):
+    for thread in threads:
+        thread.join()
+    assert sorted(order) == list(range(at_once + 1))
+    with turns.place("It"), turns.one(lambda: False):
         pass
+
+
+def test_who_has_gone_waits_no_longer_and_leaves_the_place_to_others() -> None:
+    turns = Turns(2)
+    gone = threading.Event()
+
+    def wait() -> None:
+        with turns.place("It"), turns.one(gone.is_set):
+            raise AssertionError("it was not its turn")
+
+    with ThreadPoolExecutor(1) as pool, turns.place("It"), turns.one(lambda: False):
+        waiting = pool.submit(wait)
+        until(lambda: not turns._places._value)
+        gone.set()
+        with pytest.raises(Cancelled):
+            waiting.result(30)
+        with turns.place("It"):
+            pass

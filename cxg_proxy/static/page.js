@@ -37,7 +37,7 @@ async function copyFrom(button) {
 document.addEventListener("click", (event) => {
   const slow = event.target.closest("[data-prepare]");
   if (slow) setTimeout((text) => (slow.textContent = text), 20000, slow.textContent);
-  if (slow) slow.textContent = "Preparing… the download begins by itself";
+  if (slow) slow.textContent = slow.dataset.prepare;
   const button = event.target.closest("[data-copy], [data-copy-from], [data-copy-link]");
   if (button) {
     event.preventDefault();

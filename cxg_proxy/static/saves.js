@@ -1,7 +1,7 @@
 // Ours inside cellxgene's page: every request for data says which version of the file the page shows, so that neither
 // labels nor colours of one file land on the cells of another that took its place; and every save says what this page
-// knows of the labels or gene sets, so that it removes nothing that the page has never seen. Tells `viewer.js` of
-// replies that a person should hear of.
+// knows of the labels or gene sets, so that it removes nothing that the page has never seen. What the viewer cannot
+// answer yet is asked again. Tells `viewer.js` of replies that a person should hear of or waits for.
 (() => {
   const opened = globalThis.OPENED || ""; // the gateway wrote it before this script
   const tab = [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -26,7 +26,30 @@
   const labels = new Known();
   const sets = new Known();
 
+  const PATIENCE = 1800000; // ms that a request is sent again for, while genes are prepared or others come first
+  const LATE = 1000; // ms after which a person may wonder
   const send = window.fetch;
+  const tell = (detail) => window.dispatchEvent(new CustomEvent("cxg-proxy", { detail }));
+
+  const pause = (ms, signal) =>
+    new Promise((resolve, reject) => {
+      const abort = () => reject(signal.reason, clearTimeout(timer));
+      const timer = setTimeout(() => resolve(signal?.removeEventListener("abort", abort)), ms);
+      if (signal?.aborted) abort();
+      signal?.addEventListener("abort", abort, { once: true });
+    });
+
+  async function sendUntilAnswered(what, options) {
+    const end = Date.now() + PATIENCE;
+    for (;;) {
+      const reply = await send(what, options);
+      const wait = 1000 * reply.headers.get("Retry-After");
+      if (reply.status !== 503 || !(wait > 0) || Date.now() + wait > end) return reply;
+      reply.body?.cancel().catch(() => null);
+      await pause(wait, options.signal);
+    }
+  }
+
   window.fetch = async (what, options) => {
     const url = what instanceof Request ? null : new URL(what, document.baseURI);
     if (!url || url.origin !== location.origin || !url.pathname.includes("/api/v0.")) return send(what, options);
@@ -36,13 +59,18 @@
     if (opened) headers.set("X-Dataset-Version", opened);
     headers.set("X-Labels-Tab", tab);
     if (saves) headers.set("X-Labels-Known", known.text());
-    const reply = await send(what, { ...options, headers });
+    const late = setTimeout(() => tell({ late: true }), LATE);
+    const reply = await (saves ? send : sendUntilAnswered)(what, { ...options, headers }).finally(() => clearTimeout(late));
     const whole = saves || known === sets || url.pathname.endsWith("/schema"); // not single columns
     if (reply.ok) known.hear(reply.headers.get("X-Labels-Known"), whole);
     const heard = { status: reply.status, saves };
-    if (saves && !reply.ok) heard.problem = await reply.clone().json().catch(() => null);
+    if (!reply.ok && (saves || reply.status >= 500)) {
+      const said = await reply.clone().json().catch(() => null);
+      const { problem } = (reply.status >= 500 && said) || {}; // as the gateway says it, when the viewer does not answer
+      heard.problem = problem ? { message: problem.sentence, steps: problem.steps } : said;
+    }
     for (const name of ["Merged", "Fit"]) heard[name.toLowerCase()] = JSON.parse(reply.headers.get(`X-Labels-${name}`));
-    window.dispatchEvent(new CustomEvent("cxg-proxy", { detail: heard }));
+    tell(heard);
     return reply;
   };
 })();

@@ -1,11 +1,13 @@
 // Ours inside cellxgene's page: ways to the list of datasets and to the saved labels, and a strip that speaks up only
-// when the viewer behind the page is gone, failed, shows a file that has changed, or when somebody else has saved too.
+// when the viewer behind the page is gone, failed, prepares gene expression, shows a file that has changed, or when
+// somebody else has saved too.
 // While the tab is visible it asks how things are, which also keeps the viewer from being closed under its reader's
 // eyes. A hidden tab asks nothing.
 "use strict";
 (() => {
   const EVERY = 60000;
   const SOON = 10000; // when the connection is lost
+  const OFTEN = 1000; // while something is being prepared; what takes less is not told
   const LOGO = 138; // where cellxgene's logo ends, in px from the left
   const own = new URL("./", document.currentScript.src); // …/cxg-proxy/
   const STYLE = `
@@ -83,8 +85,8 @@
   const named = (names) => names.slice(0, 3).map((name) => `“${name}”`).join(", ") + (names.length > 3 ? " and more" : "");
 
   let failed = false; // to save
-  window.addEventListener("cxg-proxy", ({ detail: { status, saves, problem, merged, fit } }) => {
-    if (status === 409) ask();
+  window.addEventListener("cxg-proxy", ({ detail: { late, status, saves, problem, merged, fit } }) => {
+    if (late || status === 409) ask();
     if (saves && failed && !problem) say(...(notice = [""]));
     if (saves) failed = Boolean(problem);
     if (problem?.message) {
@@ -99,21 +101,24 @@
     }
   });
 
-  let offered = false;
+  let [offered, noted, slow] = [false, "", false];
+  const preparing = (state) => typeof state.preparing === "number";
   function judge(state) {
     if (state.library) back.href = new URL(state.library, own);
     for (const link of state.labels ? [labels, ...notice, ...strip.children] : []) {
       if (link.className === "labels") link.href = new URL(state.labels, own);
     }
-    wanted = state.title || "";
+    wanted = (state.title || "").replace(/[\t\n\f\r ]+/g, " ").trim(); // as it is read back, or it is set for ever
     name();
     if (state.problem) say(state.problem.sentence, reload("What to do"));
     else if (["closing", "closed", "failed"].includes(state.phase)) say("This viewer was closed; nothing is lost.", reload("Reopen"));
     else if (state.phase !== "ready") say("This viewer is being opened again.");
     else if (state.changed || (opened && state.version && state.version !== opened)) say("The file of this dataset has changed since it was opened.", reload("Reload"));
+    else if (preparing(state) && slow && !notice[0]) say(`Preparing gene expression: ${Math.round(100 * state.preparing)} %`);
     else say(...notice);
+    if (state.note && state.note !== noted) tell((noted = state.note));
     if (state.offer && !offered) tell("Labels for these very cells were saved under another file name.", versions());
-    offered = state.offer;
+    [offered, slow] = [state.offer, preparing(state)];
   }
 
   let timer = 0;
@@ -127,6 +132,7 @@
       const state = await reply.json();
       judge(state);
       if (state.phase !== "ready") wait = SOON;
+      else if (preparing(state)) wait = OFTEN;
     } catch {
       say("The connection to the server is lost. What was saved is safe.", reload("Reload"));
       wait = SOON;

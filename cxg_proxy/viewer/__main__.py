@@ -1,4 +1,8 @@
-"""The viewer's command line: `serve` or `summarize` datasets, `annotate` a copy of one, `check` a table of labels."""
+"""The viewer's command line: `serve` or `summarize` datasets, `annotate` a copy of one, `check` a table of labels.
+
+`build` makes the store of one; `preload` waits for the order to `serve`, with everything imported; `compile` is for who
+installs it.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,13 @@ def _serve(parsed: argparse.Namespace) -> int:
             read_only=parsed.read_only,
             memory_limit=parsed.memory_limit,
             threads=parsed.threads,
+            diffexp_workers=parsed.diffexp_workers,
+            diffexp_max_cells=parsed.diffexp_max_cells,
             history_limit=parsed.history_limit,
+            cache=parsed.cache,
+            shared_cache=parsed.shared_cache,
+            cache_limit=parsed.cache_limit,
+            build_memory=parsed.build_memory,
         )
     )
 
@@ -46,7 +56,8 @@ def _summarize(parsed: argparse.Namespace) -> int:
 
 
 def _annotate(parsed: argparse.Namespace) -> int:
-    from .annotated import Order, annotate  # noqa: PLC0415 - see above
+    from .annotated import annotate  # noqa: PLC0415 - see above
+    from .child import Order  # noqa: PLC0415 - see above
 
     return annotate(Order(parsed.dataset, parsed.labels, parsed.options, parsed.output))
 
@@ -54,19 +65,51 @@ def _annotate(parsed: argparse.Namespace) -> int:
 def _check(parsed: argparse.Namespace) -> int:
     from .check import Order, check  # noqa: PLC0415 - see above
 
-    return check(Order(parsed.dataset, parsed.labels, parsed.options, parsed.input, parsed.output))
+    return check(Order(parsed.dataset, parsed.labels, parsed.options, parsed.output, parsed.input))
+
+
+def _preload(parsed: argparse.Namespace) -> int:
+    from .preload import preload  # noqa: PLC0415 - the other commands do not need it
+
+    return preload(parsed.control, main)
+
+
+def _compile(parsed: argparse.Namespace) -> int:
+    from .rehearsal import rehearse  # noqa: PLC0415 - see above
+
+    rehearse()
+    return 0
+
+
+def _build(parsed: argparse.Namespace) -> int:
+    from .prepare import Order, prepare  # noqa: PLC0415 - see above
+
+    return prepare(
+        Order(
+            dataset=parsed.dataset,
+            cache=parsed.cache,
+            shared=parsed.shared_cache,
+            limit=parsed.cache_limit,
+            memory=parsed.build_memory,
+            layer=parsed.layer,
+            as_shown=parsed.as_shown,
+            for_others=parsed.for_others,
+        )
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxg_proxy.viewer", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(required=True)
     one = _for_one_dataset()
-    serve = commands.add_parser("serve", parents=[one], help="show one dataset", allow_abbrev=False)
+    serve = commands.add_parser("serve", parents=[one, _for_stores()], help="show one dataset", allow_abbrev=False)
     serve.set_defaults(run=_serve)
     serve.add_argument("--socket", required=True, help="path of the unix socket to make")
     serve.add_argument("--read-only", action="store_true", help="save neither labels nor gene sets")
     serve.add_argument("--memory-limit", type=_positive, default=None, help="bytes the worker may use")
-    serve.add_argument("--threads", type=_positive, default=4, help="requests answered at once")
+    serve.add_argument("--threads", type=_positive, default=4, help="requests answered at once, beside those that wait")
+    serve.add_argument("--diffexp-workers", type=_positive, default=1, help="comparisons at once")
+    serve.add_argument("--diffexp-max-cells", type=_positive, default=None, help="cells in one comparison")
     serve.add_argument(
         "--history-limit", type=_positive, default=LIMIT, help="bytes that old versions of labels may take"
     )
@@ -79,13 +122,41 @@ def _parser() -> argparse.ArgumentParser:
     )
     annotate.set_defaults(run=_annotate)
     annotate.add_argument("--output", required=True, help="the file to make")
+    compiling = commands.add_parser("compile", help="compile all code now, not when it is first used")
+    compiling.set_defaults(run=_compile)
     check = commands.add_parser(
         "check", parents=[one], help="compare a table of labels with a dataset", allow_abbrev=False
     )
     check.set_defaults(run=_check)
     check.add_argument("--input", required=True, help="the table, as CSV")
     check.add_argument("--output", required=True, help="the file to make: the labels in the dataset's order")
+    preload = commands.add_parser("preload", help="fork workers as the gateway asks for them", allow_abbrev=False)
+    preload.set_defaults(run=_preload)
+    preload.add_argument("--control", type=int, required=True, help="descriptor of the socket to the gateway")
+    preload.add_argument("room", nargs="?", help="blanks, in the place of which a worker's command line is shown")
+    _add_build(commands)
     return parser
+
+
+def _add_build(commands: Any) -> None:
+    wanted = _for_stores(required=True)
+    build = commands.add_parser("build", parents=[wanted], help="make the store of a dataset", allow_abbrev=False)
+    build.set_defaults(run=_build)
+    build.add_argument("--layer", help="the layer that stands for X")
+    build.add_argument(
+        "--as-shown", action="store_true", help="without --layer, that of the options beside the dataset"
+    )
+    build.add_argument("--for-others", action="store_true", help="let who may read the dataset read its store")
+    build.add_argument("dataset", help="the .h5ad file")
+
+
+def _for_stores(*, required: bool = False) -> argparse.ArgumentParser:
+    stores = argparse.ArgumentParser(add_help=False)
+    stores.add_argument("--cache", type=Path, required=required, help="directory of what can be computed again")
+    stores.add_argument("--shared-cache", type=Path, help="directory of stores prepared by an administrator")
+    stores.add_argument("--cache-limit", type=int, help="bytes that stores may take; 0 keeps none")
+    stores.add_argument("--build-memory", type=_positive, default=1_000_000_000, help="bytes a builder may work with")
+    return stores
 
 
 def _for_one_dataset() -> argparse.ArgumentParser:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cxg_proxy import __version__
 from cxg_proxy import annotations as kept
@@ -17,20 +16,11 @@ from cxg_proxy.progress import Phase, Step
 from cxg_proxy.tables import GeneSet, Malformed, read_gene_sets, read_labels
 
 from . import child, reading
+from .child import Order
 from .output import Output
 
 _Parsed = TypeVar("_Parsed")
 _COPIED = 0.95  # the share of the work that is copying
-
-
-@dataclass(frozen=True)
-class Order:
-    """What the gateway asks for."""
-
-    dataset: str
-    labels: Path
-    options: dict[str, Any]
-    output: str
 
 
 def annotate(order: Order) -> int:

@@ -11,29 +11,51 @@ import server.common.rest as cellxgene_rest
 from flask import Flask, Request, Response, jsonify, request
 from flask.sessions import SessionInterface
 from flask_compress import Compress
+from server import __version__ as cellxgene_version
 from server.app.app import Server
+from server.common.constants import Axis
 from server.common.errors import ConfigurationError
 from server.common.utils.data_locator import DataLocator
 from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError
 from werkzeug.exceptions import NotImplemented as NotOffered
 
+from cxg_proxy import __version__, validators
 from cxg_proxy.annotations import display_name
-from cxg_proxy.errors import Busy, LabelsNotReadable, LabelsNotSaved, NotEnoughMemory, NotViewable, Problem, TooLarge
+from cxg_proxy.errors import (
+    Busy,
+    LabelsNotReadable,
+    LabelsNotSaved,
+    NotEnoughMemory,
+    NotViewable,
+    Problem,
+    StillPreparing,
+    StoreNotWritten,
+    TooLarge,
+)
 
-from . import headers, limits, options, page, reading
+from . import encodings, headers, limits, options, page, reading, replies
 from .adaptor import Adaptor
 from .configuration import Configuration
+from .expression import Expression
 from .labels import Labels
+from .replies import Replies
+from .rest import Rest
+from .tags import COLUMN, Tags, of_dataset_alone
+from .turns import WAITING, Turns
+from .work import Cancelled
 
 _SLICE = 256 * 1024
 _STATUS: dict[type[Problem], int] = {
     TooLarge: 413,
     Busy: 503,
     NotEnoughMemory: 503,
+    StillPreparing: 503,
     LabelsNotSaved: 507,
+    StoreNotWritten: 507,
     LabelsNotReadable: 500,
 }
 _RETRY_SECONDS = "5"
+_CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody will read it
 
 
 def load(
@@ -43,10 +65,14 @@ def load(
     *,
     read_only: bool,
     history_limit: int,
-    threads: int,
-    report: Callable[[float], None],
+    diffexp_workers: int,
+    diffexp_max_cells: int | None,
+    read: Callable[[str, str | None], tuple[Rest, Expression]],
 ) -> Flask:
-    """Read the dataset and build the application that shows it, or raise the Problem that prevents it."""
+    """Read the dataset and build the application that shows it, or raise the Problem that prevents it.
+
+    `read` gives everything but the matrix, and the matrix, which may still be in preparation, of a path and a layer.
+    """
     kept = Labels(
         labels,
         dataset,
@@ -57,15 +83,24 @@ def load(
     )
     config = Configuration(dataset, kept)
     options.apply(chosen, config)
-    state = f"{reading.fingerprint(dataset)} {sorted(chosen.items())} {kept.writable}"
-    adaptor = Adaptor(DataLocator(dataset), config, turns=max(1, threads - 1), report=report)
+    options.bound_cells(config, diffexp_max_cells)
+    file = reading.fingerprint(dataset)
+    rest, expression = read(dataset, chosen.get("layer"))
+    adaptor = Adaptor(DataLocator(dataset), config, rest, expression, Turns(WAITING, diffexp_workers))
     config.server_config.data_adaptor = adaptor
     try:
         config.complete_config()
     except ConfigurationError as error:
         raise NotViewable(display_name(dataset), detail=str(error)) from error
     _read_labels_once(kept, adaptor)
-    return _build(config, adaptor, kept, state)
+    software = (__version__, cellxgene_version, adaptor.get_library_versions())
+    state = validators.digest(software, dataset, file, sorted(chosen.items()), diffexp_max_cells, read_only)
+    edition = replies.edition(software, file, [chosen.get(name) for name in replies.OPTIONS])
+    own = frozenset(adaptor.get_obs_keys())
+    tags = Tags(state, own, kept.version if kept.user_annotations_enabled() else None)
+    shared = Replies(edition, own)
+    expression.when_stored(lambda there: shared.keep_in(there.replies))
+    return _build(config, adaptor, kept, tags, shared)
 
 
 def _read_labels_once(labels: Labels, adaptor: Adaptor) -> None:
@@ -94,21 +129,26 @@ class _Viewer(Server):  # type: ignore[misc]  # cellxgene has no types
             "application/javascript",
             "application/octet-stream",
         ]
-        app.config["COMPRESS_ALGORITHM_STREAMING"] = ["zstd", "br", "gzip", "deflate"]
+        app.config["COMPRESS_ALGORITHM_STREAMING"] = encodings.ALL
         Compress(app)
 
 
-def _build(config: Configuration, adaptor: Adaptor, labels: Labels, dataset: str) -> Flask:
+def _build(config: Configuration, adaptor: Adaptor, labels: Labels, tags: Tags, shared: Replies) -> Flask:
     app: Flask = _Viewer(config).app
     app.session_interface = _NoSession()
     # cellxgene's page asks for this file, which its package lacks.
     app.add_url_rule("/obsolete.js", "obsolete", lambda: Response("", mimetype="text/javascript"))
+    tags.belong_to(app)
+    shared.belong_to(app)
     _bound(adaptor)
     _speak_plainly(app)
-    app.before_request(lambda: _before(adaptor, labels, dataset))
+    app.before_request(_prefer_one_encoding)
+    app.before_request(lambda: _before(adaptor, labels, tags))
+    app.before_request(lambda: shared.find(request) or _own_column(adaptor))
     # Flask calls these in reverse: headers first, then the body, and cellxgene's compression last.
     app.after_request(_whole)
-    app.after_request(lambda response: _after(response, config, labels, dataset))
+    app.after_request(lambda response: shared.keep(request, response))
+    app.after_request(lambda response: _after(response, config, tags))
     return app
 
 
@@ -127,11 +167,11 @@ def _abort(code: int, message: str, loglevel: int = logging.DEBUG, include_exc_i
     raise error
 
 
-def _before(adaptor: Adaptor, labels: Labels, dataset: str) -> Response | None:
+def _before(adaptor: Adaptor, labels: Labels, tags: Tags) -> Response | None:
     """Answer what a browser still has, and refuse what cellxgene would stumble over."""
-    tag = headers.etag(request, dataset, labels.version())
+    tag = tags.of(request)
     if tag is not None and request.if_none_match.contains_weak(tag):
-        return _not_modified(adaptor, labels, tag, dataset)
+        return _not_modified(adaptor, labels, tag, tags)
     if (request.endpoint, request.method) == ("api.annotationsobsapi", "PUT") and not labels.writable:
         raise NotOffered("Labels cannot be changed in this viewer.")
     if (request.endpoint, request.method) == ("api.diffexpobsapi", "POST"):
@@ -143,21 +183,37 @@ def _before(adaptor: Adaptor, labels: Labels, dataset: str) -> Response | None:
     return None
 
 
-def _not_modified(adaptor: Adaptor, labels: Labels, tag: str, dataset: str) -> Response | None:
+def _not_modified(adaptor: Adaptor, labels: Labels, tag: str, tags: Tags) -> Response | None:
     """Only a header says what the page knows of the labels then; None if they have changed meanwhile."""
-    if labels.user_annotations_enabled() and headers.depends_on_labels(request):
+    if tags.depends_on_labels(request):
         labels.read_labels(adaptor)
-        if headers.etag(request, dataset, labels.version()) != tag:
+        if tags.of(request) != tag:
             return None
     return Response(status=304)
 
 
-def _after(response: Response, config: Configuration, labels: Labels, dataset: str) -> Response:
+def _own_column(adaptor: Adaptor) -> Response | None:
+    """A column of obs that is the file's, whatever there is of labels: cellxgene would read them all for it."""
+    if request.endpoint != "api.annotationsobsapi" or request.method not in ("GET", "HEAD"):
+        return None
+    if not of_dataset_alone(request, adaptor.get_obs_columns()):
+        return None
+    if not request.accept_mimetypes.quality(replies.BINARY):
+        return None
+    column = adaptor.annotation_to_fbs_matrix(Axis.OBS, request.args.getlist(COLUMN), None)
+    return Response(column, mimetype=replies.BINARY)
+
+
+def _prefer_one_encoding() -> None:
+    """Leave cellxgene's compression no choice: it takes what a client refuses with `q=0`."""
+    request.environ["HTTP_ACCEPT_ENCODING"] = encodings.chosen(request.accept_encodings)
+
+
+def _after(response: Response, config: Configuration, tags: Tags) -> Response:
     headers.add(request, response)
     if response.status_code in (200, 304):
         response.headers.update(page.told())
-    if response.status_code in (200, 304):
-        tag = headers.etag(request, dataset, labels.version())
+        tag = tags.of(request)
         if tag is not None:
             response.set_etag(tag, weak=True)
     if response.mimetype == "text/html" and not response.is_streamed:
@@ -196,6 +252,7 @@ def _speak_plainly(app: Flask) -> None:
         vars(app).pop(name, None)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Problem, _problem)
+    app.register_error_handler(Cancelled, _nobody_waits)
     app.register_error_handler(MemoryError, lambda error: _problem(NotEnoughMemory("This request")))
 
 
@@ -205,6 +262,10 @@ def _http_error(error: HTTPException) -> Response:
     else:
         message = error.description or error.name
     return _reply(error.code or 500, {"message": message})
+
+
+def _nobody_waits(cancelled: Cancelled) -> Response:
+    return Response(status=_CLIENT_CLOSED_REQUEST)
 
 
 def _problem(problem: Problem) -> Response:

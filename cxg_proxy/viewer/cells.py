@@ -54,11 +54,13 @@ def read(dataset: str, options: Mapping[str, Any]) -> Cells:
     with h5py.File(dataset, "r", locking=False) as file:
         obs = file["obs"]
         own = columns(obs)
+        if wanted == index_name(obs) and wanted not in own:
+            wanted = None
         if wanted is not None and wanted not in own:
             known = ", ".join(own[:_SHOWN]) + (" and others" if len(own) > _SHOWN else "")
             detail = f"obs_names is {wanted!r}, but obs has {known or 'no columns'}"
             raise BadOptions(display_name(dataset), detail=detail)
-        return Cells(list(names(obs, wanted)), own, wanted or _index(obs).removeprefix("_"))
+        return Cells(list(names(obs, wanted)), own, wanted or index_name(obs).removeprefix("_"))
 
 
 def names(obs: Any, column: str | None = None) -> Iterator[str]:
@@ -80,11 +82,12 @@ def columns(obs: Any) -> list[str]:
         return list(obs.dtype.names[1:])
     order = obs.attrs.get("column-order")
     if order is None:
-        return [name for name in obs if name not in (_index(obs), "__categories")]
+        return [name for name in obs if name not in (index_name(obs), "__categories")]
     return [name.decode() if isinstance(name, bytes) else str(name) for name in np.asarray(order).ravel()]
 
 
-def _index(obs: Any) -> str:
+def index_name(obs: Any) -> str:
+    """What the file calls the column of the names."""
     if isinstance(obs, h5py.Dataset):
         return str(obs.dtype.names[0])
     name = obs.attrs.get("_index", "_index")
@@ -101,8 +104,8 @@ def _in_time(cells: Iterator[str], deadline: float) -> Iterator[str]:
 def _column(obs: Any, name: str | None) -> Any:
     """What holds the column's values, as something with a shape that can be sliced."""
     if isinstance(obs, h5py.Dataset):  # before AnnData 0.7: one table with a field for each column
-        return _Field(obs, name or _index(obs))
-    name = name or _index(obs)
+        return _Field(obs, name or index_name(obs))
+    name = name or index_name(obs)
     column, older = obs[name], obs.get("__categories")
     if isinstance(older, h5py.Group) and name in older and isinstance(column, h5py.Dataset):
         return _Coded(column, older[name])

@@ -26,14 +26,10 @@ _STEPS = ("Correct the file, then choose it again.",)
 
 
 @dataclass(frozen=True)
-class Order:
-    """What the gateway asks for."""
+class Order(child.Order):
+    """The same for a child that reads a table, too."""
 
-    dataset: str
-    labels: Path
-    options: dict[str, Any]
     input: str
-    output: str
 
 
 def check(order: Order) -> int:
@@ -109,7 +105,7 @@ def _no_cell(names: list[str], upload: Upload) -> str:
     )
 
 
-def _saved(where: Path, names: list[str]) -> dict[str, list[str]]:
+def _saved(where: Path, names: list[str]) -> dict[str, tuple[str, ...]]:
     """The labels as they are now; a file that cannot be read has none to lose."""
     try:
         return fit(read_labels(kept.read(where, kept.LABELS) or b""), names).columns
@@ -117,7 +113,7 @@ def _saved(where: Path, names: list[str]) -> dict[str, list[str]]:
         return {}
 
 
-def _compared(categories: list[Category], saved: dict[str, list[str]]) -> list[dict[str, Any]]:
+def _compared(categories: list[Category], saved: dict[str, tuple[str, ...]]) -> list[dict[str, Any]]:
     return [
         {
             "name": each.name,
@@ -129,7 +125,7 @@ def _compared(categories: list[Category], saved: dict[str, list[str]]) -> list[d
     ]
 
 
-def _changed(category: Category, saved: list[str] | None) -> int:
+def _changed(category: Category, saved: tuple[str, ...] | None) -> int:
     """Cells whose label is another one afterwards; a new category's were all unassigned."""
     if saved is None:
         return len(category.codes) - category.codes.count(0)

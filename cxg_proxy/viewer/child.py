@@ -1,4 +1,4 @@
-"""What every child of the gateway does alike: speak on one channel, put errors in words, leave when it is told to."""
+"""What every child of the gateway does alike: take an order, speak on one channel, say what is wrong, end when told."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 from cxg_proxy.annotations import display_name
-from cxg_proxy.errors import Problem
+from cxg_proxy.errors import NotEnoughMemory, Problem
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the gateway asks of a child that makes a file from a dataset and the labels kept for it."""
+
+    dataset: str
+    labels: Path
+    options: dict[str, Any]
+    output: str
 
 
 def channel() -> Callable[[bytes], None]:
@@ -47,6 +59,9 @@ def outcome(work: Callable[[], _Result], dataset: str) -> _Result | Problem:
     except Problem as problem:
         _log.error("%s", problem.sentence)
         return problem
+    except MemoryError:
+        _log.exception("This was too much")
+        return NotEnoughMemory(display_name(dataset))
     except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it was, the gateway must hear of it
         _log.exception("This did not work")
         return Problem(display_name(dataset), detail=f"{type(error).__name__}: {error}")

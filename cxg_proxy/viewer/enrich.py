@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import anndata
@@ -24,7 +24,7 @@ _WHEN_TAKEN = "cellxgene_gene_sets"
 _RESERVED = {"_index", "__categories", "", ".", ".."}
 
 
-def enrich(path: str, labels: Mapping[str, list[str]], sets: Mapping[str, GeneSet]) -> str:
+def enrich(path: str, labels: Mapping[str, Sequence[str]], sets: Mapping[str, GeneSet]) -> str:
     """Add a categorical column to obs for each category, and the gene sets as a table in uns.
 
     Returns what a reader of the file should know, as sentences; raises one of `reading.ERRORS`.
@@ -57,7 +57,7 @@ def _rewrite(file: Any, older: dict[str, Any]) -> None:
         write_elem(file, key, value)
 
 
-def _add_labels(file: Any, labels: Mapping[str, list[str]]) -> list[str]:
+def _add_labels(file: Any, labels: Mapping[str, Sequence[str]]) -> list[str]:
     obs = file["obs"]
     if _text(obs.attrs.get("encoding-version", "")) != "0.2.0":  # the columns of a table are all of one age
         table = read_elem(obs)

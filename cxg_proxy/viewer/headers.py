@@ -11,16 +11,11 @@ from urllib.parse import urlsplit
 
 from flask import Request, Response
 
-PRIVATE = "private, no-cache"  # keep it for this user only, and ask again each time
+from cxg_proxy.validators import PRIVATE
+
 _FOREVER = "private, max-age=31536000, immutable"
 _INLINE_SCRIPT = re.compile(rb"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
 _HASHED_NAME = re.compile(r"-[0-9a-f]{20,}\.\w+$")
-
-# What is the same as long as the dataset is: its own columns, matrix, embeddings and colours.
-_OF_DATASET = frozenset(
-    f"api.{name}" for name in ("annotationsvarapi", "datavarapi", "layoutobsapi", "colorsapi", "summarizevarapi")
-)
-_OF_DATASET_AND_LABELS = frozenset(("api.schemaapi", "api.annotationsobsapi"))
 
 
 def content_security_policy(page: bytes, scripts: Iterable[Any]) -> str:
@@ -55,23 +50,6 @@ def _origin(script: Any) -> str:
     if not parts.netloc:
         return ""
     return f"{parts.scheme}://{parts.netloc}" if parts.scheme else parts.netloc
-
-
-def etag(request: Request, dataset: str, labels: str) -> str | None:
-    """A tag made of what the reply depends on, without making the reply; None where that is not known."""
-    if request.method not in ("GET", "HEAD"):
-        return None
-    if request.endpoint in _OF_DATASET:
-        labels = ""
-    elif not depends_on_labels(request):
-        return None
-    depends = "\n".join((dataset, labels, request.full_path, request.headers.get("Accept", "")))
-    return hashlib.blake2b(depends.encode(errors="surrogateescape"), digest_size=12).hexdigest()
-
-
-def depends_on_labels(request: Request) -> bool:
-    """Whether the reply shows labels."""
-    return request.endpoint in _OF_DATASET_AND_LABELS
 
 
 def add(request: Request, response: Response) -> None:

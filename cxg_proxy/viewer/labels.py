@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +21,11 @@ from server.common.errors import AnnotationsError, DisabledFeatureError, Obsolet
 
 from cxg_proxy import annotations as kept
 from cxg_proxy.errors import LabelsNotReadable
-from cxg_proxy.merging import Known, aligned
+from cxg_proxy.merging import Known
 from cxg_proxy.tables import (
     GeneSet,
     LabelTable,
+    aligned,
     gene_sets_csv,
     labels_csv,
     read_gene_sets,
@@ -170,7 +172,7 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
 
     def _parse_labels(self, content: bytes, data_adaptor: Any) -> _Read:
         with self._explained(kept.LABELS):
-            return _fitted(_table(content), kept.digest(content), self._names(data_adaptor), data_adaptor)
+            return _fitted(_table(content), kept.digest(content), lambda: self._names(data_adaptor), data_adaptor)
 
     def _parse_gene_sets(self, content: bytes, data_adaptor: Any) -> _Read:
         with self._explained(kept.GENE_SETS):
@@ -195,40 +197,57 @@ class _Read(NamedTuple):
     fit: Fit | None = None
 
 
-def _table(content: bytes) -> LabelTable:
-    """The table in a file; where there are quotes, pandas reads it three times as fast. Raises Malformed."""
-    plain = without_comments(content)
-    if b'"' not in plain or b"\r" in plain or b"\0" in plain:
-        return read_labels(content)
+class _Table(NamedTuple):
+    """A table of labels, and its columns as pandas has read them, if it has."""
+
+    texts: LabelTable
+    columns: dict[str, pd.Categorical]
+
+
+def _table(content: bytes) -> _Table:
+    """The table in a file. Pandas gives all but the odd one, much faster than Python can; raises Malformed."""
+    return _quickly(without_comments(content)) or _Table(read_labels(content), {})
+
+
+def _quickly(table: bytes) -> _Table | None:
+    if b"\r" in table or b"\0" in table:
+        return None
+    read = partial(pd.read_csv, keep_default_na=False, na_filter=False)
     try:
-        rows = pd.read_csv(io.BytesIO(plain), header=None, dtype=str, keep_default_na=False, na_values=[])
+        index, *names = map(str, read(io.BytesIO(table), header=None, nrows=1, dtype=str).iloc[0])
+        numbers = range(1, len(names) + 1)
+        types = {0: str, **dict.fromkeys(numbers, "category")}
+        rows = read(io.BytesIO(table), header=0, names=[0, *numbers], dtype=types)
     except ValueError:
-        return read_labels(content)
-    header, *columns = (
-        [str(name) for name in rows.iloc[0]],
-        *(tuple(rows[name].to_numpy()[1:].tolist()) for name in rows),
-    )
-    ragged = not isinstance(rows.index, pd.RangeIndex) or bool(rows.isna().to_numpy().any())
-    if ragged or len(set(header[1:])) < len(header) - 1 or len(set(columns[0])) < len(columns[0]):
-        return read_labels(content)  # which says what is wrong
-    return LabelTable(header[0], columns[0], dict(zip(header[1:], columns[1:], strict=True)))
+        return None
+    cells = tuple(rows[0].to_numpy().tolist())
+    # Pandas fills a row that is too short, up to its last field, with nothing.
+    ragged = not isinstance(rows.index, pd.RangeIndex) or (names and "" in rows[len(names)].cat.categories)
+    if ragged or len(set(names)) < len(names) or len(set(cells)) < len(cells):
+        return None  # reading it the slow way says what is wrong
+    columns = {name: rows[number] for number, name in enumerate(names, 1)}
+    texts = LabelTable(index, cells, {name: _texts(column) for name, column in columns.items()})
+    return _Table(texts, {name: column.array for name, column in columns.items()})
 
 
-def _fitted(table: LabelTable, digest: str, cells: tuple[str, ...], data_adaptor: Any) -> _Read:
+def _fitted(table: _Table, digest: str, names: Callable[[], tuple[str, ...]], data_adaptor: Any) -> _Read:
     """One row per cell, in the dataset's order; cells that the file does not name are unassigned."""
-    taken = [name for name in table.columns if name in data_adaptor.get_obs_columns()]
+    there = table.texts
+    taken = [name for name in there.columns if name in data_adaptor.get_obs_columns()]
     if taken:
         raise ValueError(f"the dataset itself has a category named {taken[0]!r} now; rename or remove that column")
-    if not table.columns:
+    if not there.columns:
         return _Read(pd.DataFrame(), Known(digest))
-    there = set(table.cells)
-    without = sum(cell not in there for cell in cells) if table.cells != cells else 0
-    fit = Fit(len(cells), without, len(table.cells) - (len(cells) - without))
-    columns = aligned(table, cells)
-    index = pd.Index(data_adaptor.get_obs_index(), name=table.index or None)
-    shown = pd.DataFrame({name: _categorical(labels) for name, labels in columns.items()}, index=index)
+    cells = names()
+    same = there.cells == cells
+    without = 0 if same else len(set(cells).difference(there.cells))
+    fit = Fit(len(cells), without, len(there.cells) - (len(cells) - without))
+    columns = aligned(there, cells)
+    index = pd.Index(data_adaptor.get_obs_index(), name=there.index or None)
+    read = table.columns if same else {}
+    shown = {name: read[name] if name in read else _categorical(labels) for name, labels in columns.items()}
     # A page that saves without the rows of other cells does not know the whole file.
-    return _Read(shown, Known.of(columns, "" if fit.gone else digest), fit)
+    return _Read(pd.DataFrame(shown, index=index), Known.of(columns, "" if fit.gone else digest), fit)
 
 
 def _categorical(labels: tuple[str, ...]) -> pd.Categorical:

@@ -1,4 +1,4 @@
-"""cellxgene's own options, by cellxgene's names: from the configuration, and from a small file beside the dataset."""
+"""cellxgene's options by cellxgene's names, and `layer`: from the configuration and a file beside the dataset."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import BadOptions
+from cxg_proxy.validators import OPTIONS_BESIDE
 
 from . import sidecar
 
@@ -104,6 +105,7 @@ _OPTIONS = {
     "column_request_max": _Option("limits__column_request_max", _count(), "server"),
     "scripts": _Option("app__scripts", _scripts),
     "embeddings": _Option("embeddings__names", _names),
+    "layer": _Option("", _text, "adaptor"),  # not cellxgene's: which of the file's layers stands for X
     "max_category_items": _Option("presentation__max_categories", _count()),
     "disable_custom_colors": _Option("presentation__custom_colors", _inverted),
     "diffexp_lfc_cutoff": _Option("diffexp__lfc_cutoff", _share),
@@ -142,7 +144,7 @@ def gather(dataset: str, configured: Mapping[str, Any]) -> dict[str, Any]:
     """
     name = display_name(dataset)
     options = _checked(configured, name, "the configuration")
-    beside = name + sidecar.SUFFIX
+    beside = name + OPTIONS_BESIDE
     for option, value in _checked(sidecar.read(dataset), name, beside).items():
         if option == "scripts":
             raise BadOptions(name, detail=f"scripts in {beside}: only the configuration may add scripts to the page")
@@ -187,9 +189,18 @@ def _known(written: Any, dataset: str, where: str) -> str:
     )
 
 
+def bound_cells(config: Any, most: int | None) -> None:
+    """Let a comparison have no more than `most` cells, whatever else was chosen for this dataset."""
+    if most is not None:
+        chosen = config.server_config.limits__diffexp_cellcount_max
+        config.update_server_config(limits__diffexp_cellcount_max=min(most, chosen or most))
+
+
 def apply(options: Mapping[str, Any], config: Any) -> None:
     """Set the gathered options in cellxgene's configuration."""
     for name, value in options.items():
         option = _OPTIONS[name]
+        if option.section == "adaptor":
+            continue
         update = config.update_server_config if option.section == "server" else config.update_dataset_config
         update(**{option.attribute: option.value(value)})

@@ -15,7 +15,7 @@ from cxg_proxy.errors import NotPrepared, Problem
 
 _AT_ONCE = 16 * 1024**2
 _STEP_SECONDS = 0.2
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NUMBER = re.compile(r"errno = (\d+)")  # in HDF5's own words
 
 
@@ -71,7 +71,7 @@ class Output:
     def problem(self, error: Exception) -> Problem | None:
         """What an error while making it means, if it is about this file."""
         name = display_name(self.path)
-        if _number(error) in _FULL:
+        if number(error) in FULL:
             return NotPrepared(name, detail="the disk is full")
         if isinstance(error, OSError) and error.filename == self.path:
             return NotPrepared(name, detail=error.strerror or str(error))
@@ -108,7 +108,7 @@ def _copied(source: int, out: int, done: int) -> int:
     return os.pwrite(out, block, done) if block else 0
 
 
-def _number(error: Exception) -> int | None:
+def number(error: Exception) -> int | None:
     """The system's number of an error, also where HDF5 reports it in words alone."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno

@@ -7,6 +7,7 @@ what it was made from, and no server has to remember pages: one may be restarted
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,6 +43,12 @@ def known() -> Known:
 def tab() -> str:
     """Which page it is, "" if it does not say so."""
     return request.headers.get(TAB, "")[:_TAB_LETTERS] if has_request_context() else ""
+
+
+def gone() -> Callable[[], bool]:
+    """What tells, in any thread, whether the page that asks has broken off its request."""
+    told: Any = request.environ.get("waitress.client_disconnected") if has_request_context() else None
+    return told or (lambda: False)
 
 
 def read(now_known: Known, fit: Fit | None = None) -> None:

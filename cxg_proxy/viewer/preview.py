@@ -77,7 +77,7 @@ def _own_palette(file: Any, category: str, count: int) -> list[str]:
         return []
     # cellxgene's own table of colour names, loaded only for files that have colours.
     from server.common.colors import convert_color_to_hex_format  # noqa: PLC0415 - see above
-    from server.common.errors import ColorFormatException  # noqa: PLC0415
+    from server.common.errors import ColorFormatException  # noqa: PLC0415 - see above
 
     try:
         texts = [c.decode() if isinstance(c, bytes) else str(c) for c in colors[:count]]

@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from . import child, options, reading
 
 _PATIENCE_SECONDS = 1.0
 _ROOM_BYTES = 32 * 1024**2
+_STACK_BYTES = 2 * 1024**2  # of a thread from now on: the usual 8 MB count against the memory limit, used or not
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,13 @@ class Order:
     read_only: bool = False
     memory_limit: int | None = None  # bytes
     threads: int = 4
+    diffexp_workers: int = 1
+    diffexp_max_cells: int | None = None
     history_limit: int = LIMIT  # bytes
+    cache: Path | None = None  # where stores are kept; None for nowhere
+    shared_cache: Path | None = None  # where others have prepared some
+    cache_limit: int | None = None  # bytes; None for the usual limit, 0 for no store
+    build_memory: int = 1_000_000_000  # bytes
 
 
 def serve(order: Order) -> int:
@@ -50,13 +57,38 @@ def serve(order: Order) -> int:
     child.log_to_stderr()
     # cellxgene 1.3 calls what today's anndata means to remove: nothing a reader of the log can do about.
     warnings.simplefilter("ignore", FutureWarning)
-    server = child.outcome(lambda: _start(order, tell), order.dataset)
-    if isinstance(server, Problem):
-        tell(Step(Phase.FAILED, problem=server))
+    ready = _Ready(tell)
+    started = child.outcome(lambda: _start(order, tell, ready), order.dataset)
+    if isinstance(started, Problem):
+        tell(Step(Phase.FAILED, problem=started))
         return 1
-    tell(Step(Phase.READY))
+    server, state = started
+    ready.say(state)
     life.run(server)
     return 0
+
+
+class _Ready:
+    """Says that the viewer is ready and, from then on, how far its gene expression is."""
+
+    def __init__(self, tell: Callable[[Step], None]):
+        self._tell = tell
+        self._said = False
+        self._step = Step(Phase.READY)
+        self._lock = threading.Lock()
+
+    def preparing(self, done: float | None, note: str) -> None:
+        """The share that is prepared, None when nothing is (any more), and what a person should read."""
+        with self._lock:
+            self._step = Step(Phase.READY, done=done, note=note)
+            if self._said:
+                self._tell(self._step)
+
+    def say(self, state: str) -> None:
+        """The viewer answers now; `state` is what the tags of its replies are made from."""
+        with self._lock:
+            self._said = True
+            self._tell(replace(self._step, state=state))
 
 
 def _limit_memory(limit: int | None) -> None:
@@ -77,14 +109,17 @@ def _memory_held() -> int:
     return int(held.split()[1]) * 1024
 
 
-def _start(order: Order, tell: Callable[[Step], None]) -> Any:
-    """Load the dataset and listen; what needs no heavy import is checked before them."""
+def _start(order: Order, tell: Callable[[Step], None], ready: _Ready) -> tuple[Any, str]:
+    """Load the dataset and listen: the server, and the state that its tags are made from.
+
+    What needs no heavy import is checked before them.
+    """
     tell(Step(Phase.LOADING, done=0.0))
     dataset = os.path.abspath(order.dataset)
     reading.look(dataset)
     try:
         chosen = options.gather(dataset, order.options)
-        load = _loader()
+        load, read = _loader()
         # Not before the imports: without memory, the library of linear algebra waits for ever while it is loaded.
         _limit_memory(order.memory_limit)
         application = load(
@@ -93,39 +128,66 @@ def _start(order: Order, tell: Callable[[Step], None]) -> Any:
             chosen,
             read_only=order.read_only,
             history_limit=order.history_limit,
-            threads=order.threads,
-            report=lambda done: tell(Step(Phase.LOADING, done=done)),
+            diffexp_workers=order.diffexp_workers,
+            diffexp_max_cells=order.diffexp_max_cells,
+            read=lambda path, layer: read(path, layer, _stores(order), ready.preparing),
         )
     except (MemoryError, NotEnoughMemory) as error:
         detail = f"the limit is {order.memory_limit / 2**20:,.0f} MiB" if order.memory_limit else ""
         raise NotEnoughMemory(display_name(dataset), detail=detail) from error
-    return _listen(order, application)
+    return _listen(order, application), _state(application)
 
 
-def _loader() -> Callable[..., Any]:
+def _state(application: Any) -> str:
+    from .tags import Tags  # noqa: PLC0415 - it imports flask, and `starting` must be out before
+
+    return Tags.used_by(application).state
+
+
+def _loader() -> tuple[Callable[..., Any], Callable[..., Any]]:
     try:
         from .application import load  # noqa: PLC0415 - heavy, and perhaps not installed
+        from .opened import read  # noqa: PLC0415 - as above
     except ImportError as error:
         raise ViewerMissing(sys.executable, detail=str(error)) from error
-    return load
+    return load, read
+
+
+def _stores(order: Order) -> Any:
+    """Where stores are and may be made, or None."""
+    if order.cache is None:
+        return None
+    from . import room  # noqa: PLC0415 - it imports h5py
+    from .stores import Stores  # noqa: PLC0415 - as above
+
+    limit = order.cache_limit
+    if limit is None:
+        try:
+            limit = max(1, room.usual_limit(order.cache))  # 0 would mean that nobody wants a store
+        except OSError:  # who builds a store meets the same, and says so
+            limit = 1
+    return Stores(order.cache, order.shared_cache, limit=limit, memory=order.build_memory)
 
 
 def _listen(order: Order, application: Any) -> Any:
     from waitress.channel import HTTPChannel  # noqa: PLC0415 - it may be missing, and `starting` must be out before
-    from waitress.server import create_server  # noqa: PLC0415
+    from waitress.server import create_server  # noqa: PLC0415 - as above
 
-    from .limits import BODY_BYTES, Parser  # noqa: PLC0415
+    from .limits import BODY_BYTES, Parser  # noqa: PLC0415 - it imports waitress, too
+    from .turns import WAITING  # noqa: PLC0415 - after those that say what is missing
 
     class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         parser_class = Parser
 
+    threading.stack_size(_STACK_BYTES)
     never = 2**62  # bodies and replies are bounded; on disk, a full disk would break them
     try:
         server = create_server(
             application,
             unix_socket=order.socket,
             unix_socket_perms="600",
-            threads=order.threads,
+            threads=order.threads + WAITING,
+            channel_request_lookahead=1,  # or the end of a connection is not seen before its request is answered
             ident=None,
             max_request_body_size=BODY_BYTES + 1,
             inbuf_overflow=never,
@@ -174,7 +236,7 @@ class _Life:
 
 def _turn(server: Any, timeout: float) -> None:
     # waitress's own `run` cannot be told to stop from another thread.
-    server.asyncore.loop(timeout=timeout, use_poll=True, map=server._map, count=1)  # noqa: SLF001
+    server.asyncore.loop(timeout=timeout, use_poll=True, map=server._map, count=1)  # noqa: SLF001 - nothing public names it
 
 
 def _busy(server: Any) -> bool:

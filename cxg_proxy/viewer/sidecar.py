@@ -11,8 +11,8 @@ import yaml
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import BadOptions
+from cxg_proxy.validators import OPTIONS_BESIDE
 
-SUFFIX = ".cxg.yaml"
 _BYTES = 64 * 1024
 # What PyYAML raises at tags and values that it cannot make sense of, besides its own errors.
 _ERRORS = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -41,7 +41,7 @@ def _position(error: Exception) -> str:
 
 
 def _text(dataset: str) -> str | None:
-    path = os.path.realpath(dataset + SUFFIX)
+    path = os.path.realpath(dataset + OPTIONS_BESIDE)
     beside = {os.path.realpath(os.path.dirname(dataset)), os.path.dirname(os.path.realpath(dataset))}
     if os.path.dirname(path) not in beside:
         raise _problem(dataset, "it is a link into another folder; put the file itself beside the dataset")
@@ -73,4 +73,4 @@ def _small_file(path: str) -> bytes | None:
 
 def _problem(dataset: str, reason: str) -> BadOptions:
     name = display_name(dataset)
-    return BadOptions(name, detail=f"{name}{SUFFIX} cannot be used: {reason}")
+    return BadOptions(name, detail=f"{name}{OPTIONS_BESIDE} cannot be used: {reason}")

@@ -79,7 +79,7 @@ class Hub:
 
     def gateway(self, user: str) -> psutil.Process:
         """A user's gateway."""
-        found = [each for each in self.processes() if "cxg_proxy.app" in " ".join(_command(each))]
+        found = [each for each in self.processes() if "cxg_proxy.__main__" in " ".join(_command(each))]
         mine = [each for each in found if each.environ().get("JUPYTERHUB_USER") == user]
         assert len(mine) == 1, [_command(each) for each in found]
         return mine[0]

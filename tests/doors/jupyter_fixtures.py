@@ -34,7 +34,7 @@ class JupyterServer:
     def gateway(self) -> psutil.Process | None:
         """The gateway that this server has started."""
         children = psutil.Process(self.process.pid).children()
-        return next((each for each in children if "cxg_proxy.app" in " ".join(each.cmdline())), None)
+        return next((each for each in children if "cxg_proxy.__main__" in " ".join(each.cmdline())), None)
 
     def socket(self) -> Path:
         """The gateway's socket, from its command line."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from hub_fixtures import free_ports, is_alive
+from hub_fixtures import is_alive
 from jupyter_fixtures import wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -34,10 +35,9 @@ def make_demo(log: Path, port: int) -> subprocess.Popen[bytes]:
 
 @pytest.fixture
 def port() -> int:
-    """A port with two free ones after it."""
-    return next(
-        port for port in (free_ports(1)[0] for _ in range(100)) if port < 65000 and not taken(port + 1, port + 2)
-    )
+    """A port with two free ones after it, where the system lets no client's connection begin."""
+    wanted = (random.randrange(20_000, 32_000) for _ in range(100))
+    return next(port for port in wanted if not taken(port, port + 1, port + 2))
 
 
 def taken(*ports: int) -> bool:
@@ -89,7 +89,7 @@ def test_the_demo_shows_its_dataset_and_ctrl_c_ends_everything(
         assert [each["name"] for each in ana.get(listed).json()["datasets"]] == ["demo/pbmc68k_reduced.h5ad"]
 
     everybody = psutil.Process(process.pid).children(recursive=True)
-    kinds = ("configurable-http-proxy", "jupyterhub-singleuser", "cxg_proxy.app")
+    kinds = ("configurable-http-proxy", "jupyterhub-singleuser", "cxg_proxy.__main__")
     commands = "\n".join(" ".join(each.cmdline()) for each in everybody)
     assert all(kind in commands for kind in kinds)
     os.killpg(process.pid, signal.SIGINT)
@@ -100,9 +100,7 @@ def test_the_demo_shows_its_dataset_and_ctrl_c_ends_everything(
 
 
 def test_a_taken_port_gets_a_sentence_that_says_what_to_do(tmp_path: Path, port: int) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", port + 1))
-        other.listen()
+    with socket.create_server(("127.0.0.1", port + 1)):
         log = tmp_path / "demo.log"
         assert make_demo(log, port).wait(60) != 0
     assert f"port {port + 1} of this machine cannot be used" in log.read_text()

@@ -256,7 +256,7 @@ def test_without_jupyterlab_a_server_is_only_cellxgene(hub: Hub, profile: Person
 
 def workers(hub: Hub, user: str) -> list[psutil.Process]:
     """The viewers that a user's gateway runs."""
-    return [each for each in hub.gateway(user).children() if "serve" in each.cmdline()]
+    return [each for each in hub.gateway(user).children(recursive=True) if "serve" in each.cmdline()]
 
 
 def open_dataset(client: httpx.Client, user: str) -> None:

@@ -128,8 +128,9 @@ def test_outside_a_hub_no_share_link_is_made(server: JupyterServer) -> None:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
-def test_the_gateway_ends_with_its_jupyter_server(tmp_path: Path, ending: signal.Signals) -> None:
-    with jupyter_server(tmp_path / "jupyter", tmp_path) as server:
+def test_the_gateway_ends_with_its_jupyter_server(tmp_path: Path, short: Path, ending: signal.Signals) -> None:
+    own = {"XDG_RUNTIME_DIR": str(short)}  # in the one that all share, any other gateway would tidy up
+    with jupyter_server(tmp_path / "jupyter", tmp_path, **own) as server:
         server.get("cellxgene/").raise_for_status()
         gateway, path = server.gateway(), server.socket()
         assert gateway is not None
@@ -138,7 +139,7 @@ def test_the_gateway_ends_with_its_jupyter_server(tmp_path: Path, ending: signal
         assert not path.exists()
         if ending == signal.SIGKILL:  # nothing could tidy up; the next server does
             assert path.parent.exists()
-            with jupyter_server(tmp_path / "next", tmp_path):
+            with jupyter_server(tmp_path / "next", tmp_path, **own):
                 pass
         wait_until(lambda: not path.parent.exists(), "the end of the socket's folder")
 
@@ -168,6 +169,16 @@ def test_below_a_hub_links_lead_each_visitor_to_their_own_server(monkeypatch: py
     assert jupyter.share_prefix() == "/jupyter/hub/user-redirect/cellxgene/"
     monkeypatch.setenv("JUPYTERHUB_HOST", "https://hub.example.org")
     assert jupyter.share_prefix() == "https://hub.example.org/jupyter/hub/user-redirect/cellxgene/"
+
+
+def test_on_a_binder_links_start_the_same_binder_for_each_visitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTERHUB_BASE_URL", "/")  # behind a Binder there is a hub
+    monkeypatch.setenv("BINDER_LAUNCH_HOST", "https://binder.example.org/")
+    assert jupyter.share_prefix() == ""
+    monkeypatch.setenv("BINDER_REQUEST", "v2/gh/ana/data/main")
+    assert jupyter.share_prefix() == "https://binder.example.org/v2/gh/ana/data/main?urlpath=cellxgene/"
+    monkeypatch.setenv("BINDER_PERSISTENT_REQUEST", "v2/gh/ana/data/0a1b2c")
+    assert jupyter.share_prefix() == "https://binder.example.org/v2/gh/ana/data/0a1b2c?urlpath=cellxgene/"
 
 
 def test_braces_survive_jupyter_server_proxys_formatting() -> None:

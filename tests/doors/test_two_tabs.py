@@ -131,7 +131,7 @@ class Window:
         select(self.page, cluster)
         choose(self.page, f"{self.category}:see-actions", f"{self.category}:add-new-label-to-category")
         self.page.get_by_test_id(f"{self.category}:new-label-name").fill(label)
-        self.page.get_by_role("button", name="assign").click()
+        self.page.get_by_role("button", name="Add label & assign").click()
         self.clicked |= {cell: label for cell, its in self._clusters.items() if its == cluster}
         return label
 

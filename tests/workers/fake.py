@@ -13,6 +13,7 @@ chatty    writes more than any log should hold, then is ready
 silent    never says anything
 other     reports another version of itself
 failing   reports a problem
+preparing ready, and still preparing; goes on with each line in the file SOCKET.go, which it waits for
 """
 
 import hashlib
@@ -25,17 +26,31 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from cxg_proxy import __version__
 from cxg_proxy.errors import NoEmbedding
 from cxg_proxy.progress import Phase, Step
 
-BEHAVIOURS = "quick mirror slow deaf crashing gone chatty silent other failing".split()
+BEHAVIOURS = "quick mirror slow deaf crashing gone chatty silent other failing preparing".split()
 
 
 def say(step):
     os.write(1, step.line())
+
+
+def prepare(behaviour, socket):
+    """Say after READY what the lines of a file hold, until one says null."""
+    said, done = 0, 0.0 if behaviour == "preparing" else None
+    while done is not None:
+        time.sleep(0.01)
+        lines = Path(f"{socket}.go").read_text().splitlines() if os.path.exists(f"{socket}.go") else []
+        for line in lines[said:]:
+            done, note = json.loads(line)
+            os.write(1, b"a library prints\n")
+            say(Step(Phase.READY, done=done, note=note))
+        said = len(lines)
 
 
 class Mirror(BaseHTTPRequestHandler):
@@ -57,7 +72,7 @@ class Mirror(BaseHTTPRequestHandler):
         if "bytes" in asked:
             return self.big(int(asked["bytes"][0]), chunked="chunked" in asked, stop="stop" in asked)
         if "hang" in asked:
-            time.sleep(30)
+            time.sleep(30)  # longer than any test waits
         body = json.dumps(
             {
                 "method": self.command,
@@ -144,8 +159,8 @@ def summarize():
 
 
 def main():
-    if sys.argv[1:4] == ["-m", "cxg_proxy.viewer", "summarize"]:
-        summarize()
+    if sys.argv[1:3] == ["-m", "cxg_proxy.viewer"] and sys.argv[3] != "serve":
+        summarize() if sys.argv[3] == "summarize" else sys.exit("a fake has nothing to load in advance")
         return
     if sys.argv[1:4] == ["-m", "cxg_proxy.viewer", "serve"]:
         stem = os.path.basename(sys.argv[-1]).partition(".")[0].partition("-")[0]
@@ -158,7 +173,7 @@ def main():
     elif behaviour != "silent":
         threading.Thread(target=leave_with_the_leash, daemon=True).start()
     if behaviour == "silent":
-        time.sleep(60)
+        time.sleep(60)  # longer than any test waits
     say(Step(Phase.STARTING, version="0.0.0" if behaviour == "other" else __version__))
     say(Step(Phase.LOADING, done=0.25))
     if behaviour == "crashing":
@@ -177,7 +192,8 @@ def main():
         time.sleep(0.01)
     with Server(socket, Mirror) as server:
         os.chmod(socket, 0o600)
-        say(Step(Phase.READY))
+        say(Step(Phase.READY, done=0.0 if behaviour == "preparing" else None, state="as it is"))
+        threading.Thread(target=prepare, args=(behaviour, socket), daemon=True).start()
         server.serve_forever()
 
 

@@ -75,10 +75,10 @@ def read_only(home: Path) -> None:
     mount(home)
     where = home / "labels"
     kept.write(where, kept.LABELS, OLD)
-    subprocess.run(["mount", "-o", "remount,ro", home], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", home], check=True)
     assert "Read-only file system" in refused(where).sentence
     whole(where, OLD)
-    subprocess.run(["mount", "-o", "remount,rw", home], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,rw", home], check=True)
     kept.write(where, kept.LABELS, NEW)
     whole(where, NEW)
 
@@ -93,7 +93,7 @@ def vanished(home: Path) -> None:
     subprocess.run(["mount", "--bind", disk, home], check=True)
     kept.write(where, kept.LABELS, OLD)
     subprocess.run(["umount", home], check=True)
-    subprocess.run(["mount", "-o", "remount,ro", home], check=True)  # root ignores modes
+    subprocess.run(["mount", "-o", "remount,bind,ro", home], check=True)  # root ignores modes
     assert refused(where).which == kept.LABELS
     assert kept.read(where, kept.LABELS) is None
     subprocess.run(["mount", "--bind", disk, home], check=True)

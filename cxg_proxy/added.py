@@ -1,0 +1,37 @@
+"""What we add to cellxgene's page: scripts of ours, and the state of the viewer that they ask for."""
+
+from __future__ import annotations
+
+from .handlers import FOLDER, Desk
+from .library import Dataset
+from .progress import Phase
+
+OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
+SCRIPTS = ("saves.js", "viewer.js")  # in the order in which the page runs them
+_TEXTS = {name: (FOLDER / "static" / name).read_bytes() for name in SCRIPTS}
+
+
+def script(name: str, desk: Desk, dataset: Dataset) -> bytes:
+    """One of the scripts, which knows the version of the file that its page shows."""
+    there = desk.instances.of(dataset.real)
+    version = there.dataset.version if there else dataset.version
+    return f'"use strict";\nglobalThis.OPENED = "{version}";\n'.encode() + _TEXTS[name]
+
+
+def state(desk: Desk, dataset: Dataset, root: str) -> dict[str, object]:
+    """How the viewer is; `root` leads from the page to the gateway's root."""
+    instance = desk.instances.of(dataset.real)
+    if instance is not None and not instance.over:
+        instance.touch()  # a visible tab asks for this: somebody looks
+    ready = instance is not None and instance.phase is Phase.READY
+    return {
+        "phase": instance.phase.value if instance else Phase.CLOSED.value,
+        "library": "" if desk.alone else root,
+        "labels": f"{root}annotations/{dataset.address}",
+        "title": dataset.label,
+        "changed": bool(instance and instance.dataset.fingerprint != dataset.fingerprint),
+        "version": instance.dataset.version if instance else "",
+        "problem": instance.problem if instance else None,
+        "preparing": instance.done if instance and ready else None,
+        "note": instance.note if instance and ready else "",
+    }

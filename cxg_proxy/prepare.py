@@ -1,0 +1,238 @@
+"""`cxg-proxy prepare`: has datasets prepared before anybody opens them, usually for everybody who may read them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from . import words
+from .errors import Problem
+from .preparing import Outcome, Preparing, Wanted, found
+
+FAILED, STOPPED = 1, 130  # exit statuses
+
+_LONGEST = 60  # letters of a name in the table
+_DESCRIPTION = """Prepare datasets (.h5ad), so that they open at once and every viewer of a machine shares their memory.
+
+A viewer prepares the gene expression of a dataset at its first visit by itself, for its user alone. This command does
+it for everybody, before: in a folder that gateways look into first when they are started with the same
+--shared-cache. Who may read a dataset may then read what was prepared of it, and nobody else. Run it as root or as
+the owner of the datasets: what others have prepared is not believed."""
+_EPILOG = """examples:
+    cxg-proxy prepare --shared-cache /srv/cxg-proxy /srv/atlas     # all below a folder; again at any time, or by cron
+    cxg-proxy prepare --shared-cache /srv/cxg-proxy pbmc.h5ad --layer log1p
+    cxg-proxy prepare pbmc.h5ad                                    # for oneself
+    cxg-proxy --shared-cache /srv/cxg-proxy --library atlas=/srv/atlas
+
+What is there already is left as it is; what was prepared of a file that has changed is replaced. It needs about as
+much room as the files themselves, more where they are compressed. The exit status is 0 when all are there in the
+end, 1 when one is not, 2 when the command was typed wrongly.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal may not know every letter of a name
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    parsed = _parser().parse_args(arguments)
+    try:
+        wanted = found(parsed.paths)
+    except Problem as problem:
+        return _fail(f"{words.printable(problem.sentence)} {problem.steps[0]}")
+    if not wanted:
+        return _fail(f"there are no .h5ad files in {words.printable(', '.join(map(str, parsed.paths)))}")
+    outcomes: dict[Wanted, Outcome] = {}
+    stopped = asyncio.run(_prepare(parsed, wanted, outcomes))
+    for line in _table(outcomes):
+        sys.stdout.write(f"{line}\n")
+    if stopped:
+        sys.stdout.write("Stopped. What was prepared stays.\n")
+        return STOPPED
+    return FAILED if any(outcome.problem for outcome in outcomes.values()) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cxg-proxy prepare",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("paths", metavar="FILE|DIR", nargs="+", type=Path, help="datasets, or folders of datasets")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--shared-cache", metavar="DIR", type=Path, help="prepare for everybody, in this folder")
+    usual = Path(platformdirs.user_cache_dir("cxg-proxy"))
+    where.add_argument("--cache", metavar="DIR", type=Path, default=usual, help="the gateway's --cache (%(default)s)")
+    parser.add_argument("--layer", metavar="NAME", help="show this layer in the place of X; else what the file beside "
+                        "the dataset says, or X")  # fmt: skip
+    parser.add_argument("--build-memory", metavar="BYTES", type=_positive, default=1_000_000_000,
+                        help="memory that each may take, about (%(default)s)")  # fmt: skip
+    parser.add_argument("--jobs", metavar="N", type=_positive, default=1, help="how many at once (%(default)s)")
+    parser.add_argument("--viewer-python", metavar="PYTHON", default=sys.executable,
+                        help="the gateway's --viewer-python (%(default)s)")  # fmt: skip
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _command(parsed: argparse.Namespace) -> list[str]:
+    python = parsed.viewer_python
+    python = os.path.abspath(python) if "/" in python else shutil.which(python) or python
+    command = [python, "-m", "cxg_proxy.viewer", "build", "--build-memory", str(parsed.build_memory)]
+    if parsed.shared_cache:
+        command += ["--for-others", f"--cache={parsed.shared_cache.expanduser().absolute()}"]
+    else:
+        command += [f"--cache={parsed.cache.expanduser().absolute()}"]
+    return [*command, f"--layer={parsed.layer}" if parsed.layer else "--as-shown"]
+
+
+# --- the work ------------------------------------------------------------------------------------------------------
+
+
+async def _prepare(parsed: argparse.Namespace, wanted: Sequence[Wanted], outcomes: dict[Wanted, Outcome]) -> bool:
+    """Prepare them all; whether it was stopped."""
+    work = asyncio.ensure_future(_all(parsed, wanted, outcomes))
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(name, work.cancel)
+    try:
+        await work
+    except asyncio.CancelledError:
+        return True
+    return False
+
+
+async def _all(parsed: argparse.Namespace, wanted: Sequence[Wanted], outcomes: dict[Wanted, Outcome]) -> None:
+    # A folder of our own: Python looks for modules in the one it is run in, and among datasets there may be anything.
+    with tempfile.TemporaryDirectory(prefix="cxg-proxy-") as cwd, contextlib.closing(_shown(wanted)) as shown:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+        preparing = Preparing(_command(parsed), Path(cwd), environment, parsed.jobs)
+
+        async def one(each: Wanted) -> None:
+            outcomes[each] = await preparing.one(each, lambda: shown.begin(each), lambda done: shown.hear(each, done))
+            shown.end(each, outcomes[each])
+
+        tasks = [asyncio.ensure_future(one(each)) for each in wanted]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+# --- how it is shown -----------------------------------------------------------------------------------------------
+
+
+def _shown(wanted: Sequence[Wanted]) -> Any:
+    return _Bar(wanted) if sys.stderr.isatty() else _Lines(wanted)
+
+
+class _Lines:
+    """A line for each dataset, where nobody looks at a terminal."""
+
+    def __init__(self, wanted: Sequence[Wanted]):
+        self._count, self._done = len(wanted), 0
+
+    def begin(self, each: Wanted) -> None:
+        """It is its turn."""
+
+    def hear(self, each: Wanted, done: float) -> None:
+        """So much of it is done."""
+
+    def end(self, each: Wanted, outcome: Outcome) -> None:
+        """Say what became of it."""
+        self._done += 1
+        sys.stderr.write(f"{self._done} of {self._count}: {words.printable(each.name)}: {_said(outcome)}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """No more is to come."""
+
+
+class _Bar:
+    """A bar over the bytes of all datasets."""
+
+    def __init__(self, wanted: Sequence[Wanted]):
+        from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
+
+        self._sizes = {each: max(1, each.bytes) for each in wanted}
+        self._shares = dict.fromkeys(wanted, 0.0)
+        self._bar = tqdm(total=sum(self._sizes.values()), unit="B", unit_scale=True, dynamic_ncols=True, leave=False)
+
+    def begin(self, each: Wanted) -> None:
+        """It is its turn."""
+        self._bar.set_description(_short(each.name, 30))
+
+    def hear(self, each: Wanted, done: float) -> None:
+        """So much of it is done."""
+        if done > self._shares[each]:
+            self._bar.update(round((done - self._shares[each]) * self._sizes[each]))
+            self._shares[each] = done
+
+    def end(self, each: Wanted, outcome: Outcome) -> None:
+        """All of it is."""
+        self.hear(each, 1.0)
+        if outcome.problem is not None:
+            self._bar.write(f"{words.printable(each.name)}: {_said(outcome)}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+
+def _said(outcome: Outcome) -> str:
+    if outcome.problem is not None:
+        return f"failed: {words.printable(outcome.problem.sentence)}"
+    return "made" if outcome.made else "was there"
+
+
+def _table(outcomes: dict[Wanted, Outcome]) -> list[str]:
+    """A line for each dataset with a heading above, and a sum below."""
+    rows = [("dataset", "cells × genes", "size", "time", "")]
+    for each, outcome in outcomes.items():
+        there = outcome.problem is None
+        shape = f"{outcome.cells:,} × {outcome.genes:,}" if there else ""
+        size = words.size(outcome.bytes).replace("\u00a0", " ") if there else ""
+        rows.append((_short(each.name, _LONGEST), shape, size, f"{outcome.seconds:.1f} s", _said(outcome)))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [_row(row, widths) for row in rows]
+    failed = sum(outcome.problem is not None for outcome in outcomes.values())
+    made = sum(outcome.made for outcome in outcomes.values())
+    return [*lines, f"{made} made, {len(outcomes) - made - failed} there before, {failed} failed."]
+
+
+def _row(row: Sequence[str], widths: Sequence[int]) -> str:
+    name, *numbers = row[:4]
+    cells = [name.ljust(widths[0]), *(text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True))]
+    return "  ".join([*cells, row[4]]).rstrip()
+
+
+def _short(name: str, most: int) -> str:
+    """A name on one line; of a long one, its end tells more."""
+    clean = words.printable(name)
+    return clean if len(clean) <= most else f"…{clean[1 - most :]}"
+
+
+def _fail(text: str) -> int:
+    sys.stderr.write(f"cxg-proxy prepare: {text}\n")
+    return FAILED

@@ -1,0 +1,42 @@
+"""How far the values of a matrix reach, and so whether they are counts or normal, as cellxgene guesses it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_AT_ONCE = 1 << 22
+_COUNT_RANGE = 24  # of `server.common.compute.estimate_distribution`
+
+
+class Spread:
+    """The least and the largest of all finite values that are stored; a sparse matrix stores no zeros."""
+
+    def __init__(self) -> None:
+        self.least: Any = None
+        self.most: Any = None
+
+    def add(self, values: NDArray[Any]) -> None:
+        """See these, too; any shape."""
+        flat = values.reshape(-1)
+        for start in range(0, flat.size, _AT_ONCE):
+            self._add(flat[start : start + _AT_ONCE])
+
+    def _add(self, values: NDArray[Any]) -> None:
+        least, most = values.min(), values.max()
+        if values.dtype.kind == "f" and not (np.isfinite(least) and np.isfinite(most)):
+            values = values[np.isfinite(values)]
+            if not values.size:
+                return
+            least, most = values.min(), values.max()
+        self.least = least.item() if self.least is None else min(self.least, least.item())
+        self.most = most.item() if self.most is None else max(self.most, most.item())
+
+    @property
+    def distribution(self) -> str:
+        """`count` if the values are farther apart than logarithms of counts ever are, else `normal`."""
+        if self.least is None:
+            return "normal"
+        return "count" if self.most - self.least > _COUNT_RANGE else "normal"

@@ -1,0 +1,186 @@
+"""Who may read a shared store, and whose stores may be believed.
+
+A store holds what its source holds. So nobody may read it who may not read the source, and none is used that somebody
+could have written who may not: it would show what was never measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .store import REPLIES
+
+_WRITABLE = stat.S_IWGRP | stat.S_IWOTH
+_CHANGEABLE = "can be changed by others; chmod go-w it"
+_ACL = "system.posix_acl_access"
+_SAME = (-1, -1)  # the owner and the group that it has
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Whom a file lets read it, besides its owner: its group, everybody, or nobody."""
+
+    owner: int
+    group: int
+    to_group: bool
+    to_all: bool
+
+    @property
+    def file_mode(self) -> int:
+        """The mode of a file for these to read, and for nobody to write."""
+        return 0o400 | (0o040 if self.to_group or self.to_all else 0) | (0o004 if self.to_all else 0)
+
+    @property
+    def folder_mode(self) -> int:
+        """The mode of a folder for these to enter, and for its owner to clear away."""
+        return 0o700 | (0o050 if self.to_group or self.to_all else 0) | (0o005 if self.to_all else 0)
+
+
+def readers(source: str) -> Readers:
+    """Who may read the file, at most: where it is hard to tell, fewer than really may.
+
+    The way to it counts too: what lies in a private folder is private, whatever its own mode.
+    """
+    real = Path(os.path.realpath(source))
+    found = os.stat(real)
+    levels = [os.stat(folder) for folder in real.parents]
+    plain = not _has_acl([real, *real.parents])
+    to_group = bool(found.st_mode & stat.S_IRGRP) and all(_lets_group(level, found.st_gid) for level in levels)
+    to_all = bool(found.st_mode & stat.S_IRGRP and found.st_mode & stat.S_IROTH) and all(map(_lets_all, levels))
+    return Readers(found.st_uid, found.st_gid, plain and to_group, plain and to_all)
+
+
+def _lets_group(level: os.stat_result, group: int) -> bool:
+    return bool(level.st_mode & stat.S_IXGRP) if level.st_gid == group else _lets_all(level)
+
+
+def _lets_all(level: os.stat_result) -> bool:
+    return bool(level.st_mode & stat.S_IXGRP and level.st_mode & stat.S_IXOTH)
+
+
+def _has_acl(paths: Iterable[Path]) -> bool:
+    """Whether a longer list of who may do what hides behind the mode of one of these."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if _ACL in os.listxattr(path):
+                return True
+    return False
+
+
+def share(folder: Path, source: str) -> None:
+    """Let those read a folder and all in it who may read the source, and let nobody change it.
+
+    A store made by root belongs to the owner of a source that not everybody may read. Whoever owns it already could
+    put links into it while root looks: none is followed. Raises OSError, also for what is neither file nor folder.
+    """
+    who = readers(source)
+    if os.geteuid() == 0 and not who.to_all:
+        _hand_over(folder, who, (who.owner, who.group))
+    elif who.to_group and not who.to_all:
+        try:
+            _hand_over(folder, who, (-1, who.group))
+        except PermissionError:  # not a group of ours
+            _hand_over(folder, Readers(who.owner, who.group, to_group=False, to_all=False), _SAME)
+    else:
+        _hand_over(folder, who, _SAME)
+
+
+def _hand_over(folder: Path, who: Readers, to: tuple[int, int]) -> None:
+    """Let these read it, and give it away from the inside out: who gets a folder can change what is in it."""
+    for _, folders, files, inside in os.fwalk(folder, topdown=False, onerror=_raise):
+        for name in (*folders, *files):
+            with contextlib.suppress(FileNotFoundError):  # a reply's temporary name
+                _give(name, inside, who, to)
+    _give(folder, None, who, to)
+
+
+def _give(path: Path | str, inside: int | None, who: Readers, to: tuple[int, int]) -> None:
+    """Set mode and owner of the very file that was looked at, or folder; a path that is inside none is a folder's."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_DIRECTORY if inside is None else 0)
+    descriptor = os.open(path, flags, dir_fd=inside)
+    try:
+        found = os.fstat(descriptor)
+        is_folder = stat.S_ISDIR(found.st_mode)
+        if not is_folder and not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "neither a file nor a folder", os.fspath(path))
+        mode = who.folder_mode if is_folder else who.file_mode
+        given = to[0] in (-1, found.st_uid) and to[1] in (-1, found.st_gid)
+        if given and stat.S_IMODE(found.st_mode) == mode:
+            return
+        if not is_folder and found.st_nlink > 1:  # another name of a file that was never meant
+            raise OSError(errno.EMLINK, "a file that has other names too", os.fspath(path))
+        if not given:  # the group that it had must not read it for an instant
+            os.fchmod(descriptor, mode & 0o700)
+            os.fchown(descriptor, *to)
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
+
+
+def doubt(folder: Path, source: str, root: Path) -> str:
+    """Why a store, in a cache below `root`, is not to be believed: a few words, or "" if it is. Raises OSError."""
+    believed = _believed(source)
+    replies = folder / REPLIES
+    for path in _all(folder):
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            if replies not in path.parents:
+                raise
+            continue  # a reply's temporary name, which it has only as long as it is written
+        if reason := _doubt(found, believed):
+            return f"{path} {reason}"
+    return doubt_above(folder, source, root)
+
+
+def doubt_above(folder: Path, source: str, root: Path) -> str:
+    """The same for the folders that it lies in, or will lie in: those that are missing leave no doubt."""
+    believed = _believed(source)
+    for path in (*_between(root, folder), *root.parents):
+        with contextlib.suppress(FileNotFoundError):
+            if path in root.parents:
+                reason = _CHANGEABLE if _others_write(os.stat(path)) else ""
+            else:
+                reason = _doubt(os.lstat(path), believed)
+            if reason:
+                return f"{path} {reason}"
+    return ""
+
+
+def _believed(source: str) -> set[int]:
+    return {0, os.geteuid(), os.stat(source).st_uid}
+
+
+def _doubt(found: os.stat_result, believed: set[int]) -> str:
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        return "is neither a file nor a folder"
+    if found.st_uid not in believed:
+        return f"belongs to user {found.st_uid}, neither to root nor to you nor to the owner of the dataset"
+    return _CHANGEABLE if _others_write(found) else ""
+
+
+def _others_write(found: os.stat_result) -> bool:
+    """Whether others may write; in a sticky folder they may add things, but not replace them."""
+    sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+    return bool(found.st_mode & _WRITABLE) and not sticky
+
+
+def _between(root: Path, folder: Path) -> list[Path]:
+    """The cache's own folders above a store."""
+    return [level for level in folder.parents if level == root or root in level.parents]
+
+
+def _all(folder: Path) -> Iterator[Path]:
+    yield folder
+    for where, folders, files in os.walk(folder, onerror=_raise):
+        yield from (Path(where, name) for name in (*folders, *files))
+
+
+def _raise(error: OSError) -> None:
+    raise error

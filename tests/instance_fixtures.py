@@ -1,0 +1,49 @@
+"""Instances with fake workers behind them, and datasets for them."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import environment, fake
+from cxg_proxy.instance import Instance
+from cxg_proxy.instances import Instances
+from cxg_proxy.library import Dataset, Library
+from cxg_proxy.limits import Limits
+from cxg_proxy.visits import Visits
+from cxg_proxy.worker import Command, Place
+
+Make = Callable[..., Instances]
+
+
+@pytest.fixture(name="instances")
+async def some_instances(tmp_path: Path, short: Path) -> AsyncIterator[Make]:
+    """Make the instances of a gateway with fake workers; all of them end with the test."""
+    made: list[Instances] = []
+
+    def make(behaviour: str | Command = "quick", **limits: float) -> Instances:
+        command = fake(behaviour) if isinstance(behaviour, str) else behaviour
+        place = Place(short, tmp_path / "logs", environment())
+        kept = {"patience": 0.5, "in_use_seconds": 0, **limits}
+        made.append(Instances(command, place, Limits(**kept), Visits(tmp_path / "visits.json")))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.close()
+
+
+@pytest.fixture(name="dataset")
+def a_dataset(h5ad: Callable[..., Path], tmp_path: Path) -> Callable[[str], Dataset]:
+    def find(name: str = "pbmc") -> Dataset:
+        file = tmp_path / f"data/{name}.h5ad"
+        if not file.exists():
+            h5ad(f"data/{name}.h5ad")
+        return Library({"data": file.parent}).find(f"data/{name}.h5ad")
+
+    return find
+
+
+def pid_of(instance: Instance) -> int:
+    assert instance.pid is not None
+    return instance.pid

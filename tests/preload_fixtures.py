@@ -1,0 +1,78 @@
+"""Workers forked from a parent that has next to nothing to load, and what they are compared with."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from conftest import FAKE, environment
+from cxg_proxy.preload import Preload
+from cxg_proxy.process import Child, fresh, running
+
+LIGHT = str(FAKE.with_name("light.py"))
+
+
+class Forking:
+    """A preload of the gateway, and children from it."""
+
+    def __init__(self, kind: str, folder: Path, **options: float) -> None:
+        self.viewer = [sys.executable, LIGHT, kind]
+        self.folder, self.log = folder, folder / "logs" / "preload.log"
+        options = {"idle_seconds": 600, **options}
+        self.preload = Preload(self.viewer, cwd=folder, environment=environment(), log=self.log, **options)
+
+    def child(self, *words: str, ordinary: bool = False, patience: float = 3) -> AbstractAsyncContextManager[Child]:
+        """A worker by way of the parent, or an ordinary one."""
+        start = fresh if ordinary else self.preload.start
+        self.heard: list[bytes] = []
+        surroundings: dict[str, Any] = {"cwd": self.folder, "environment": {**environment(), "AGE": "12"}}
+        command = [*self.viewer, *words]
+        return running(command, hear=self.heard.append, patience=patience, start=start, **surroundings)
+
+    @property
+    def parents(self) -> list[psutil.Process]:
+        """The parents that live now; there is at most one that forks."""
+        found = []
+        for each in psutil.Process().children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "preload" in each.cmdline() and each.status() != psutil.STATUS_ZOMBIE:
+                    found.append(each)
+        return found
+
+    def forked(self, child: Child) -> bool:
+        """Whether it is the child of a parent that lives, and not ours."""
+        return psutil.Process(child.pid).ppid() in [each.pid for each in self.parents]
+
+
+Make = Callable[..., Forking]
+
+
+@pytest.fixture(name="forking")
+async def a_forking(short: Path) -> AsyncIterator[Make]:
+    """Make a preload; it ends with the test."""
+    made: list[Forking] = []
+
+    def make(kind: str = "plain", **options: float) -> Forking:
+        made.append(Forking(kind, short, **options))
+        return made[-1]
+
+    yield make
+    await asyncio.gather(*(each.preload.close() for each in made))
+
+
+async def line(child: Child) -> bytes:
+    """The next line that it says."""
+    return await anext(child.lines())
+
+
+async def description(child: Child) -> dict[str, Any]:
+    """What `light.py … describe` says of itself."""
+    said: dict[str, Any] = json.loads(await line(child))
+    return said

@@ -1,0 +1,91 @@
+"""Datasets with a matrix to lay out in stores, and programs of their own that do it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from conftest import environment
+from viewer_fixtures import cells
+
+MAKER = Path(__file__).parent / "workers" / "store_maker.py"
+MEMORY = 2**28
+PLENTY = 2**62
+Make = Callable[..., Any]
+
+
+def never() -> bool:
+    return False
+
+
+def ignore(_: float) -> None:
+    pass
+
+
+def write(path: Path, *, count: int = 300, genes: int = 200, seed: int = 1) -> Path:
+    """A dataset with a sparse matrix by rows."""
+    data = cells(count, genes)
+    matrix = sparse.random(count, genes, density=0.2, format="csr", dtype=np.float32, rng=np.random.default_rng(seed))
+    data.X = matrix
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data.write_h5ad(path)
+    return path
+
+
+def total(there: Any) -> float:
+    """The sum of all values, by which two matrices are told apart."""
+    return float(there.matrix.columns(np.arange(there.shape[1])).sum(dtype=np.float64))
+
+
+class Maker:
+    """A program that makes a store."""
+
+    def __init__(self, *words: object):
+        pipe = subprocess.PIPE
+        command = [sys.executable, str(MAKER), *map(str, words)]
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment())
+        self.heard: list[dict[str, Any]] = []
+
+    def until(self, name: str, least: Any = None) -> Any:
+        """What it says under a name, once it does, and once that is large enough."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.heard.append(json.loads(line))
+            if name in self.heard[-1] and (least is None or self.heard[-1][name] >= least):
+                return self.heard[-1]
+        raise AssertionError(f"it ended before it said {name}: {self.heard}")
+
+    def go_on(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+
+@contextmanager
+def maker(*words: object) -> Iterator[Maker]:
+    """A program that makes a store; it ends with the block."""
+    made = Maker(*words)
+    try:
+        yield made
+    finally:
+        made.process.kill()
+        made.process.communicate()
+
+
+def names(cache: Path) -> list[str]:
+    """What is in the folder of stores."""
+    return sorted(path.name for path in (cache / "stores").iterdir())
+
+
+def used(folder: Path, days_ago: float) -> None:
+    """Let a store have been used last so long ago."""
+    then = time.time() - days_ago * 86_400
+    os.utime(folder / "store.json", (then, then))

@@ -1,0 +1,33 @@
+"""Fixtures around stores; a test file asks for them with `pytest_plugins`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cxg_proxy.viewer.stores import Stores
+from stores_fixtures import MEMORY, PLENTY, Make, ignore, never, write
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write(tmp_path / "data" / "cells.h5ad")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def stores(cache: Path) -> Iterator[Stores]:
+    """The stores of one process: this one."""
+    made = Stores(cache, None, limit=PLENTY, memory=MEMORY)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make(stores: Stores) -> Make:
+    """Make the store of a dataset here."""
+    return lambda source, layer=None: stores.make(str(source), layer, ignore, never)

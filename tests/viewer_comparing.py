@@ -1,0 +1,79 @@
+"""A worker as it is, but that it notes what its comparisons do, and that each waits at the matrix for a file.
+
+With the word `blocks` before its options they look at one gene at a time.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cxg_proxy.viewer import diffexp, opened
+from cxg_proxy.viewer.__main__ import main
+from cxg_proxy.viewer.expression import Expression
+from cxg_proxy.viewer.matrix import Dense
+from cxg_proxy.viewer.rest import Rest
+
+PLACE = Path.cwd()
+LOCK = threading.Lock()
+READ = opened.read
+
+
+def note(what: str) -> None:
+    with LOCK, (PLACE / "noted").open("a") as noted:
+        noted.write(f"{what}\n")
+
+
+class Held(Dense):
+    """A matrix at which the threads of comparisons wait until `go` is there, noting whose page has gone."""
+
+    cancelled: Callable[[], bool]
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "values" and threading.current_thread().name.startswith("diffexp"):
+            note("begins")
+            gone = False
+            while not (PLACE / "go").exists():
+                if not gone and self.cancelled():
+                    note("gone")
+                    gone = True
+                time.sleep(0.01)
+            note("ends")
+        return super().__getattribute__(name)
+
+
+class Noted:
+    """The expression of a dataset, with such a matrix."""
+
+    def __init__(self, whole: Expression):
+        self._whole = whole
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)
+
+    def matrix(self, cancelled: Callable[[], bool]) -> Dense:
+        found = self._whole.matrix(cancelled)
+        assert isinstance(found, Dense)
+        held = Held(found.values)
+        object.__setattr__(held, "cancelled", cancelled)
+        return held
+
+    def distribution(self, cancelled: Callable[[], bool]) -> str:
+        """What a comparison asks for last before it waits for its turn."""
+        found = self._whole.distribution(cancelled)
+        note("queues")
+        return found
+
+
+def read(*how: Any) -> tuple[Rest, Any]:
+    rest, whole = READ(*how)
+    return rest, Noted(whole)
+
+
+if sys.argv[1] == "blocks":
+    del sys.argv[1]
+    diffexp._BLOCK_VALUES = 1
+opened.read = read  # type: ignore[assignment]
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,63 @@
+"""`full_cache.py FOLDER`: what becomes of a store whose disk is full before, and while, it is built.
+
+Runs in a mount namespace of its own; exit status 0 when all is as it should be.
+"""
+
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from cxg_proxy.errors import NoRoom
+from cxg_proxy.viewer import room
+from cxg_proxy.viewer.stores import Stores
+from stores_fixtures import MEMORY, PLENTY, ignore, names, never, total, write
+
+SIZE = 64 * 1024 * 1024
+
+
+def fill(cache: Path, left: int) -> Path:
+    filler = cache / "filler"
+    with filler.open("wb", buffering=0) as file:
+        with contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 20))
+        file.truncate(file.tell() - left)
+    return filler
+
+
+def refused(stores: Stores, source: Path, report=ignore) -> NoRoom:
+    try:
+        stores.make(str(source), None, report, never)
+    except NoRoom as problem:
+        assert names(stores.cache) == [], names(stores.cache)
+        return problem
+    raise AssertionError("it was made")
+
+
+def main(folder: Path) -> None:
+    source = write(folder / "cells.h5ad", count=2000, genes=2000)
+    cache = folder / "cache"
+    cache.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", cache], check=True)
+    stores = Stores(cache, None, limit=PLENTY, memory=MEMORY)
+    filler = fill(cache, 1 << 20)
+    assert "are free on the disk" in refused(stores, source).sentence
+    filler.unlink()
+
+    def others_fill(done: float) -> None:
+        """Somebody else writes to the disk at the same time."""
+        nonlocal filler
+        if not filler.exists():
+            filler = fill(cache, 64 * 1024)
+
+    refused(stores, source, others_fill)
+    filler.unlink()
+    assert total(stores.make(str(source), None, ignore, never)) > 0
+    assert room.free(cache) > 0
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,53 @@
+"""Builds a store in forks of itself and kills them, each later than the one before: `killed_builder.py CACHE SOURCE N`.
+
+After each one that was killed another fork makes the store. Prints a line of JSON for each round: whether the first
+one was killed, the sum of the store's values, and what is in the folder of stores then.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from cxg_proxy.viewer.stores import Stores
+from stores_fixtures import MEMORY, PLENTY, ignore, names, never, total
+
+
+def build(cache: Path, source: str, seconds: float | None, say: bool) -> int:
+    """The exit status of a fork that makes the store; it is killed after so many seconds."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if seconds is not None:  # an alarm that is not handled ends a process as SIGKILL does: at once, wherever it is
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    status = 1
+    try:
+        there = Stores(cache, None, limit=PLENTY, memory=MEMORY).make(source, None, ignore, never)
+        if say:
+            print(json.dumps({"total": total(there), "names": names(cache)}), flush=True)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def main() -> None:
+    cache, source, rounds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    Stores(cache, None, limit=PLENTY, memory=MEMORY).make(source, None, ignore, never)  # all is loaded now
+    shutil.rmtree(cache / "stores")
+    begun = time.monotonic()
+    assert build(cache, source, None, say=True) == 0
+    seconds = time.monotonic() - begun
+    for moment in range(1, rounds + 1):
+        shutil.rmtree(cache / "stores")
+        killed = build(cache, source, seconds * moment / rounds, say=False) == -signal.SIGALRM
+        print(json.dumps({"killed": killed}), flush=True)
+        assert build(cache, source, None, say=True) == 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Makes the store of a dataset, and stops where it is told to: `store_maker.py CACHE SOURCE [HOLD [LIMIT [SHARED]]]`.
+
+Prints a line of JSON for each share that it hears; from the share HOLD on it reads a line before it goes on, once.
+Then it prints the store's folder and values, or the problem, and ends at the end of its standard input.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from cxg_proxy.errors import Problem
+from cxg_proxy.viewer import build
+from cxg_proxy.viewer.stores import Stores
+
+
+def say(**what: object) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def main() -> None:
+    cache, source, *more = sys.argv[1:]
+    hold = float(more[0]) if more else 2.0
+    limit = int(more[1]) if more[1:] else 2**62
+    stores = Stores(Path(cache), Path(more[2]) if more[2:] else None, limit=limit, memory=2**28)
+    held = False
+    heard = []
+
+    def report(done: float) -> None:
+        nonlocal held
+        heard.append(done)
+        say(done=done)
+        if done >= hold and not held:
+            held = True
+            sys.stdin.readline()
+
+    try:
+        there = stores.make(source, None, report, lambda: False)
+    except (Problem, build.Cancelled) as problem:
+        say(problem=type(problem).__name__, sentence=str(problem))
+        return
+    values = there.matrix.columns(np.arange(there.shape[1]))
+    say(store=str(there.folder), total=float(values.sum(dtype=np.float64)), heard=heard)
+    sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    main()
