@@ -1,0 +1,74 @@
+"""Labels made in Python, saved for the viewer: `cxg_proxy.save_labels`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import annotations as kept
+from .notebook import HOME
+from .tables import UNASSIGNED, LabelTable, labels_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHOWN = 5
+_Path = str | os.PathLike[str]
+
+
+def save_labels(
+    path: str | os.PathLike[str], labels: pd.Series[Any] | pd.DataFrame, *, home: str | os.PathLike[str] = HOME
+) -> None:
+    """Save labels that you made in Python for the dataset at `path`: the viewer shows them, and you go on there.
+
+    A category of the same name is replaced, and its earlier versions are kept; other categories stay.
+
+    Parameters
+    ----------
+    path
+        The `.h5ad` file.
+    labels
+        A Series with a name, or a DataFrame with a column for each category. The index holds the cells' names, as in
+        `obs_names`; where a value is missing, the cell has no label.
+    home
+        The folder in which the viewer keeps labels; your administrator may have set another.
+
+    Raises
+    ------
+    ValueError
+        There are no cells or no categories, or two have the same name, or a category has none or a column's.
+    LabelsNotSaved
+        The folder cannot be written to (`cxg_proxy.errors.LabelsNotSaved`).
+
+    Examples
+    --------
+    >>> cxg_proxy.save_labels("data/pbmc.h5ad", adata.obs["louvain"].rename("my types"))  # doctest: +SKIP
+    """
+    table = labels.to_frame(labels.name) if labels.ndim == 1 else labels
+    for what, names in (("cell", list(table.index)), ("category", list(table.columns))):
+        if not names or len(set(map(str, names))) < len(names) or (what == "category" and {None, ""} & set(names)):
+            raise ValueError(f"The labels need names for each {what}, all different: these have {names[:_SHOWN]}.")
+    where = kept.directory(Path(home).expanduser(), Path(path).expanduser())
+    columns = {str(name): tuple(map(_label, column, column.isna())) for name, column in table.items()}
+    real = Path(os.path.realpath(Path(path).expanduser()))
+    if taken := sorted(_columns(real) & columns.keys()):
+        raise ValueError(f"The dataset has a column {taken[0]!r} of its own. Give your labels another name.")
+    content = labels_csv(LabelTable(str(table.index.name or "index"), tuple(map(str, table.index)), columns))
+    about = kept.described(where) or kept.About(real.name, str(real))
+    kept.write(where, kept.LABELS, content.encode(), known=kept.Known(), about=lambda: about)
+
+
+def _label(value: Any, missing: bool) -> str:
+    return UNASSIGNED if missing or value == "" else str(value)
+
+
+def _columns(file: Path) -> set[str]:
+    """The dataset's own columns of cells, none if it cannot be read: labels may be saved before it is there."""
+    import h5py  # noqa: PLC0415 - `import cxg_proxy` must stay light
+
+    try:
+        with h5py.File(file, "r", locking=False) as opened:
+            return set(opened["obs"].dtype.names if isinstance(opened["obs"], h5py.Dataset) else opened["obs"])
+    except (OSError, KeyError):
+        return set()
