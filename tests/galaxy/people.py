@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from browser_fixtures import shot, wait_drawn
@@ -37,11 +38,16 @@ class Waits:
 
 
 def go(page: Page, address: str) -> None:
-    """Go to an address, again for as long as only the machine's interfaces change."""
+    """Go to an address."""
+    _while_interfaces_change(lambda: page.goto(address))
+
+
+def _while_interfaces_change(load: Callable[[], object]) -> None:
+    """Load a page, again for as long as only the machine's interfaces change meanwhile."""
     end = time.monotonic() + PATIENCE / 1000
     while True:
         try:
-            page.goto(address)
+            load()
         except PlaywrightError as problem:
             if INTERFACES not in str(problem) or time.monotonic() > end:
                 raise
@@ -95,7 +101,7 @@ def run_and_follow(page: Page) -> tuple[Page, Waits]:
     viewer.set_default_timeout(PATIENCE)
     viewer.wait_for_load_state("domcontentloaded")
     while INTERFACES in viewer.content():
-        go(viewer, link.evaluate("link => link.href"))
+        _while_interfaces_change(lambda: viewer.reload(wait_until="domcontentloaded"))
     while MISSING in viewer.content():
         waits.missing += 1
         assert time.monotonic() < began + PATIENCE / 1000, f"only «{MISSING}» behind the link"
