@@ -135,12 +135,16 @@ def save_to_history(viewer: Page) -> None:
 
 
 def press_stop(page: Page, user: User) -> None:
-    """Press Stop in Galaxy's list of running tools."""
+    """Press Stop in Galaxy's list of running tools, and see its container end, whose interface goes with it."""
     go(page, f"{user.galaxy.url}/interactivetool_entry_points/list")
+    running = _containers(user)
     stop = page.get_by_title("Stop this interactive tool")
     # The page forgets the tool before Galaxy has heard of it, and whoever leaves the page then takes it back.
     with page.expect_response(lambda reply: reply.request.method == "DELETE", timeout=PATIENCE):
         stop.first.click(timeout=PATIENCE)
     expect(stop).to_have_count(0)
-    engine = user.galaxy.engine
-    user.galaxy.wait(lambda: not engine("ps", "--all", "--quiet"), "the end of the container and its interface", 60)
+    user.galaxy.wait(lambda: running - _containers(user), "the end of the container", 60)
+
+
+def _containers(user: User) -> set[str]:
+    return set(user.galaxy.engine("ps", "--all", "--quiet").split())
