@@ -1,6 +1,6 @@
 # make demo: a JupyterHub with cellxgene on this machine.   make test: all checks and tests.   make help: the rest.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-galaxy check bench bench-quick bench-million lock clean environment
+.PHONY: help demo test test-galaxy check docs bench bench-quick bench-million lock clean environment
 
 PORT ?= 8000
 PASSWORD ?= cellxgene
@@ -16,6 +16,7 @@ help:
 	@echo 'make test    all checks and tests (one file: make test TESTS=tests/doors/test_hub.py)'
 	@echo 'make test-galaxy  the Galaxy tool in a real Galaxy with real containers (as root; at most 20 minutes)'
 	@echo 'make check   only ruff and mypy'
+	@echo 'make docs    the documentation as pages, in build/docs'
 	@echo 'make bench   plain cellxgene and cxg-proxy side by side, then what the gateway and labels cost (6 to 25 minutes)'
 	@echo 'make bench-quick    the first of these tables, on a smaller dataset (two minutes)'
 	@echo 'make bench-million  its row of a million cells (8 to 30 minutes; 30 GB of disk)'
@@ -33,6 +34,11 @@ check: environment
 	ruff check .
 	ruff format --check .
 	mypy
+
+# Without the advertisement that Material for MkDocs prints.
+docs: environment
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo '==> The documentation is in build/docs/index.html'
 
 bench: environment
 	@python benchmarks/viewer.py --picture docs/benchmark.png
