@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from .disk import on_disk
-from .errors import StorageSilent
+from .errors import DatasetNotFound, NotReadable, StorageSilent
 from .instances import Instances
 from .library import Dataset, Library, Scan, escape
 from .pages import DatasetCard, FolderCard, LibraryView
@@ -22,6 +24,7 @@ MOST_READ = 2000  # datasets that are read for the sake of an order
 FEW = 30  # so few are shown without their folders
 FRESH_SECONDS = 2.0  # a list this old is looked through again
 PATIENCE_SECONDS = 0.15  # so long a page waits for that; then it shows the list it has
+LOOK_SECONDS = 5.0  # so long whoever looks for one file, which is in the list or nowhere
 
 SORTS = ("name", "cells", "size", "opened")
 
@@ -49,14 +52,14 @@ class Catalogue:
         self._walked: dict[str | None, float] = {}
         self._labels: dict[str | None, Mapping[Path, float]] = {}
 
-    async def refresh(self) -> None:
+    async def refresh(self, *, patience: float = PATIENCE_SECONDS) -> None:
         """Look through each library again if its list is old; a slow disk is not waited for."""
         for scan in self._scans:
             walk = self._walks.get(scan.only)
             if walk is None or (walk.done() and time.monotonic() - self._walked[scan.only] > FRESH_SECONDS):
                 self._walks[scan.only] = asyncio.ensure_future(self._look(scan))
         if self._walks:
-            await asyncio.wait(self._walks.values(), timeout=PATIENCE_SECONDS)
+            await asyncio.wait(self._walks.values(), timeout=patience)
 
     async def _look(self, scan: Scan) -> None:
         try:
@@ -67,6 +70,28 @@ class Catalogue:
             logging.getLogger(__name__).warning("%s", problem)
         finally:
             self._walked[scan.only] = time.monotonic()
+
+    async def listed(self, path: Path) -> Dataset | None:
+        """The dataset of the list that is the very file at `path`, whatever link leads to it."""
+        found = await on_disk(lambda: self._same(path), place="find")
+        if found is None:
+            await self.refresh(patience=LOOK_SECONDS)
+            found = await on_disk(lambda: self._same(path), place="find")
+        return found
+
+    def _same(self, path: Path) -> Dataset | None:
+        """Looks at the disk; what was listed earlier may lead elsewhere by now."""
+        real = Path(os.path.realpath(path))
+        for each in self._found():
+            with contextlib.suppress(DatasetNotFound, NotReadable):
+                if each.real == real and self.library.named(each.name).real == real:
+                    return each
+        return None
+
+    @property
+    def complete(self) -> bool:
+        """Whether each library has been looked through."""
+        return all(scan.complete for scan in self._scans)
 
     def _found(self) -> list[Dataset]:
         return [dataset for scan in self._scans for dataset in list(scan.datasets)]
@@ -101,7 +126,7 @@ class Catalogue:
             sort=sort,
             page=page,
             pages=pages,
-            scanning=None if all(scan.complete for scan in self._scans) else len(datasets),
+            scanning=None if self.complete else len(datasets),
             limit=self.limit if any(scan.cut for scan in self._scans) else None,
             roots=[(name, str(root)) for name, root in self.library.roots.items()],
         )

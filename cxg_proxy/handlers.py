@@ -31,6 +31,7 @@ from .uploads import Uploads
 STATUS: dict[type[errors.Problem], int] = {
     errors.Problem: 500,
     errors.DatasetNotFound: 404,
+    errors.OutsideLibraries: 404,
     errors.NoSuchPage: 404,
     errors.BadRequest: 400,
     errors.NotReadable: 403,
@@ -81,6 +82,7 @@ class Desk:
     uploads: Uploads
     recognition: Recognition
     outbox: Outbox | None  # the way to the host's history, where it has one
+    folder: Path  # the host's own, in which relative paths begin
     labels: Callable[[Dataset], Path]  # the folder of this user's labels for a dataset
     history_limit: int
     alone: bool  # one dataset is shown, and no list
@@ -136,9 +138,7 @@ class Handler(RequestHandler):
             prefix = safety.prefix(self.request.headers, self.desk.prefix_header)
             self.set_cookie(self.desk.cookie, self.desk.token, path=prefix, httponly=True, samesite="Lax")
             if self.request.method == "GET":
-                arguments = [
-                    (n, v.decode()) for n, vs in self.request.query_arguments.items() for v in vs if n != "token"
-                ]
+                arguments = [(n, v) for n, vs in self.request.query_arguments.items() for v in vs if n != "token"]
                 name = self.request.path.rpartition("/")[2]
                 self.redirect(f"./{name}" + ("?" + urlencode(arguments) if arguments else ""))
             return

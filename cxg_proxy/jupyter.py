@@ -16,7 +16,7 @@ START_SECONDS = 60.0  # the gateway answers in less than one, but a busy node's 
 # Not `-m`: that looks for modules in the current folder first, which is the user's and may hold a `json.py`.
 RUN = "import sys; sys.path[:] = filter(None, sys.path); from cxg_proxy.__main__ import main; sys.exit(main())"
 # What a page asks for by itself. Counted as use, an open tab would keep an idle server alive for ever.
-POLLED = ("api/health", "api/instances", "api/progress/", "metrics")
+POLLED = ("api/find", "api/health", "api/instances", "api/progress/", "metrics")
 
 
 def setup() -> dict[str, Any]:

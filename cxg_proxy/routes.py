@@ -20,6 +20,7 @@ from .errors import Problem
 from .handlers import FOLDER, Broken, Desk
 from .uploading import LabelsUpload
 from .view import View
+from .whereabouts import Find
 
 
 def broken_routes(problem: Problem) -> list[tuple[Any, ...]]:
@@ -36,6 +37,7 @@ def routes(desk: Desk) -> list[tuple[Any, ...]]:
         (r"/instances", InstancesPage, with_desk),
         (r"/api/instances", InstancesPage, with_desk),
         (r"/api/instances/([0-9a-f]{16})/(stop|retry)", InstanceAction, with_desk),
+        (r"/api/find", Find, with_desk),
         (r"/api/progress/(.+)", Progress, with_desk),
         (r"/api/preview/(.+)", Preview, with_desk),
         (r"/annotations/(.+)", LabelsPage, with_desk),

@@ -16,7 +16,7 @@ ORDER = (
     "annotations fitting commands progress disk preview library roots visits process worker limits forked parent "
     "preload forward safety outbox labelled timeline pages transfer copies remote summaries multipart children uploads "
     "recognition instance instances catalogue handlers alone unchanged addresses annotating uploading added view "
-    "routes listening options parts app galaxy jupyter preparing prepare __main__"
+    "whereabouts routes listening options parts app galaxy jupyter preparing prepare __main__"
 ).split()
 NOTEBOOK = {"notebook", "made"}  # run in the user's notebook only, with whatever is installed there
 SHARED_WITH_THE_VIEWER = {"__init__", "errors", "progress", "annotations", "tables", "merging", "fitting", "validators"}

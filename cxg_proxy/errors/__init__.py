@@ -14,6 +14,7 @@ from .datasets import (
     NotH5ad,
     NotReadable,
     NotViewable,
+    OutsideLibraries,
     StorageSilent,
 )
 from .gateway import (
@@ -78,6 +79,7 @@ __all__ = [
     "NotViewable",
     "NothingChosen",
     "NothingSaved",
+    "OutsideLibraries",
     "Problem",
     "ReadOnly",
     "Refused",

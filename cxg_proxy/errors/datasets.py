@@ -16,6 +16,17 @@ class DatasetNotFound(Problem):
     )
 
 
+class OutsideLibraries(Problem):
+    """A file that is named by its path, in no folder that is shown."""
+
+    title = "Not in the library"
+    what = "cellxgene does not show the folder of this file"
+    steps = (
+        "Move the file into one of the folders that are shown, or put a link to it there.",
+        "Or ask your administrator to add its folder to the option `c.Gateway.libraries`.",
+    )
+
+
 class NotReadable(Problem):
     """The file exists, but its permissions keep this user out."""
 

@@ -16,6 +16,7 @@ from jupyter_fixtures import JupyterServer, jupyter_server, wait_until
 
 from cxg_proxy import jupyter
 
+POLLED = ["api/find?path=plain.h5ad", "api/health", "api/instances", "api/progress/home/plain.h5ad", "metrics"]
 HOSTILE = ["plain.h5ad", "a#1.h5ad", "a?b.h5ad", "50% {x} 'q'.h5ad", "Zellen für Ana.h5ad", "line\nbreak.h5ad"]
 
 
@@ -89,12 +90,20 @@ def test_a_plainly_quoted_name_arrives_whole_through_jupyter_server_proxy(server
     assert reply.json()["problem"]["which"] == name.removesuffix(".h5ad")
 
 
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_is_found_by_the_path_that_jupyters_file_browser_shows(
+    server: JupyterServer, root: Path, name: str
+) -> None:
+    found = server.get("cellxgene/api/find", params={"path": name}).json()
+    assert (found["name"], found["file"], found["phase"]) == (f"home/{name}", str(root / name), "closed")
+
+
 def last_activity(server: JupyterServer) -> str:
     return str(server.get("api/status?no_track_activity=1").json()["last_activity"])
 
 
 @pytest.mark.hazard(27)
-@pytest.mark.parametrize("polled", ["api/health", "api/instances", "api/progress/home/plain.h5ad", "metrics"])
+@pytest.mark.parametrize("polled", POLLED)
 def test_what_pages_ask_for_by_themselves_is_no_activity(server: JupyterServer, polled: str) -> None:
     before = last_activity(server)
     server.get(f"cellxgene/{polled}")

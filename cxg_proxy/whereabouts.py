@@ -1,0 +1,110 @@
+"""Which dataset a file is: `api/find`, asked by a host's file browser and by the output of a notebook's cell."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from .disk import on_disk
+from .errors import BadRequest, DatasetNotFound, NotReadable, OutsideLibraries, Problem
+from .handlers import Handler
+from .library import SUFFIX, Dataset, Library
+
+PLACE = "find"  # whose disk it is shows only when the path has been looked at
+
+
+class Find(Handler):
+    """The dataset that a file is, where it is shown, and whether it is open."""
+
+    async def prepare(self) -> None:
+        """An open tab asks every few seconds: that is use neither of the gateway nor of a viewer."""
+        self.unlock()
+
+    async def get(self) -> None:
+        """The path as it was sent: tornado's own reading takes blanks and control characters away."""
+        asked = os.fsdecode(self.request.query_arguments.get("path", [b""])[-1])
+        if not asked or "\0" in asked:
+            raise BadRequest(detail="it names no file: say which with `path`")
+        dataset = await self._found(asked)
+        instance = self.desk.instances.of(dataset.real)
+        self.say(
+            {
+                "name": dataset.name,
+                "title": dataset.label,
+                # What is shown alone is listed by a link of ours, which goes with the gateway.
+                "file": str(dataset.real if self.desk.alone else dataset.file),
+                "view": f"view/{dataset.address}/",
+                "labels": f"annotations/{dataset.address}",
+                "phase": instance.phase.value if instance else "closed",
+                "running": instance is not None and not instance.over,
+            }
+        )
+
+    async def _found(self, asked: str) -> Dataset:
+        path, found = await on_disk(lambda: looked_up(self.desk.library, asked, self.desk.folder), place=PLACE)
+        if isinstance(found, Dataset):
+            return found
+        listed = None if isinstance(found, NotReadable) else await self.desk.catalogue.listed(path)
+        if listed is None:
+            raise self._outside(path) if isinstance(found, OutsideLibraries) else found
+        return listed
+
+    def _outside(self, path: Path) -> OutsideLibraries:
+        """What may be told of a file that is not ours to show: its own path, and the libraries."""
+        file, library = shlex.quote(str(path)), self.desk.library
+        if self.desk.alone:
+            step = f"Give it a viewer of its own: `cxg-proxy {file}` at a terminal, or in Galaxy this tool once more."
+            return OutsideLibraries(str(path), detail="one dataset is shown here, another one", steps=[step])
+        shown = "; ".join(f"{name}: {folder}" for name, folder in library.roots.items())
+        walking = "" if self.desk.catalogue.complete else "; they are still being looked through, try again in a minute"
+        folder = shlex.quote(str(next(iter(library.roots.values()))))
+        move = f"Move the file into one of these folders: `mv {file} {folder}/`"
+        link = f", or put a link to it there: `ln -s {file} {folder}/`" if library.follow_symlinks else ""
+        steps = [f"{move}{link}.", *OutsideLibraries.steps[1:]]
+        return OutsideLibraries(str(path), detail=f"it shows {shown}{walking}", steps=steps)
+
+
+def looked_up(library: Library, asked: str, folder: Path) -> tuple[Path, Dataset | Problem]:
+    """The path that was asked for, and the dataset that is found by its place, or why there is none.
+
+    Looks at the disk. A relative path begins in `folder`. A file that is listed by a link elsewhere is not found here.
+    """
+    path = absolute(asked, folder)
+    problem: Problem | None = None
+    for name in names(library, path):
+        try:
+            return path, library.named(name)
+        except (DatasetNotFound, NotReadable) as reason:
+            problem = problem or reason
+    # A link that may not lead out is like a file elsewhere, whether something is there or not.
+    if problem is None or not library.holds(Path(os.path.realpath(path))):
+        return path, OutsideLibraries(str(path))
+    if isinstance(problem, DatasetNotFound) and not path.name.endswith(SUFFIX):
+        problem = DatasetNotFound(problem.which, detail=f"a dataset's name ends in {SUFFIX}")
+    return path, problem
+
+
+def absolute(asked: str, folder: Path) -> Path:
+    """The path from the root, without `..`: that leads up from where a link before it leads to."""
+    whole = os.path.expanduser(asked) if asked.startswith("~/") else asked
+    parts = (folder / whole).parts[1:]
+    up = max((n for n, part in enumerate(parts, 1) if part == ".."), default=0)
+    return Path(os.path.realpath("/" + "/".join(parts[:up])), *parts[up:])
+
+
+def names(library: Library, path: Path) -> Iterator[str]:
+    """What a file is called in the libraries, by its path as it is, then without the links on the way to it.
+
+    Of two libraries, one in the other, the inner one lists it.
+    """
+    real = Path(os.path.realpath(path))
+    readings = (path, Path(os.path.realpath(path.parent), path.name), real)
+    roots = [(name, Path(os.path.realpath(root)), root) for name, root in library.roots.items()]
+    roots.sort(key=lambda each: -len(each[1].parts))
+    for reading in dict.fromkeys(readings):
+        for name, *places in roots:
+            for place in places:
+                if reading.is_relative_to(place):
+                    yield f"{name}/{reading.relative_to(place)}"
