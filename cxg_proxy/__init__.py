@@ -12,7 +12,8 @@
 Imports point one way: doors → app → handlers → instances → (process, library, annotations) → errors.
 Nothing here imports `cxg_proxy.viewer`: the gateway runs it, perhaps with another Python.
 
-In a notebook, `labels`, `gene_sets` and `annotate` give what was made in the viewer; `save_labels` goes the other way.
+In a notebook, `labels`, `gene_sets` and `annotate` give what was made in the viewer; `save_labels` goes the other way,
+and `show` displays the viewer itself.
 """
 
 # No `from __future__ import annotations` here: it would hide the module of that name.
@@ -22,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .made import save_labels
     from .notebook import annotate, gene_sets, labels
+    from .shown import show
 
-__all__ = ["annotate", "gene_sets", "labels", "save_labels"]
+__all__ = ["annotate", "gene_sets", "labels", "save_labels", "show"]
 
 __version__ = "0.1.0"
 
@@ -31,7 +33,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Load the notebook's functions when they are asked for: the gateway needs none of them."""
     if name in __all__:
-        module = ".made" if name == "save_labels" else ".notebook"
+        module = {"save_labels": ".made", "show": ".shown"}.get(name, ".notebook")
         return getattr(importlib.import_module(module, __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

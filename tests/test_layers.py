@@ -18,7 +18,7 @@ ORDER = (
     "recognition instance instances catalogue handlers alone unchanged addresses annotating uploading added view "
     "whereabouts routes listening options parts app galaxy jupyter preparing prepare __main__"
 ).split()
-NOTEBOOK = {"notebook", "made"}  # run in the user's notebook only, with whatever is installed there
+NOTEBOOK = {"notebook", "made", "shown"}  # run in the user's notebook only, with whatever is installed there
 SHARED_WITH_THE_VIEWER = {"__init__", "errors", "progress", "annotations", "tables", "merging", "fitting", "validators"}
 SHARED_WITH_THE_VIEWER |= {"whole", "lock"}  # of all who want a store of a dataset, one builds it
 BELOW_ANNOTATIONS = {"thinning", "changes", "history", "about"}

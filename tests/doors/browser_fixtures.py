@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from jupyter_fixtures import wait_until
 from PIL import Image, ImageChops
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, FrameLocator, Locator, Page, sync_playwright
 
 ARTEFACTS = Path(os.environ.get("CXG_ARTEFACTS", "build/artefacts"))
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
@@ -70,7 +70,7 @@ def difference(one: Image.Image, other: Image.Image) -> int:
     return ink(ImageChops.invert(ImageChops.difference(one, other)))
 
 
-def wait_drawn(page: Page) -> Locator:
+def wait_drawn(page: Page | FrameLocator) -> Locator:
     """The viewer's canvas, once the cells are on it."""
     canvas = page.get_by_test_id("layout-graph")
     canvas.wait_for()
