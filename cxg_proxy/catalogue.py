@@ -71,12 +71,12 @@ class Catalogue:
         finally:
             self._walked[scan.only] = time.monotonic()
 
-    async def listed(self, path: Path) -> Dataset | None:
-        """The dataset of the list that is the very file at `path`, whatever link leads to it."""
-        found = await on_disk(lambda: self._same(path), place="find")
+    async def listed(self, path: Path, *, place: str) -> Dataset | None:
+        """The dataset of the list that is the very file at `path`, whatever link leads to it; `place` is its disk."""
+        found = await on_disk(lambda: self._same(path), place=place)
         if found is None:
             await self.refresh(patience=LOOK_SECONDS)
-            found = await on_disk(lambda: self._same(path), place="find")
+            found = await on_disk(lambda: self._same(path), place=place)
         return found
 
     def _same(self, path: Path) -> Dataset | None:

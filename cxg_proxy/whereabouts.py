@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from .disk import on_disk
+from .disk import on_disk, place_of
 from .errors import BadRequest, DatasetNotFound, NotReadable, OutsideLibraries, Problem
 from .handlers import Handler
 from .library import SUFFIX, Dataset, Library
 
-PLACE = "find"  # whose disk it is shows only when the path has been looked at
+ELSEWHERE = "find"  # the disk of a path that begins with no library
 
 
 class Find(Handler):
@@ -43,10 +43,12 @@ class Find(Handler):
         )
 
     async def _found(self, asked: str) -> Dataset:
-        path, found = await on_disk(lambda: looked_up(self.desk.library, asked, self.desk.folder), place=PLACE)
+        library, folder = self.desk.library, self.desk.folder
+        place = place_of(next(below(library.roots, folder / expanded(asked)), ELSEWHERE))
+        path, found = await on_disk(lambda: looked_up(library, asked, folder), place=place)
         if isinstance(found, Dataset):
             return found
-        listed = None if isinstance(found, NotReadable) else await self.desk.catalogue.listed(path)
+        listed = None if isinstance(found, NotReadable) else await self.desk.catalogue.listed(path, place=place)
         if listed is None:
             raise self._outside(path) if isinstance(found, OutsideLibraries) else found
         return listed
@@ -86,10 +88,14 @@ def looked_up(library: Library, asked: str, folder: Path) -> tuple[Path, Dataset
     return path, problem
 
 
+def expanded(asked: str) -> str:
+    """The path with the person's home in the place of `~/`; a file may well be called `~x`."""
+    return os.path.expanduser(asked) if asked.startswith("~/") else asked
+
+
 def absolute(asked: str, folder: Path) -> Path:
     """The path from the root, without `..`: that leads up from where a link before it leads to."""
-    whole = os.path.expanduser(asked) if asked.startswith("~/") else asked
-    parts = (folder / whole).parts[1:]
+    parts = (folder / expanded(asked)).parts[1:]
     up = max((n for n, part in enumerate(parts, 1) if part == ".."), default=0)
     return Path(os.path.realpath("/" + "/".join(parts[:up])), *parts[up:])
 
@@ -97,14 +103,17 @@ def absolute(asked: str, folder: Path) -> Path:
 def names(library: Library, path: Path) -> Iterator[str]:
     """What a file is called in the libraries, by its path as it is, then without the links on the way to it.
 
-    Of two libraries, one in the other, the inner one lists it.
+    Of two libraries, one in the other, the inner one lists it. A library that a path begins with is tried before any
+    other disk is asked, which may hang.
     """
-    real = Path(os.path.realpath(path))
-    readings = (path, Path(os.path.realpath(path.parent), path.name), real)
-    roots = [(name, Path(os.path.realpath(root)), root) for name, root in library.roots.items()]
-    roots.sort(key=lambda each: -len(each[1].parts))
-    for reading in dict.fromkeys(readings):
-        for name, *places in roots:
-            for place in places:
-                if reading.is_relative_to(place):
-                    yield f"{name}/{reading.relative_to(place)}"
+    yield from below(library.roots, path)
+    roots = {name: Path(os.path.realpath(root)) for name, root in library.roots.items()}
+    for reading in (path, Path(os.path.realpath(path.parent), path.name), Path(os.path.realpath(path))):
+        yield from below(roots, reading)
+
+
+def below(roots: Mapping[str, Path], path: Path) -> Iterator[str]:
+    """What a path is called in each of these folders that it begins with, the innermost first."""
+    for name, root in sorted(roots.items(), key=lambda each: -len(each[1].parts)):
+        if path.is_relative_to(root):
+            yield f"{name}/{path.relative_to(root)}"

@@ -12,8 +12,8 @@ from urllib.parse import quote
 import pytest
 
 from conftest import until_now
-from cxg_proxy.library import escape
-from cxg_proxy.whereabouts import absolute
+from cxg_proxy.library import Dataset, Library, escape
+from cxg_proxy.whereabouts import absolute, looked_up
 from gateways import Gateway, Reply, Serve, a_serve, running_gateway  # noqa: F401 - fixtures
 from remote_site import Site, a_site  # noqa: F401 - a fixture
 from test_behind_a_proxy import TOKEN, ask, on_a_port
@@ -135,6 +135,17 @@ def test_two_points_lead_up_from_where_a_link_leads_to(home: Path, shared: Gatew
     assert kind(find(shared, "folder/../a/pbmc.h5ad")) == (404, "OutsideLibraries")
     assert absolute("/../../a/b", Path("/c")) == Path("/a/b")
     assert absolute("x/y", Path("/c")) == Path("/c/x/y")
+
+
+def test_a_disk_that_hangs_keeps_nobody_from_another_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path / "near" / "x.h5ad")
+    asked: list[str] = []
+    resolve = os.path.realpath
+    monkeypatch.setattr(os.path, "realpath", lambda path: (asked.append(str(path)), resolve(path))[1])
+    library = Library({"far": tmp_path / "far", "near": tmp_path / "near"})
+    assert isinstance(looked_up(library, "near/x.h5ad", tmp_path)[1], Dataset)
+    assert asked
+    assert not [path for path in asked if "far" in path]
 
 
 @pytest.mark.parametrize("there", ["elsewhere/table.h5ad", "elsewhere/none/../none.h5ad", "none/none.h5ad", "/"])
