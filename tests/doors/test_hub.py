@@ -22,6 +22,7 @@ from browser_fixtures import (
 )
 from hub_fixtures import ANA, BEN, CAY, DAN, DATASET, IS_ROOT, PASSWORD, Hub, run_as, running_hub
 from jupyter_fixtures import wait_until
+from notebook_pages import VIEWER, cells, notebook, run_all, viewer_in
 from PIL import Image, ImageChops, ImageStat
 from playwright.sync_api import Locator, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
@@ -240,6 +241,22 @@ def test_notebook_7_offers_cellxgene_too(hub: Hub, profile: Person) -> None:
     shot(page, "hub-notebook-7")
     found = click_for_tab(page, page.get_by_text("cellxgene").first)
     expect(found.get_by_role("link", name="pbmc68k_reduced").first).to_be_visible()
+
+
+def test_a_notebook_shows_the_viewer_in_its_output(hub: Hub, profile: Person) -> None:
+    source = f"import cxg_proxy\ncxg_proxy.show({str(hub.folder / 'library' / DATASET[5:])!r}, height=480)"
+    with hub.client(BEN) as mine:
+        content = {"type": "notebook", "content": notebook(source)}
+        mine.put(f"user/{BEN}/api/contents/show.ipynb", json=content).raise_for_status()
+        page = profile()
+        page.goto(f"{hub.url}user/{BEN}/lab/tree/show.ipynb")
+        log_in(page, BEN)
+        run_all(page)
+        expect(page.locator(VIEWER)).to_have_attribute("src", f"{hub.url}user/{BEN}/cellxgene/view/{DATASET}/")
+        wait_drawn(viewer_in(cells(page).first))
+        shot(page, "hub-show")
+        for each in mine.get(f"user/{BEN}/api/kernels").json():  # they would listen on ports
+            mine.delete(f"user/{BEN}/api/kernels/{each['id']}").raise_for_status()
 
 
 def test_without_jupyterlab_a_server_is_only_cellxgene(hub: Hub, profile: Person) -> None:
