@@ -12,6 +12,8 @@ import pytest
 from binder_fixtures import BASE, Image, Server, built_image, visitors_server
 from binder_links import NOTEBOOK, VIEWER
 from browser_fixtures import ARTEFACTS, PATIENCE, Person, a_browser, a_profile, shot, wait_drawn  # noqa: F401
+from notebook_pages import VIEWER as SHOWN
+from notebook_pages import run_all
 from playwright.sync_api import expect
 
 pytestmark = pytest.mark.timeout(600)  # the image is built once, by the test that comes first
@@ -73,6 +75,7 @@ def test_the_notebook_runs_through(image: Image) -> None:
     data = [each["data"] for each in outputs]
     assert any("image/png" in each for each in data)
     assert any("T cells" in "".join(each["text/plain"]) for each in data)
+    assert any("pbmc68k_reduced.h5ad" in "".join(each["text/plain"]) and "text/html" in each for each in data)
 
 
 def test_the_second_link_opens_the_notebook_and_what_it_labels_is_in_the_viewer(
@@ -81,11 +84,13 @@ def test_the_second_link_opens_the_notebook_and_what_it_labels_is_in_the_viewer(
     page = profile()
     page.goto(server.link(NOTEBOOK))
     page.get_by_role("heading", name="Label cells in the viewer and in Python").wait_for()
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    run_all(page)
     page.locator(".jp-OutputArea-output img").wait_for()
     expect(page.get_by_text("Jupyter news")).to_have_count(0)  # JupyterLab would ask, over the picture
     shot(page, "binder-notebook")
+    page.locator(SHOWN).scroll_into_view_if_needed()
+    wait_drawn(page.frame_locator(SHOWN))
+    shot(page, "binder-notebook-viewer")
     viewer = profile()
     viewer.goto(server.link(VIEWER))
     wait_drawn(viewer)

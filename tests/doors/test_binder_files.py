@@ -81,7 +81,9 @@ def test_every_document_links_to_the_same_binder(document: Path) -> None:
 def test_the_notebook_is_kept_without_results_and_reads_the_dataset_of_the_link() -> None:
     cells = json.loads((BINDER / "demo.ipynb").read_text())["cells"]
     assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]
-    assert '"library/pbmc68k_reduced.h5ad"' in "".join(line for cell in cells for line in cell["source"])
+    source = "".join(line for cell in cells for line in cell["source"])
+    assert '"library/pbmc68k_reduced.h5ad"' in source
+    assert "cxg_proxy.show(dataset, height=700)" in source
 
 
 def test_what_is_made_is_not_committed() -> None:
