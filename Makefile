@@ -78,7 +78,7 @@ lock: environment
 	$(LOCK) --python-version 3.10 $(UNUSED) -o requirements/galaxy-tool-lock.txt requirements/galaxy.in
 	cd $(GALAXY) && $(LOCK) --python-version 3.10 -o galaxy.txt galaxy.in && \
 		$(LOCK) --python-version 3.10 --no-deps -o galaxy-client.txt galaxy-client.in
-	for folder in requirements $(GALAXY); do \
+	for folder in requirements cxg_proxy/labextension $(GALAXY); do \
 		npm install --prefix $$folder --package-lock-only --omit-lockfile-registry-resolved --silent || exit; done
 
 clean:

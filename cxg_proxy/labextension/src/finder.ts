@@ -1,0 +1,62 @@
+// Asks the gateway which dataset a file is; nothing of the file itself comes to the browser.
+import { Contents, ServerConnection } from "@jupyterlab/services";
+
+import { Problem } from "./problem";
+
+/** What the gateway says of a dataset; its addresses are relative to the gateway's root. */
+export interface Dataset {
+  title: string;
+  file: string;
+  view: string;
+  share: string;
+  phase: string;
+  running: boolean;
+}
+
+// A drive that holds this server's own files: JupyterLab's, and that of jupyter-collaboration.
+const OURS = ["", "RTC"];
+
+export class Finder {
+  constructor(
+    private readonly contents: Contents.IManager,
+    private readonly settings: ServerConnection.ISettings,
+  ) {}
+
+  /** An address of the gateway, as a link. */
+  link(address: string): string {
+    return new URL(address, new URL("cellxgene/", this.settings.baseUrl)).href;
+  }
+
+  /** The dataset of a path in JupyterLab's file browser; throws a Problem if there is none. */
+  async find(path: string): Promise<Dataset> {
+    const drive = this.contents.driveName(path);
+    if (!OURS.includes(drive)) throw elsewhere(path, drive);
+    // With `./`, a folder whose name is `~` is not taken for somebody's home.
+    const query = new URLSearchParams({ path: `./${this.contents.localPath(path)}` });
+    const reply = await this.ask(this.link(`api/find?${query}`));
+    const said = await reply.json().catch(() => null);
+    if (reply.ok && said?.view) return said;
+    if (said?.problem) throw new Problem(said.problem.title, said.problem.sentence, said.problem.steps);
+    throw silent(`${reply.status} ${reply.statusText}`.trim());
+  }
+
+  private async ask(address: string): Promise<Response> {
+    try {
+      return await ServerConnection.makeRequest(address, { cache: "no-store" }, this.settings);
+    } catch (problem) {
+      throw silent(problem instanceof Error ? problem.message : String(problem));
+    }
+  }
+}
+
+function elsewhere(path: string, drive: string): Problem {
+  const sentence = `${path}: this file is in the drive “${drive}”, and cellxgene opens only files of this server.`;
+  return new Problem("Not on this server", sentence, ["Copy the file to a folder of this server and open it there."]);
+}
+
+function silent(detail: string): Problem {
+  return new Problem("cellxgene does not answer", `This Jupyter server has no answer from cellxgene (${detail}).`, [
+    "Try again in a minute.",
+    "If it stays like this, tell your administrator; the log of this Jupyter server says more.",
+  ]);
+}
