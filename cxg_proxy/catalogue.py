@@ -47,7 +47,7 @@ class Catalogue:
         self.limit = limit
         self._scans = [Scan(library, limit, name) for name in library.names]
         self._summaries, self._visits, self._instances = summaries, visits, instances
-        self._saved, self._share = saved, share
+        self._saved, self.share = saved, share
         self._walks: dict[str | None, asyncio.Task[None]] = {}
         self._walked: dict[str | None, float] = {}
         self._labels: dict[str | None, Mapping[Path, float]] = {}
@@ -165,7 +165,7 @@ class Catalogue:
             opened=visit.opened if visit else None,
             labels=f"annotations/{dataset.address}",
             labels_saved=self._saved_at(dataset),
-            share=self._share(dataset),
+            share=self.share(dataset),
             pending=summary is None and dataset.there,
         )
         if summary is not None:

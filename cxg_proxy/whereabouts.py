@@ -37,6 +37,7 @@ class Find(Handler):
                 "file": str(dataset.real if self.desk.alone else dataset.file),
                 "view": f"view/{dataset.address}/",
                 "labels": f"annotations/{dataset.address}",
+                "share": self.desk.catalogue.share(dataset),
                 "phase": instance.phase.value if instance else "closed",
                 "running": instance is not None and not instance.over,
             }

@@ -95,6 +95,7 @@ def test_a_file_is_found_by_its_path_in_the_hosts_folder_at_home_or_on_the_machi
         "file": str(home / "home" / "a" / "pbmc.h5ad"),
         "view": "view/home/a/pbmc.h5ad/",
         "labels": "annotations/home/a/pbmc.h5ad",
+        "share": "view/home/a/pbmc.h5ad/",
         "phase": "closed",
         "running": False,
     }
@@ -108,6 +109,13 @@ def test_a_hostile_name_is_found_whole_and_its_addresses_answer(name: str, home:
         assert it["view"] == f"view/home/{escape(name)}/"
     assert shared.ask("HEAD", "/" + it["view"]).status == 200
     assert shared.get("/" + it["labels"]).status == 200
+
+
+def test_the_link_to_share_is_the_lists_and_none_leads_to_somebody_elses_home(home: Path) -> None:
+    prefix = "/hub/user-redirect/cellxgene/"
+    with running_gateway(home, f"--root={home / 'home'}", f"--share-prefix={prefix}") as gateway:
+        assert found(gateway, home / "data" / "atlas.h5ad")["share"] == f"{prefix}view/data/atlas.h5ad/"
+        assert found(gateway, "a/pbmc.h5ad")["share"] == ""
 
 
 def test_a_name_is_what_it_says_and_no_address_of_ours(home: Path, shared: Gateway) -> None:
