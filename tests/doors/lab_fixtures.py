@@ -44,7 +44,7 @@ class Lab:
         """Choose from a file's menu."""
         self.files(name).click(button="right")
         for entry in entries:
-            self.page.get_by_role("menuitem", name=entry, exact=True).click()
+            self.page.locator(".lm-Menu-itemLabel").get_by_text(entry, exact=True).click()
 
     def command(self, words: str) -> None:
         """Choose from the command palette, by keyboard."""
@@ -72,7 +72,7 @@ class Lab:
     def viewer(self) -> FrameLocator:
         """The viewer's page in the tab that is shown, once its cells are drawn."""
         frame = self.page.frame_locator(".cxg-Viewer:visible iframe")
-        wait_drawn(frame)  # type: ignore[arg-type] # what it asks of a page, a frame has too
+        wait_drawn(frame)
         return frame
 
 
@@ -127,6 +127,7 @@ def a_lab(server: JupyterServer, profile: Person) -> Opened:
 def stop_all(page: Page, server: JupyterServer) -> None:
     """Stop what runs, on the gateway's own page, as a person does."""
     page.goto(f"{server.url}cellxgene/instances?token={TOKEN}")
-    while page.get_by_role("button", name="Stop").count():
-        page.get_by_role("button", name="Stop").first.click()
-        page.goto(f"{server.url}cellxgene/instances")
+    stops = page.get_by_role("button", name="Stop", exact=True)
+    for left in reversed(range(stops.count())):
+        stops.first.click()
+        expect(stops).to_have_count(left)

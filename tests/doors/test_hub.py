@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -257,6 +258,26 @@ def test_a_notebook_shows_the_viewer_in_its_output(hub: Hub, profile: Person) ->
         shot(page, "hub-show")
         for each in mine.get(f"user/{BEN}/api/kernels").json():  # they would listen on ports
             mine.delete(f"user/{BEN}/api/kernels/{each['id']}").raise_for_status()
+
+
+def test_a_double_click_in_a_users_jupyterlab_opens_a_dataset_of_their_own(hub: Hub, profile: Person) -> None:
+    copy_dataset(hub, BEN)
+    page = profile()
+    page.goto(f"{hub.url}user/{BEN}/lab/workspaces/tests")
+    log_in(page, BEN)
+    page.locator(".jp-DirListing-item[data-file-type=h5ad]").dblclick()
+    wait_drawn(page.frame_locator(".cxg-Viewer iframe"))
+    expect(page.get_by_role("tab", name="mine", exact=True)).to_be_visible()
+    expect(page.locator(".cxg-Viewer").get_by_role("status")).to_have_text("Running")
+    shot(page, "hub-lab-tab")
+
+
+def copy_dataset(hub: Hub, user: str) -> None:
+    """Put a dataset into a user's home."""
+    file = hub.home(user) / "mine.h5ad"
+    shutil.copy(hub.folder / "library" / DATASET.partition("/")[2], file)
+    if IS_ROOT:
+        shutil.chown(file, user)
 
 
 def test_without_jupyterlab_a_server_is_only_cellxgene(hub: Hub, profile: Person) -> None:

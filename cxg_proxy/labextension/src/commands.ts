@@ -47,7 +47,7 @@ export function addCommands(
         insertLabels(notebooks?.currentWidget ?? null, file);
         app.shell.activateById(notebooks?.currentWidget?.id ?? "");
       },
-      notebooks !== null, // Notebook 7 lists the files on a page that has no notebook
+      notebooks !== null,
     ),
   ];
 }

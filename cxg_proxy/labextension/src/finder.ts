@@ -42,7 +42,7 @@ export class Finder {
 
   private async ask(address: string): Promise<Response> {
     try {
-      return await ServerConnection.makeRequest(address, { cache: "no-store" }, this.settings);
+      return await ServerConnection.makeRequest(address, {}, this.settings);
     } catch (problem) {
       throw silent(problem instanceof Error ? problem.message : String(problem));
     }

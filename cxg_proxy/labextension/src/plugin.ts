@@ -1,5 +1,5 @@
 // cellxgene in JupyterLab: what an .h5ad file is, how it is opened, and what its menu offers.
-import { ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { ILabShell, ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { ICommandPalette, WidgetTracker } from "@jupyterlab/apputils";
 import { IFileBrowserFactory } from "@jupyterlab/filebrowser";
 import { INotebookTracker } from "@jupyterlab/notebook";
@@ -14,20 +14,21 @@ const plugin: JupyterFrontEndPlugin<void> = {
   id: "cxg-proxy:plugin",
   description: "Opens .h5ad files in cellxgene.",
   autoStart: true,
-  optional: [IFileBrowserFactory, ILayoutRestorer, ICommandPalette, INotebookTracker],
+  optional: [IFileBrowserFactory, ILayoutRestorer, ICommandPalette, INotebookTracker, ILabShell],
   activate: (
     app: JupyterFrontEnd,
     browsers: IFileBrowserFactory | null,
     restorer: ILayoutRestorer | null,
     palette: ICommandPalette | null,
     notebooks: INotebookTracker | null,
+    lab: ILabShell | null, // Notebook 7 lists the files on a page that has no notebook
   ) => {
     const finder = new Finder(app.serviceManager.contents, app.serviceManager.serverSettings);
     const tabs = addTabs(app, finder, restorer);
     const shown = () => tabs.find((tab) => tab === app.shell.currentWidget)?.context.path;
     const chosen = () => [...(browsers?.tracker.currentWidget?.selectedItems() ?? [])].find(isDataset)?.path;
     const target = (ofFile: boolean) => (ofFile ? chosen() : (shown() ?? chosen()));
-    addCommands(app, finder, target, notebooks).forEach((command, index) => {
+    addCommands(app, finder, target, lab && notebooks).forEach((command, index) => {
       app.contextMenu.addItem({ command, args: { ofFile: true }, selector: ITEM, rank: 3 + index / 10 });
       palette?.addItem({ command, category: "cellxgene" });
     });
@@ -36,7 +37,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
 
 function addTabs(app: JupyterFrontEnd, finder: Finder, restorer: ILayoutRestorer | null): WidgetTracker<Tab> {
   const tabs = new WidgetTracker<Tab>({ namespace: "cxg-proxy" });
-  const factory = new TabFactory(finder);
+  const factory = new TabFactory(finder, app.restored);
   factory.widgetCreated.connect((_, tab) => {
     tab.context.pathChanged.connect(() => void tabs.save(tab));
     void tabs.add(tab);

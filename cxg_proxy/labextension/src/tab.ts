@@ -2,6 +2,7 @@
 import { MainAreaWidget } from "@jupyterlab/apputils";
 import {
   ABCWidgetFactory,
+  Context,
   DocumentModel,
   DocumentRegistry,
   IDocumentWidget,
@@ -27,13 +28,8 @@ export const FILE_TYPE: Partial<DocumentRegistry.IFileType> = {
   icon: h5adIcon,
 };
 
-/** What JupyterLab holds of a file: nothing. It is read-only, and "collaborative": others care for what is saved. */
+/** What JupyterLab holds of a file: nothing. It is "collaborative": others care for what is saved. */
 class Untouched extends DocumentModel {
-  constructor() {
-    super();
-    this.readOnly = true;
-  }
-
   /** Else JupyterLab would have the server copy the whole file, as a checkpoint, when it is opened. */
   override get collaborative(): boolean {
     return true;
@@ -68,13 +64,14 @@ export class Tab extends MainAreaWidget<Viewer> implements IDocumentWidget<Viewe
   constructor(
     readonly context: DocumentRegistry.Context,
     finder: Finder,
+    restored: Promise<void>,
   ) {
-    super({ content: new Viewer(finder, () => context.path), reveal: context.ready });
+    super({ content: new Viewer(finder, () => context.path, restored), reveal: context.ready });
     this.toolbar.hide();
     this.rename();
     this.content.title.icon = h5adIcon;
     context.pathChanged.connect(this.rename, this);
-    context.saveAs = refuse;
+    protect(context);
   }
 
   /** A dataset has no places inside that a link could lead to. */
@@ -89,27 +86,41 @@ export class Tab extends MainAreaWidget<Viewer> implements IDocumentWidget<Viewe
 }
 
 export class TabFactory extends ABCWidgetFactory<Tab> {
-  constructor(private readonly finder: Finder) {
+  constructor(
+    private readonly finder: Finder,
+    private readonly restored: Promise<void>,
+  ) {
     const types = { fileTypes: ["h5ad"], defaultFor: ["h5ad"] };
     super({ name: FACTORY, label: FACTORY, modelName: MODEL, readOnly: true, ...types });
   }
 
   protected override createNewWidget(context: DocumentRegistry.Context): Tab {
-    return new Tab(context, this.finder);
+    return new Tab(context, this.finder, this.restored);
   }
 }
 
-/** JupyterLab would write what it holds of the file to the new place: nothing. */
-async function refuse(): Promise<boolean> {
-  await tell(
-    new Problem(
-      "Nothing to save here",
-      "cellxgene saves labels by itself, and leaves the file of a dataset as it is.",
-      [
-        "To copy the file, choose Duplicate in the file browser.",
-        "To have your labels in a copy, choose “labels” beside cellxgene's logo.",
-      ],
-    ),
+/** Have JupyterLab write nothing over the file, nor beside it: it would write what it holds of it. */
+function protect(context: DocumentRegistry.Context): void {
+  const real = Object.getOwnPropertyDescriptor(Context.prototype, "contentsModel");
+  const readOnly = () => {
+    const model = real?.get?.call(context);
+    return model && { ...model, writable: false };
+  };
+  Object.defineProperty(context, "contentsModel", { get: readOnly });
+  context.listCheckpoints = async () => []; // the server makes a folder for them when it is asked
+  context.saveAs = async () => {
+    await tell(nothingToSave());
+    return false;
+  };
+}
+
+function nothingToSave(): Problem {
+  return new Problem(
+    "Nothing to save here",
+    "cellxgene saves labels by itself, and leaves a dataset's file as it is.",
+    [
+      "To copy the file, choose Duplicate in the file browser.",
+      "To have your labels in a copy, choose “labels” beside cellxgene's logo.",
+    ],
   );
-  return false;
 }

@@ -20,6 +20,7 @@ export class Viewer extends Widget {
   private opened = ""; // the address in the frame
   private loading = false;
   private told = "";
+  private settled = false; // while JupyterLab restores its tabs, each is shown for a moment
 
   private readonly poll = new Poll({
     auto: false,
@@ -31,6 +32,7 @@ export class Viewer extends Widget {
   constructor(
     private readonly finder: Finder,
     private readonly path: () => string,
+    restored: Promise<void>,
   ) {
     super();
     this.addClass("cxg-Viewer");
@@ -42,6 +44,7 @@ export class Viewer extends Widget {
     this.again.onclick = () => this.retry();
     this.frame.onload = () => this.loaded();
     this.line.append(this.state, this.reopen, this.away);
+    void restored.then(() => this.settle());
   }
 
   override dispose(): void {
@@ -51,7 +54,7 @@ export class Viewer extends Widget {
 
   /** Ask the gateway now; a tab that nobody sees asks nothing, and loads nothing. */
   wake(): void {
-    if (this.isVisible) void this.poll.refresh();
+    if (this.settled && this.isVisible) void this.poll.refresh();
   }
 
   protected override onAfterAttach(): void {
@@ -64,6 +67,11 @@ export class Viewer extends Widget {
 
   protected override onActivateRequest(): void {
     (this.frame.isConnected ? this.frame : this.again).focus();
+  }
+
+  private settle(): void {
+    this.settled = true;
+    this.wake();
   }
 
   private async ask(): Promise<void> {
@@ -99,9 +107,12 @@ export class Viewer extends Widget {
 
   private loaded(): void {
     this.loading = false;
-    this.frame.contentDocument?.addEventListener("keydown", (event) => {
+    const inside = this.frame.contentDocument?.defaultView;
+    inside?.addEventListener("keydown", (event) => {
       if (event.key === "F6") this.away.focus();
     });
+    // A click in the frame is one in this tab, and only so does JupyterLab hear of it.
+    inside?.addEventListener("focus", () => this.frame.dispatchEvent(new FocusEvent("focus")));
     this.wake();
   }
 

