@@ -112,3 +112,8 @@ def test_without_the_token_nobody_gets_in(server: Server, profile: Person) -> No
     page = profile()
     page.goto(f"{server.root}{BASE}{VIEWER}")
     assert page.url.startswith(f"{server.root}{BASE}login")
+
+
+def test_jupyterlab_has_the_extension_and_the_image_nothing_of_what_built_it(image: Image) -> None:
+    assert (image.prefix / "share" / "jupyter" / "labextensions" / "cxg-proxy" / "install.json").is_file()
+    assert not [*image.home.rglob("node_modules"), *image.home.rglob("_cacache")]
