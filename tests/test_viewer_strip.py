@@ -162,6 +162,21 @@ def test_in_the_viewer_a_hidden_tab_asks_nothing_until_it_is_seen(server: Server
     until_now(lambda: STATE in server.asked)
 
 
+def test_in_the_viewer_a_hidden_frame_asks_nothing_until_it_is_seen(server: Server, tab: Callable[..., Page]) -> None:
+    server.state, server.pages["x.h5ad"] = READY, VIEWER
+    server.pages["frames"] = '<iframe src="view/shared/x.h5ad/"></iframe>'
+    (page := tab(bypass_csp=True)).clock.install()
+    page.goto(server.url + "frames")
+    until_now(lambda: server.asked.count(STATE) == 1)
+    page.locator("iframe").evaluate("frame => { frame.hidden = true; }")
+    page.clock.fast_forward(3_600_000)
+    page.evaluate("fetch('./an-hour')")
+    assert server.asked.count(STATE) == 1
+    page.locator("iframe").evaluate("frame => { frame.hidden = false; }")
+    page.clock.run_for(2_000)
+    until_now(lambda: server.asked.count(STATE) == 2)
+
+
 GENES = "api/v0.2/data/var?var:name_0=gene1"
 LATER = {"message": "pbmc68k: its gene expression is still being prepared.", "steps": ["Wait until it has."]}
 BUSY = {"message": "Too many computations are waiting already.", "steps": ["Wait, then try again."]}

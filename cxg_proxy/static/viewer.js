@@ -2,7 +2,7 @@
 // when the viewer behind the page is gone, failed, prepares gene expression, shows a file that has changed, or when
 // somebody else has saved too.
 // While the tab is visible it asks how things are, which also keeps the viewer from being closed under its reader's
-// eyes. A hidden tab asks nothing.
+// eyes. A hidden tab or frame asks nothing.
 "use strict";
 (() => {
   const EVERY = 60000;
@@ -68,11 +68,7 @@
     said = text;
     strip.replaceChildren(...(text ? [text] : []), ...actions);
   }
-  const reload = (text) => {
-    const button = make("button", { textContent: text });
-    button.addEventListener("click", () => location.reload());
-    return button;
-  };
+  const reload = (textContent) => make("button", { textContent, onclick: () => location.reload() });
 
   // What a person should hear once, until it is closed.
   let notice = [""];
@@ -121,10 +117,13 @@
     [offered, slow] = [state.offer, preparing(state)];
   }
 
+  // JupyterLab hides the frame of a tab behind another one, which no event tells.
+  const hidden = () => !document.documentElement.getClientRects().length;
   let timer = 0;
   async function ask() {
     clearTimeout(timer);
     if (document.visibilityState !== "visible") return;
+    if (hidden()) return void (timer = setTimeout(ask, OFTEN));
     let wait = EVERY;
     try {
       const reply = await fetch(new URL("state", own), { headers: { Accept: "application/json" }, cache: "no-store" });

@@ -261,7 +261,10 @@ def test_a_notebook_shows_the_viewer_in_its_output(hub: Hub, profile: Person) ->
 
 
 def test_a_double_click_in_a_users_jupyterlab_opens_a_dataset_of_their_own(hub: Hub, profile: Person) -> None:
-    copy_dataset(hub, BEN)
+    file = hub.home(BEN) / "mine.h5ad"
+    shutil.copy(hub.folder / "library" / DATASET.partition("/")[2], file)
+    if IS_ROOT:
+        shutil.chown(file, BEN)
     page = profile()
     page.goto(f"{hub.url}user/{BEN}/lab/workspaces/tests")
     log_in(page, BEN)
@@ -270,14 +273,6 @@ def test_a_double_click_in_a_users_jupyterlab_opens_a_dataset_of_their_own(hub: 
     expect(page.get_by_role("tab", name="mine", exact=True)).to_be_visible()
     expect(page.locator(".cxg-Viewer").get_by_role("status")).to_have_text("Running")
     shot(page, "hub-lab-tab")
-
-
-def copy_dataset(hub: Hub, user: str) -> None:
-    """Put a dataset into a user's home."""
-    file = hub.home(user) / "mine.h5ad"
-    shutil.copy(hub.folder / "library" / DATASET.partition("/")[2], file)
-    if IS_ROOT:
-        shutil.chown(file, user)
 
 
 def test_without_jupyterlab_a_server_is_only_cellxgene(hub: Hub, profile: Person) -> None:
