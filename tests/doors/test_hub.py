@@ -140,6 +140,7 @@ def test_from_the_tile_to_a_label_that_another_browser_finds(hub: Hub, profile: 
     page.get_by_test_id("colorby-louvain").click()
     wait_until(lambda: difference(plain, picture(canvas)) > 1000, "the colours", 30)
     page.get_by_test_id("louvain:category-expand").click()
+    expect(page.locator(".strip")).to_be_hidden()  # all genes are prepared
     resembles(shot(page, "hub-4-viewer"), README_PICTURE)
 
     label_cluster(page, "1", "celltype", "T cells")
