@@ -63,9 +63,14 @@ class Find(Handler):
         shown = "; ".join(f"{name}: {folder}" for name, folder in library.roots.items())
         walking = "" if self.desk.catalogue.complete else "; they are still being looked through, try again in a minute"
         folder = shlex.quote(str(next(iter(library.roots.values()))))
-        move = f"Move the file into one of these folders: `mv {file} {folder}/`"
-        link = f", or put a link to it there: `ln -s {file} {folder}/`" if library.follow_symlinks else ""
-        steps = [f"{move}{link}.", *OutsideLibraries.steps[1:]]
+        first = f"Move the file into one of these folders: `mv {file} {folder}/`."
+        if library.follow_symlinks:
+            first = f"{first[:-1]}, or put a link to it there: `ln -s {file} {folder}/`."
+        elif any(path.is_relative_to(root) for root in library.roots.values()):
+            first = (
+                "A link on the way to it leads out of these folders, and is not followed: put the file itself there."
+            )
+        steps = [first, *OutsideLibraries.steps[1:]]
         return OutsideLibraries(str(path), detail=f"it shows {shown}{walking}", steps=steps)
 
 

@@ -202,6 +202,7 @@ def test_where_links_may_not_lead_out_nothing_is_told_of_what_they_lead_to(home:
             assert kind(reply) == (404, "OutsideLibraries")
             assert "elsewhere" not in reply.text
             assert "ln -s" not in reply.text
+            assert "A link on the way" in reply.text
         for path in ("elsewhere/far.h5ad", "elsewhere/none.h5ad"):
             assert kind(find(gateway, home / path)) == (404, "OutsideLibraries")
 

@@ -43,11 +43,14 @@ def test_a_double_click_draws_the_viewer_in_a_tab_that_bears_the_datasets_title(
     mine = lab()
     expect(mine.files("pbmc.h5ad").locator("[data-icon='cxg-proxy:h5ad']")).to_be_visible()
     mine.files("pbmc.h5ad").dblclick()
-    mine.viewer()
+    viewer = mine.viewer()
     expect(mine.tab("pbmc")).to_be_visible()
     expect(mine.tab("pbmc").locator("[data-icon='cxg-proxy:h5ad']")).to_be_visible()
     expect(mine.state).to_have_text("Running")
     shot(mine.page, "lab-viewer")
+    assert viewer.locator("html").evaluate(
+        "page => page.scrollWidth <= page.clientWidth"
+    )  # beside the file browser too
 
 
 def test_open_with_offers_cellxgene(lab: Opened) -> None:

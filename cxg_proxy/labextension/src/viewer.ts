@@ -7,6 +7,8 @@ import { Problem, explained, problemOf } from "./problem";
 
 const EVERY = 5000; // milliseconds
 const RARELY = 60000; // while there is no answer
+const NARROWEST = 1240; // pixels: cellxgene's page is never narrower, so in a narrower tab it is made smaller
+const SMALLEST = 0.6; // but not smaller than can be read
 const OVER: Record<string, string> = { closing: "Stopped", closed: "Stopped", failed: "Failed" };
 
 export class Viewer extends Widget {
@@ -15,8 +17,10 @@ export class Viewer extends Widget {
   private readonly reopen = make("button", "reopen jp-mod-styled", "Reopen");
   private readonly away = make("a", "away", "Open in New Browser Tab");
   private readonly frame = make("iframe", "frame");
+  private readonly place = make("div", "place");
   private readonly leave = make("button", "leave jp-mod-styled", "Leave the viewer");
   private readonly again = make("button", "again jp-mod-styled", "Try Again");
+  private readonly sizes = new ResizeObserver(() => this.shrink());
   private opened = ""; // the address in the frame
   private loading = false;
   private told = "";
@@ -44,11 +48,14 @@ export class Viewer extends Widget {
     this.again.onclick = () => this.retry();
     this.frame.onload = () => this.loaded();
     this.line.append(this.state, this.reopen, this.away);
+    this.place.append(this.frame);
+    this.sizes.observe(this.place);
     void restored.then(() => this.settle());
   }
 
   override dispose(): void {
     this.poll.dispose();
+    this.sizes.disconnect();
     super.dispose();
   }
 
@@ -101,7 +108,7 @@ export class Viewer extends Widget {
     this.loading = true;
     this.frame.src = view;
     this.say("Opening…", false);
-    if (!this.frame.isConnected) this.node.replaceChildren(this.line, this.frame, this.leave);
+    if (!this.frame.isConnected) this.node.replaceChildren(this.line, this.place, this.leave);
     if (inside || document.activeElement === document.body) this.frame.focus();
   }
 
@@ -114,6 +121,14 @@ export class Viewer extends Widget {
     // A click in the frame is one in this tab, and only so does JupyterLab hear of it.
     inside?.addEventListener("focus", () => this.frame.dispatchEvent(new FocusEvent("focus")));
     this.wake();
+  }
+
+  private shrink(): void {
+    const { clientWidth, clientHeight } = this.place;
+    if (!clientWidth) return; // hidden
+    const scale = Math.min(1, Math.max(SMALLEST, clientWidth / NARROWEST));
+    const [width, height] = [clientWidth / scale, clientHeight / scale].map((size) => `${size}px`);
+    Object.assign(this.frame.style, { width, height, transform: scale < 1 ? `scale(${scale})` : "" });
   }
 
   private say(words: string, over: boolean): void {
