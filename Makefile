@@ -53,7 +53,7 @@ bench-million: environment
 
 test: environment check
 	@mkdir -p build/artefacts
-	@echo '==> Running the tests (about 10 minutes); pictures are kept in build/artefacts'
+	@echo '==> Running the tests (15 to 25 minutes); pictures are kept in build/artefacts'
 	browser=$$(CHROMIUM='$(CHROMIUM)' requirements/chromium) && CHROMIUM=$$browser pytest $(TESTS)
 
 # What takes long is made once, in CXG_GALAXY_CACHE (else in ~/.cache/cxg-proxy-galaxy).
