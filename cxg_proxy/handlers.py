@@ -83,6 +83,7 @@ class Desk:
     recognition: Recognition
     outbox: Outbox | None  # the way to the host's history, where it has one
     folder: Path  # the host's own, in which relative paths begin
+    home: Path  # of all labels
     labels: Callable[[Dataset], Path]  # the folder of this user's labels for a dataset
     history_limit: int
     alone: bool  # one dataset is shown, and no list

@@ -64,6 +64,7 @@ class Parts:
             recognition=Recognition(_folder(self._told.home), self._labels_of, summaries, children),
             outbox=Outbox(self._told.sender) if self._told.sender else None,
             folder=_folder(self._told.root or os.curdir),  # or where a person has started us
+            home=_folder(self._told.home),
             labels=self._labels_of,
             alone=bool(self._told.dataset),
             history_limit=self._told.history_limit,

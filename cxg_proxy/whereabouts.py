@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from .handlers import Handler
 from .library import SUFFIX, Dataset, Library
 
 ELSEWHERE = "find"  # the disk of a path that begins with no library
+HOME = Path("~/cellxgene")  # where notebooks look for labels unless they are told
 
 
 class Find(Handler):
@@ -37,26 +39,36 @@ class Find(Handler):
                 "file": str(dataset.real if self.desk.alone else dataset.file),
                 "view": f"view/{dataset.address}/",
                 "labels": f"annotations/{dataset.address}",
+                "home": self._home(),
                 "share": self.desk.catalogue.share(dataset),
                 "phase": instance.phase.value if instance else "closed",
                 "running": instance is not None and not instance.over,
             }
         )
 
+    def _home(self) -> str:
+        """Where labels are, unless notebooks look there by themselves."""
+        return "" if self.desk.home == HOME.expanduser() else str(self.desk.home)
+
     async def _found(self, asked: str) -> Dataset:
         library, folder = self.desk.library, self.desk.folder
         place = place_of(next(below(library.roots, folder / expanded(asked)), ELSEWHERE))
-        path, found = await on_disk(lambda: looked_up(library, asked, folder), place=place)
+        near = await on_disk(lambda: looked_at(library, absolute(asked, folder)), place=place)
+        if near is not None:
+            return near
+        # From here on the disks of other libraries are asked too: one that hangs must not be taken for this one.
+        path, found = await on_disk(lambda: looked_up(library, asked, folder), place=ELSEWHERE)
         if isinstance(found, Dataset):
             return found
-        listed = None if isinstance(found, NotReadable) else await self.desk.catalogue.listed(path, place=place)
+        listed = None if isinstance(found, NotReadable) else await self.desk.catalogue.listed(path, place=ELSEWHERE)
         if listed is None:
-            raise self._outside(path) if isinstance(found, OutsideLibraries) else found
+            raise self._outside(asked) if isinstance(found, OutsideLibraries) else found
         return listed
 
-    def _outside(self, path: Path) -> OutsideLibraries:
-        """What may be told of a file that is not ours to show: its own path, and the libraries."""
-        file, library = shlex.quote(str(path)), self.desk.library
+    def _outside(self, asked: str) -> OutsideLibraries:
+        """What may be told of a file that is not ours to show: the path that was asked for, and the libraries."""
+        path, library = Path(os.path.normpath(self.desk.folder / expanded(asked))), self.desk.library
+        file = shlex.quote(str(path))
         if self.desk.alone:
             step = f"Give it a viewer of its own: `cxg-proxy {file}` at a terminal, or in Galaxy this tool once more."
             return OutsideLibraries(str(path), detail="one dataset is shown here, another one", steps=[step])
@@ -72,6 +84,14 @@ class Find(Handler):
             )
         steps = [first, *OutsideLibraries.steps[1:]]
         return OutsideLibraries(str(path), detail=f"it shows {shown}{walking}", steps=steps)
+
+
+def looked_at(library: Library, path: Path) -> Dataset | None:
+    """The dataset at a path that begins with a library; no other disk is asked."""
+    for name in below(library.roots, path):
+        with contextlib.suppress(DatasetNotFound, NotReadable):
+            return library.named(name)
+    return None
 
 
 def looked_up(library: Library, asked: str, folder: Path) -> tuple[Path, Dataset | Problem]:
@@ -109,8 +129,7 @@ def absolute(asked: str, folder: Path) -> Path:
 def names(library: Library, path: Path) -> Iterator[str]:
     """What a file is called in the libraries, by its path as it is, then without the links on the way to it.
 
-    Of two libraries, one in the other, the inner one lists it. A library that a path begins with is tried before any
-    other disk is asked, which may hang.
+    Of two libraries, one in the other, the inner one lists it.
     """
     yield from below(library.roots, path)
     roots = {name: Path(os.path.realpath(root)) for name, root in library.roots.items()}

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import until_now
 from cxg_proxy.library import Dataset, Library, escape
-from cxg_proxy.whereabouts import absolute, looked_up
+from cxg_proxy.whereabouts import absolute, looked_at
 from gateways import Gateway, Reply, Serve, a_serve, running_gateway  # noqa: F401 - fixtures
 from remote_site import Site, a_site  # noqa: F401 - a fixture
 from test_behind_a_proxy import TOKEN, ask, on_a_port
@@ -95,6 +95,7 @@ def test_a_file_is_found_by_its_path_in_the_hosts_folder_at_home_or_on_the_machi
         "file": str(home / "home" / "a" / "pbmc.h5ad"),
         "view": "view/home/a/pbmc.h5ad/",
         "labels": "annotations/home/a/pbmc.h5ad",
+        "home": str(home / "labels"),
         "share": "view/home/a/pbmc.h5ad/",
         "phase": "closed",
         "running": False,
@@ -151,7 +152,8 @@ def test_a_disk_that_hangs_keeps_nobody_from_another_library(tmp_path: Path, mon
     resolve = os.path.realpath
     monkeypatch.setattr(os.path, "realpath", lambda path: (asked.append(str(path)), resolve(path))[1])
     library = Library({"far": tmp_path / "far", "near": tmp_path / "near"})
-    assert isinstance(looked_up(library, "near/x.h5ad", tmp_path)[1], Dataset)
+    assert isinstance(looked_at(library, tmp_path / "near" / "x.h5ad"), Dataset)
+    assert looked_at(library, tmp_path / "near" / "none.h5ad") is None
     assert asked
     assert not [path for path in asked if "far" in path]
 
@@ -197,7 +199,7 @@ def test_where_links_may_not_lead_out_nothing_is_told_of_what_they_lead_to(home:
         assert found(gateway, "a/pbmc.h5ad")["name"] == "home/a/pbmc.h5ad"
         assert found(gateway, home / "elsewhere" / "back.h5ad")["name"] == "home/a/pbmc.h5ad"
         assert found(gateway, "hidden.h5ad")["name"] == "home/hidden.h5ad"
-        for path in ("near.h5ad", "dangling.h5ad"):
+        for path in ("near.h5ad", "dangling.h5ad", "folder/../far.h5ad"):
             reply = find(gateway, path)
             assert kind(reply) == (404, "OutsideLibraries")
             assert "elsewhere" not in reply.text

@@ -97,7 +97,7 @@ def settings(folder: Path) -> Path:
     quiet = {NEWS: {"fetchNews": "false", "checkForUpdates": False}}
     (folder / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(quiet))
     (folder / "jupyter_lab_config.py").write_text(CONFIG)
-    (folder / "cxg_proxy_config.py").write_text(GATEWAY)
+    (folder / "cxg_proxy_config.py").write_text(f"{GATEWAY}c.Gateway.home = {str(folder / 'own place')!r}\n")
     return folder
 
 

@@ -135,6 +135,8 @@ def test_a_tab_that_nobody_sees_asks_nothing_and_loads_nothing(lab: Opened) -> N
     requests = asked(mine.page)
     wait_until(lambda: len(found(mine, requests)) >= 3, "a few questions", 60)
     assert not [url for url in finds(requests) if "pbmc" in url]
+    styles = mine.page.locator(".cxg-Viewer iframe").evaluate_all("frames => frames.map(frame => frame.style.display)")
+    assert sorted(styles) == ["", "none"]  # which tells the viewer inside too
 
 
 def found(lab: Lab, requests: list[Request]) -> list[str]:

@@ -112,17 +112,19 @@ def test_the_lines_that_read_the_labels_go_below_the_active_cell(lab: Opened, ho
     assert (before, after) == ("first = 1", "last = 2")
     imported, labels = ours.splitlines()
     assert imported == "import cxg_proxy"
-    assert eval(labels.removeprefix("labels = "), {"cxg_proxy": Said()}) == str(home / HOSTILE)  # noqa: S307 - ours
+    path, place = eval(labels.removeprefix("labels = "), {"cxg_proxy": Said()})  # noqa: S307 - ours
+    assert path == str(home / HOSTILE)
+    assert place.endswith("/own place")  # where this server keeps labels
 
 
 SOURCES = "jupyterapp.shell.currentWidget.model.sharedModel.cells.map(cell => cell.source)"
 
 
 class Said:
-    """Stands for the module in a line of Python: gives back the path that it would read."""
+    """Stands for the module in a line of Python: gives back what it would read."""
 
-    def labels(self, path: str) -> str:
-        return path
+    def labels(self, path: str, *, home: str) -> tuple[str, str]:
+        return path, home
 
 
 def notebook(*sources: str) -> dict[str, object]:
@@ -138,6 +140,16 @@ def test_what_cannot_be_done_is_explained_in_the_gateways_words(lab: Opened, ent
     mine.menu("outside.h5ad", entry)
     expect(mine.dialog).to_contain_text("cellxgene does not show the folder of this file")
     assert len(mine.page.context.pages) == 1
+
+
+def test_who_tries_again_by_keyboard_stays_where_they_were(lab: Opened) -> None:
+    mine = lab()
+    mine.files("outside.h5ad").dblclick()
+    told = mine.shown.get_by_role("alert")
+    told.evaluate("node => { node.title = 'before' }")
+    told.get_by_role("button", name="Try Again").press("Enter")
+    expect(told).not_to_have_attribute("title", "before")
+    expect(told.get_by_role("button", name="Try Again")).to_be_focused()
 
 
 # --- Notebook 7 ----------------------------------------------------------------------------------------------------

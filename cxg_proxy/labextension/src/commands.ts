@@ -1,6 +1,6 @@
 // What the menu of a file and the command palette offer beside opening it.
 import { JupyterFrontEnd } from "@jupyterlab/application";
-import { Clipboard, Notification } from "@jupyterlab/apputils";
+import { Notification } from "@jupyterlab/apputils";
 import { INotebookTracker } from "@jupyterlab/notebook";
 
 import { Dataset, Finder } from "./finder";
@@ -43,8 +43,8 @@ export function addCommands(
       "insert-labels",
       "Insert Labels into Notebook",
       async (ofFile) => {
-        const { file } = await meant(ofFile);
-        insertLabels(notebooks?.currentWidget ?? null, file);
+        const { file, home } = await meant(ofFile);
+        insertLabels(notebooks?.currentWidget ?? null, file, home);
         app.shell.activateById(notebooks?.currentWidget?.id ?? "");
       },
       notebooks !== null,
@@ -69,11 +69,23 @@ async function openInBrowser(address: () => Promise<string>): Promise<void> {
 async function copy(link: string): Promise<void> {
   try {
     if (window.isSecureContext) await navigator.clipboard.writeText(link);
-    else Clipboard.copyToSystem(link); // plain http has no other clipboard
+    else copyByCommand(link);
   } catch {
     throw refused("copy", link);
   }
   Notification.success(`Copied ${link}`, { autoClose: 5000 });
+}
+
+/** Plain http has no other clipboard. */
+function copyByCommand(link: string): void {
+  const put = (event: ClipboardEvent) => {
+    event.preventDefault();
+    event.clipboardData?.setData("text/plain", link);
+  };
+  document.addEventListener("copy", put);
+  const done = document.execCommand("copy");
+  document.removeEventListener("copy", put);
+  if (!done) throw new Error("refused");
 }
 
 function shareable(dataset: Dataset): string {

@@ -7,6 +7,7 @@ import { Problem } from "./problem";
 export interface Dataset {
   title: string;
   file: string;
+  home: string; // of its labels, "" for the usual one
   view: string;
   share: string;
   phase: string;
@@ -36,7 +37,9 @@ export class Finder {
     const reply = await this.ask(this.link(`api/find?${query}`));
     const said = await reply.json().catch(() => null);
     if (reply.ok && said?.view) return said;
-    if (said?.problem) throw new Problem(said.problem.title, said.problem.sentence, said.problem.steps);
+    if (said?.problem)
+      throw new Problem(said.problem.title, said.problem.sentence, said.problem.steps, reply.status < 500);
+    if (reply.redirected || [401, 403].includes(reply.status)) throw loggedOut();
     throw silent(`${reply.status} ${reply.statusText}`.trim());
   }
 
@@ -52,6 +55,11 @@ export class Finder {
 function elsewhere(path: string, drive: string): Problem {
   const sentence = `${path}: this file is in the drive “${drive}”, and cellxgene opens only files of this server.`;
   return new Problem("Not on this server", sentence, ["Copy the file to a folder of this server and open it there."]);
+}
+
+function loggedOut(): Problem {
+  const steps = ["Reload this page and log in."];
+  return new Problem("Not logged in", "The Jupyter server does not know you any more.", steps, true);
 }
 
 function silent(detail: string): Problem {

@@ -4,7 +4,7 @@ import { NotebookPanel } from "@jupyterlab/notebook";
 import { Problem } from "./problem";
 
 /** Insert them below the active cell; throws a Problem where no notebook is open. */
-export function insertLabels(panel: NotebookPanel | null, file: string): void {
+export function insertLabels(panel: NotebookPanel | null, file: string, home: string): void {
   const cells = panel?.content.model?.sharedModel;
   if (!panel || !cells) {
     throw new Problem("No notebook is open", "The lines that read the labels are inserted into an open notebook.", [
@@ -12,11 +12,12 @@ export function insertLabels(panel: NotebookPanel | null, file: string): void {
     ]);
   }
   const place = panel.content.activeCellIndex + 1;
-  cells.insertCell(place, { cell_type: "code", source: lines(file), metadata: { trusted: true } });
+  cells.insertCell(place, { cell_type: "code", source: lines(file, home), metadata: { trusted: true } });
   panel.content.activeCellIndex = place;
 }
 
 /** A text in JSON is one in Python too, whatever is in it. */
-function lines(file: string): string {
-  return `import cxg_proxy\nlabels = cxg_proxy.labels(${JSON.stringify(file)})`;
+function lines(file: string, home: string): string {
+  const place = home && `, home=${JSON.stringify(home)}`;
+  return `import cxg_proxy\nlabels = cxg_proxy.labels(${JSON.stringify(file)}${place})`;
 }

@@ -8,6 +8,7 @@ export class Problem extends Error {
     readonly title: string,
     sentence: string,
     readonly steps: readonly string[],
+    readonly lasting = false, // it does not go by itself
   ) {
     super(sentence);
   }

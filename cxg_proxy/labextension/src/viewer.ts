@@ -24,13 +24,14 @@ export class Viewer extends Widget {
   private opened = ""; // the address in the frame
   private loading = false;
   private told = "";
+  private lasting = false; // what keeps the viewer away: then it is for a person to try again
   private settled = false; // while JupyterLab restores its tabs, each is shown for a moment
 
   private readonly poll = new Poll({
     auto: false,
     factory: () => this.ask(),
     frequency: { interval: EVERY, backoff: true, max: RARELY },
-    standby: () => !this.isVisible || document.hidden,
+    standby: () => !this.isVisible || document.hidden || this.lasting,
   });
 
   constructor(
@@ -61,11 +62,22 @@ export class Viewer extends Widget {
 
   /** Ask the gateway now; a tab that nobody sees asks nothing, and loads nothing. */
   wake(): void {
-    if (this.settled && this.isVisible) void this.poll.refresh();
+    if (!this.settled || !this.isVisible) return;
+    this.lasting = false;
+    void this.poll.refresh();
   }
 
   protected override onAfterAttach(): void {
     this.wake();
+  }
+
+  /** Not every way in which JupyterLab hides a tab can be seen from inside the frame; this one can. */
+  protected override onAfterHide(): void {
+    this.frame.style.display = "none";
+  }
+
+  protected override onBeforeShow(): void {
+    this.frame.style.display = "";
   }
 
   protected override onAfterShow(): void {
@@ -141,15 +153,18 @@ export class Viewer extends Widget {
   private explain(problem: Problem): void {
     if (this.frame.isConnected) this.say(problem.title, false);
     else if (problem.message !== this.told) this.replace(problem);
+    this.lasting = problem.lasting;
   }
 
   private replace(problem: Problem): void {
     const node = explained(problem);
+    const tried = document.activeElement === this.again;
     this.told = problem.message;
     node.setAttribute("role", "alert");
     node.prepend(make("h2", "title", problem.title));
     node.append(this.again);
     this.node.replaceChildren(node);
+    if (tried) this.again.focus();
   }
 
   private retry(): void {
