@@ -46,6 +46,8 @@ def command(unix_socket: str) -> list[str]:
     ]
     if prefix := share_prefix():
         words.append(f"--share-prefix={prefix}")
+    if os.environ.get("BINDER_LAUNCH_HOST"):  # where every home is a copy of one repository
+        words.append("--Gateway.share_home=True")
     return [_literal(word) for word in words]
 
 

@@ -162,13 +162,14 @@ class Options(JupyterApp):
         allow_none=True,
         help="Whether symbolic links may lead out of a library; by default yes, and no with --read-only.",
     ).tag(config=True)
-    scan_limit = Integer(100_000, min=1, help="Look at no more files and folders than this in each library.").tag(
-        config=True
-    )
+    scan_limit = Integer(100_000, min=1, help="Look at no more files and folders in each library.").tag(config=True)
     title = Unicode("cellxgene", help="The title of the list of datasets.").tag(config=True)
     share_prefix = Unicode(
         "", help="Address below which a colleague's own gateway answers, for Copy link; hosts set it."
     ).tag(config=True)
+    share_home = Bool(False, help="With share_prefix: colleagues find the datasets of 'home' too; hosts set it.").tag(
+        config=True
+    )
     read_only = Bool(False, help="Show labels and gene sets, but let nobody change them.").tag(config=True)
 
     # --- where it keeps things

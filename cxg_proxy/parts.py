@@ -16,7 +16,7 @@ from .catalogue import Catalogue
 from .children import Children
 from .handlers import Desk
 from .instances import Instances
-from .library import REMOTE, Dataset, Library
+from .library import REMOTE, Dataset, Library, escape
 from .limits import Limits
 from .options import Options
 from .outbox import Outbox
@@ -50,8 +50,8 @@ class Parts:
         instances = Instances(self._worker(), place, self._limits(), visits, remotes.fetch)
         summaries = Summaries(cache / "summaries", [*viewer, "summarize"], cwd=self._sockets, environment=environment)
         children = Children(viewer, self._options, cache / "exports", cwd=self._sockets, environment=environment)
-        most = self._told.scan_limit
-        catalogue = Catalogue(library, most, summaries, visits, instances, saved=self._saved, share=self._share)
+        most, share = self._told.scan_limit, functools.partial(self._share, library)
+        catalogue = Catalogue(library, most, summaries, visits, instances, saved=self._saved, share=share)
         return Desk(
             title=self._told.title,
             library=library,
@@ -91,11 +91,12 @@ class Parts:
         follow = told.follow_symlinks if told.follow_symlinks is not None else not told.read_only
         return Library(found, follow_symlinks=follow or bool(told.dataset), copies=self._copies, remotes=told.remotes)
 
-    def _share(self, dataset: Dataset) -> str:
+    def _share(self, library: Library, dataset: Dataset) -> str:
         """The link for a colleague; none where each has a folder of their own under the same name."""
-        if self._told.dataset or (self._told.share_prefix and dataset.library == "home"):
-            return ""
-        return f"{self._told.share_prefix}view/{dataset.address}/"
+        told, name = self._told, "" if self._told.dataset else dataset.name
+        if told.share_prefix and dataset.library == "home" and not told.share_home:
+            name = roots.other_name(library.roots, dataset)
+        return f"{told.share_prefix}view/{escape(name)}/" if name else ""
 
     def _alone(self) -> dict[str, Path]:
         title = self._told.title if self._told.title != type(self._told).title.default_value else ""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from .library import SUFFIX
+from .library import SUFFIX, Dataset
 
 SINGLE = "dataset"  # the library of a file that is shown alone
 LONGEST_NAME = 200  # bytes, so that a file's name has room for what we add
@@ -31,6 +31,19 @@ def alone(file: str, title: str, place: Path) -> dict[str, Path]:
     folder.mkdir(mode=0o700)
     (folder / file_name(title or path.name.removesuffix(SUFFIX))).symlink_to(path)
     return {SINGLE: folder}
+
+
+def other_name(shown: Mapping[str, Path], dataset: Dataset) -> str:
+    """What a dataset is called in another library that holds its file too, or "". No disk is asked.
+
+    A link at home leads to a file as well as the shared library does that it lies in.
+    """
+    for library, folder in shown.items():
+        if library != dataset.library and dataset.real.is_relative_to(folder):
+            path = dataset.real.relative_to(folder)
+            if not any(part.startswith(".") for part in path.parts):  # else it is hidden there
+                return f"{library}/{path}"
+    return ""
 
 
 def only(shown: Mapping[str, Path]) -> str:

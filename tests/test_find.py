@@ -112,13 +112,6 @@ def test_a_hostile_name_is_found_whole_and_its_addresses_answer(name: str, home:
     assert shared.get("/" + it["labels"]).status == 200
 
 
-def test_the_link_to_share_is_the_lists_and_none_leads_to_somebody_elses_home(home: Path) -> None:
-    prefix = "/hub/user-redirect/cellxgene/"
-    with running_gateway(home, f"--root={home / 'home'}", f"--share-prefix={prefix}") as gateway:
-        assert found(gateway, home / "data" / "atlas.h5ad")["share"] == f"{prefix}view/data/atlas.h5ad/"
-        assert found(gateway, "a/pbmc.h5ad")["share"] == ""
-
-
 def test_a_name_is_what_it_says_and_no_address_of_ours(home: Path, shared: Gateway) -> None:
     assert found(shared, "~41.h5ad")["name"] == "home/~41.h5ad"
     assert kind(find(shared, "pl~61in.h5ad")) == (404, "DatasetNotFound")

@@ -31,6 +31,7 @@ NOT_FOR_ADMINISTRATORS = {
     "port",
     "token",
     "root",
+    "share_home",
     "share_prefix",
     "shutdown_when_idle_seconds",
 }

@@ -188,6 +188,12 @@ def test_on_a_binder_links_start_the_same_binder_for_each_visitor(monkeypatch: p
     assert jupyter.share_prefix() == "https://binder.example.org/v2/gh/ana/data/main?urlpath=cellxgene/"
     monkeypatch.setenv("BINDER_PERSISTENT_REQUEST", "v2/gh/ana/data/0a1b2c")
     assert jupyter.share_prefix() == "https://binder.example.org/v2/gh/ana/data/0a1b2c?urlpath=cellxgene/"
+    assert "--Gateway.share_home=True" in jupyter.command("/run/s")  # there every home is a copy of one repository
+
+
+def test_elsewhere_than_on_a_binder_each_home_is_its_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTERHUB_BASE_URL", "/jupyter/")
+    assert "--Gateway.share_home=True" not in jupyter.command("/run/s")
 
 
 def test_braces_survive_jupyter_server_proxys_formatting() -> None:
