@@ -37,7 +37,7 @@
   shadow.adoptedStyleSheets = [style];
   const make = (kind, values) => Object.assign(document.createElement(kind), values);
   const nav = make("nav", { ariaLabel: "cxg_proxy" });
-  const back = make("a", { className: "back", title: "Back to the list of datasets" });
+  const back = make("a", { className: "back", title: "Back to the list of datasets", target: window === parent ? "" : "_blank" });
   const labels = make("a", { className: "labels", textContent: "labels", title: "Your saved labels and their versions" });
   back.append("← ", make("span", { textContent: "library" }));
   nav.append(back, labels);
