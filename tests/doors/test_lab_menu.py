@@ -62,6 +62,28 @@ def test_the_link_that_is_copied_opens_the_viewer(lab: Opened) -> None:
     wait_drawn(other)
 
 
+def test_plain_http_has_no_clipboard_interface_and_the_link_is_copied_all_the_same(lab: Opened) -> None:
+    mine = lab()
+    mine.page.evaluate("Object.defineProperty(window, 'isSecureContext', { get: () => false })")
+    mine.page.evaluate("Object.defineProperty(navigator.clipboard, 'writeText', { value: undefined })")
+    mine.page.context.grant_permissions(["clipboard-read"])
+    mine.menu("pbmc.h5ad", COPY)
+    assert copied(mine.page) == f"{mine.server.url}cellxgene/view/home/pbmc.h5ad/"
+
+
+def test_a_file_that_is_away_for_a_moment_is_found_again_by_itself(lab: Opened, home: Path) -> None:
+    mine = lab()
+    (home / "again.h5ad").write_bytes((home / "pbmc.h5ad").read_bytes())
+    mine.page.get_by_role("button", name="Refresh").first.click()
+    mine.files("again.h5ad").dblclick()
+    mine.viewer()
+    expect(mine.state).to_have_text("Running")
+    aside = (home / "again.h5ad").rename(home / "aside")
+    expect(mine.state).to_have_text("No such dataset", timeout=20_000)
+    aside.rename(home / "again.h5ad")
+    expect(mine.state).to_have_text("Running", timeout=90_000)
+
+
 def test_the_palette_means_the_tab_that_is_shown_or_else_the_chosen_file(lab: Opened) -> None:
     mine = lab()
     mine.page.context.grant_permissions(["clipboard-read", "clipboard-write"])

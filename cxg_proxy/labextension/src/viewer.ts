@@ -153,7 +153,7 @@ export class Viewer extends Widget {
   private explain(problem: Problem): void {
     if (this.frame.isConnected) this.say(problem.title, false);
     else if (problem.message !== this.told) this.replace(problem);
-    this.lasting = problem.lasting;
+    this.lasting = problem.lasting && !this.frame.isConnected; // what is shown may be found again by itself
   }
 
   private replace(problem: Problem): void {
