@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -28,6 +30,35 @@ def test_the_wheel_brings_the_built_extension() -> None:
     assert (INSTALLED / built["load"]).resolve() in packed
     assert not [*INSTALLED.rglob("*.map")]
     assert sum(each.stat().st_size for each in INSTALLED.rglob("*")) < 100_000  # JupyterLab has the rest
+
+
+def test_a_source_distribution_holds_its_sources_and_the_wheel_made_of_it_the_built_extension(tmp_path: Path) -> None:
+    left_out = shutil.ignore_patterns(
+        "node_modules", "__pycache__", "*.egg-info", "setuptools", "wheel", "docs", "artefacts"
+    )
+    for name in ("cxg_proxy", "requirements", "build"):
+        shutil.copytree(CHECKOUT / name, tmp_path / "checkout" / name, ignore=left_out)
+    for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / name, tmp_path / "checkout")
+    source = packed(tmp_path / "checkout", "sdist", tmp_path)
+    with tarfile.open(source) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    shutil.unpack_archive(source, tmp_path / "source")
+    assert {"cxg_proxy/labextension/src/plugin.ts", "cxg_proxy/labextension/package-lock.json", str(SCRIPT)} <= names
+    assert not [name for name in names if "node_modules" in name]
+    (checkout,) = (tmp_path / "source").iterdir()
+    with zipfile.ZipFile(packed(checkout, "wheel", tmp_path)) as wheel:
+        brought = [name for name in wheel.namelist() if "/share/jupyter/labextensions/cxg-proxy/" in name]
+    installed = [str(each.relative_to(INSTALLED)) for each in INSTALLED.rglob("*") if each.is_file()]
+    assert sorted(name.partition("/cxg-proxy/")[2] for name in brought) == sorted(installed)
+
+
+def packed(checkout: Path, kind: str, folder: Path) -> Path:
+    """Have setuptools pack a checkout, as pip would; the file."""
+    build = f"import sys; from setuptools import build_meta; print(build_meta.build_{kind}(sys.argv.pop()))"
+    command = [sys.executable, "-c", build, str(folder)]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=120, check=True)
+    return folder / done.stdout.splitlines()[-1]
 
 
 def test_jupyterlab_lists_it_as_enabled_and_whole() -> None:
