@@ -24,7 +24,6 @@ from traitlets.config import Config, PyFileConfigLoader
 import cxg_proxy
 from cxg_proxy import commands, errors, prepare
 from cxg_proxy.app import Gateway
-from cxg_proxy.errors import Problem
 from cxg_proxy.options import Options, aliases, flags
 from cxg_proxy.viewer import __main__ as viewer
 from cxg_proxy.viewer import options as viewer_options
@@ -44,7 +43,6 @@ from docs_site import (
 
 PACKAGE = Path(str(resources.files(cxg_proxy)))
 NOT_OURS = {"batchspawner"}  # what a block of code may import although it is not installed here
-KINDS = {kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Problem)}
 OURS = sorted(set(Gateway.class_traits(config=True)) - set(JupyterApp.class_traits(config=True)))
 NAMES = [str(document.relative_to(CHECKOUT)) for document in DOCUMENTS]
 
@@ -242,46 +240,3 @@ def test_every_file_that_is_named_to_who_writes_code_exists() -> None:
     named = set(re.findall(r"`([\w/]+\.(?:py|js|html))`", (CHECKOUT / "docs" / "develop.md").read_text()))
     assert len(named) > 20
     assert [name for name in named if not any((place / name).is_file() for place in (PACKAGE, CHECKOUT))] == []
-
-
-# --- sentences -----------------------------------------------------------------------------------------------------
-
-
-def sentences() -> dict[str, str]:
-    """The headings of the page of sentences that have an anchor of their own, by that anchor."""
-    text = (CHECKOUT / "docs" / "troubleshooting.md").read_text()
-    found = re.findall(r"^### (.+?) \{ #([\w-]+) \}$", text, re.MULTILINE)
-    assert len(found) == len(re.findall("^### ", text, re.MULTILINE)) == len(dict(map(reversed, found)))
-    return {anchor: sentence for sentence, anchor in found}
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_every_problem_stands_there_with_its_very_sentence(name: str) -> None:
-    possible = [KINDS[name](which, detail=detail).sentence for which in ("", "…") for detail in ("", "…")]
-    assert sentences().get(name) in possible
-
-
-def test_no_sentence_stands_there_that_the_program_does_not_say() -> None:
-    strip = (PACKAGE / "static" / "viewer.js").read_text()
-    said = [text for name in ("notebook", "made", "shown") for text in texts(PACKAGE / f"{name}.py")]
-    said += [file.read_text() for file in (CHECKOUT / "cxg_proxy" / "labextension" / "src").glob("*.ts")]
-    said += [(PACKAGE / "static" / "show.js").read_text()]
-    for anchor, sentence in sentences().items():
-        if anchor.startswith("strip-"):
-            assert f'"{sentence}"' in strip
-        elif anchor.startswith(("python-", "lab-", "show-")):
-            for piece in filter(None, map(str.strip, sentence.split("…"))):
-                assert any(piece in text for text in said), piece
-        else:
-            assert anchor in KINDS
-
-
-def texts(module: Path) -> list[str]:
-    """The texts in a module's code."""
-    nodes = ast.walk(ast.parse(module.read_text()))
-    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_the_page_of_sentences_shows_the_title_that_the_user_saw_above(site: Site, name: str) -> None:
-    assert KINDS[name].title in site.page("troubleshooting.html").sections[name]

@@ -14,6 +14,7 @@ from binder_links import CHECKOUT, DOCUMENT, NOTEBOOK, VIEWER, links, urlpath
 
 BINDER = CHECKOUT / "binder"
 PIN = re.compile(r"^([a-z0-9._-]+)==(\S+)( ; .*?)? \\$", re.MULTILINE)
+BADGE = re.compile(r"\[!\[[^]]+\]\((?:binder/)?badge\.png\)\]\(([^)]+)\)")
 DOCUMENTS = sorted([CHECKOUT / "README.md", DOCUMENT, *CHECKOUT.glob("docs/**/*.md")])
 
 
@@ -76,6 +77,15 @@ def test_every_document_links_to_the_same_binder(document: Path) -> None:
     for link in links(document):
         assert urlsplit(link).path == where
         assert urlpath(link) in {VIEWER, NOTEBOOK}
+
+
+@pytest.mark.parametrize(
+    "document", [CHECKOUT / "README.md", DOCUMENT], ids=lambda each: str(each.relative_to(CHECKOUT))
+)
+def test_the_badge_opens_the_viewer_and_a_second_link_the_notebook(document: Path) -> None:
+    (badge,) = BADGE.findall(document.read_text())
+    assert urlpath(badge) == VIEWER
+    assert NOTEBOOK in map(urlpath, links(document))
 
 
 def test_the_notebook_is_kept_without_results_and_reads_the_dataset_of_the_link() -> None:
