@@ -22,7 +22,8 @@ def save_labels(
 ) -> None:
     """Save labels that you made in Python for the dataset at `path`: the viewer shows them, and you go on there.
 
-    A category of the same name is replaced, and its earlier versions are kept; other categories stay.
+    A category of the same name is replaced, and its earlier versions are kept; other categories stay. `labels` may be
+    of some cells only, for example of one cell type: in these categories, all other cells have no label then.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def save_labels(
         raise ValueError(f"The dataset has a column {taken[0]!r} of its own. Give your labels another name.")
     content = labels_csv(LabelTable(str(table.index.name or "index"), tuple(map(str, table.index)), columns))
     about = kept.described(where) or kept.About(real.name, str(real))
-    kept.write(where, kept.LABELS, content.encode(), known=kept.Known(), about=lambda: about)
+    kept.write(where, kept.LABELS, content.encode(), known=kept.Known(some_cells=True), about=lambda: about)
 
 
 def _label(value: Any, missing: bool) -> str:

@@ -40,6 +40,7 @@ class Known:
 
     whole: str = ""  # digest of the file, if all of it is known
     parts: Mapping[str, str] = field(default_factory=dict)  # digest of a column's name → digest of what is in it
+    some_cells: bool = False  # whether there are other cells, whose rows stay although the writer's table has none
 
     @classmethod
     def of(cls, columns: Mapping[str, Any], whole: str = "") -> Known:
@@ -88,8 +89,14 @@ class Merged:
 
 
 def merge_labels(mine: bytes, theirs: bytes, known: Known) -> Merged:
-    """Join two tables of labels, in the cells and the order of `mine`; raises Malformed."""
+    """Join two tables of labels, in the cells and the order of `mine`; raises Malformed.
+
+    Of a writer that knows only some of the cells, all of both tables stay.
+    """
     ours, others = read_labels(mine), read_labels(theirs)
+    if known.some_cells and (cells := _all_cells(ours.cells, others.cells)) != ours.cells:
+        ours = LabelTable(ours.index, cells, aligned(ours, cells))
+        mine = comments(mine) + labels_csv(ours).encode()
     if not ours.columns:  # every category was removed: the table has lost its cells too
         ours = LabelTable(others.index, others.cells)
     joined = _Joined(ours.columns, aligned(others, ours.cells), known)
@@ -131,6 +138,12 @@ class _Joined:
         own = not self._kept and not self._removed
         content = mine if own else comments(mine) + text.encode()
         return Merged(content, tuple(self._kept), tuple(self._removed), tuple(self._replaced), left_behind)
+
+
+def _all_cells(mine: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, ...]:
+    """The cells of both, in the order of the dataset as far as one of them has it."""
+    first, second = (theirs, mine) if set(mine) <= set(theirs) else (mine, theirs)
+    return tuple(dict.fromkeys((*first, *second)))
 
 
 def _left_behind(table: LabelTable, cells: tuple[str, ...]) -> int:

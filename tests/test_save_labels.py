@@ -69,6 +69,39 @@ def test_a_category_of_the_same_name_is_replaced_and_kept_and_others_stay(home: 
     assert len(annotations.versions(annotations.directory(home, Path("/data/a.h5ad")))) == 2
 
 
+def test_labels_of_some_cells_leave_the_other_categories_and_cells_as_they_are(home: Path) -> None:
+    where = annotations.directory(home, Path("/data/a.h5ad"))
+    cxg_proxy.save_labels("/data/a.h5ad", pd.DataFrame({"type": list("TTB"), "b": list("uvw")}, index=CELLS), home=home)
+    subtypes = pd.Series(["Treg", "naive"], index=[CELLS[1], CELLS[0]], name="subtype")
+    cxg_proxy.save_labels("/data/a.h5ad", subtypes, home=home)
+    labels = cxg_proxy.labels("/data/a.h5ad", home=home)
+    assert list(labels.index) == CELLS
+    assert labels.to_dict("list") == {
+        "subtype": ["naive", "Treg", "unassigned"],
+        "type": list("TTB"),
+        "b": list("uvw"),
+    }
+    assert not list(where.glob("cell-labels-of-other-cells-*"))
+    assert not any(each.replaced for each in annotations.versions(where))
+
+
+def test_a_category_that_is_replaced_for_some_cells_is_unassigned_for_the_others(home: Path) -> None:
+    cxg_proxy.save_labels("/data/a.h5ad", series("T", "B", "B"), home=home)
+    cxg_proxy.save_labels("/data/a.h5ad", series("NK", "T", "T").iloc[:1], home=home)
+    labels = cxg_proxy.labels("/data/a.h5ad", home=home)
+    assert (list(labels.index), list(labels["type"])) == (CELLS, ["NK", "unassigned", "unassigned"])
+    newest, before = annotations.versions(annotations.directory(home, Path("/data/a.h5ad")))
+    assert (newest.replaced, before.lost) == (("type",), True)
+
+
+def test_cells_that_were_not_labelled_before_are_added(home: Path) -> None:
+    cxg_proxy.save_labels("/data/a.h5ad", series("T", "B", "B").iloc[1:], home=home)
+    cxg_proxy.save_labels("/data/a.h5ad", series("x", "y", "z", name="more"), home=home)
+    labels = cxg_proxy.labels("/data/a.h5ad", home=home)
+    assert list(labels.index) == CELLS
+    assert labels.to_dict("list") == {"more": list("xyz"), "type": ["unassigned", "B", "B"]}
+
+
 def test_what_is_known_of_the_dataset_is_not_forgotten(home: Path) -> None:
     where = annotations.directory(home, Path("/data/a.h5ad"))
     cxg_proxy.save_labels("/data/a.h5ad", series("T", "B", "B"), home=home)
