@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 from .handlers import FOLDER, Desk
 from .library import Dataset
 from .progress import Phase
 
 OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
 SCRIPTS = ("saves.js", "viewer.js")  # in the order in which the page runs them
-_TEXTS = {name: (FOLDER / "static" / name).read_bytes() for name in SCRIPTS}
+TEXTS = {name: (FOLDER / "static" / name).read_bytes() for name in SCRIPTS}
+_LOOK = json.dumps((FOLDER / "static" / "viewer.css").read_text())
+TEXTS["viewer.js"] = f"globalThis.LOOK = {_LOOK};\n".encode() + TEXTS["viewer.js"]
 
 
 def script(name: str, desk: Desk, dataset: Dataset) -> bytes:
     """One of the scripts, which knows the version of the file that its page shows."""
     there = desk.instances.of(dataset.real)
     version = there.dataset.version if there else dataset.version
-    return f'"use strict";\nglobalThis.OPENED = "{version}";\n'.encode() + _TEXTS[name]
+    return f'"use strict";\nglobalThis.OPENED = "{version}";\n'.encode() + TEXTS[name]
 
 
 def state(desk: Desk, dataset: Dataset, root: str) -> dict[str, object]:

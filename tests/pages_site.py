@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 import pages_samples
 from conftest import until_now
-from cxg_proxy import preview, safety
+from cxg_proxy import added, preview, safety
 
 STATIC = Path(str(resources.files("cxg_proxy"))) / "static"
 ARTEFACTS = Path(os.environ.get("CXG_ARTEFACTS", "build/artefacts"))
@@ -86,7 +86,9 @@ class Answer(BaseHTTPRequestHandler):
         self.server.asked.append(self.path)
         if "/api/v0." in path:
             self.give_data()
-        elif "/static/" in path or name in ("saves.js", "viewer.js"):
+        elif name in added.SCRIPTS:
+            self.reply(added.TEXTS[name], KINDS[".js"])
+        elif "/static/" in path:
             self.reply((STATIC / name).read_bytes(), KINDS[Path(name).suffix])
         elif name == "picture.svg":
             self.reply(picture().encode(), KINDS[".svg"])

@@ -8,32 +8,14 @@
   const EVERY = 60000;
   const SOON = 10000; // when the connection is lost
   const OFTEN = 1000; // while something is being prepared; what takes less is not told
-  const LOGO = 138; // where cellxgene's logo ends, in px from the left
+  const LOGO = 138; // where cellxgene's logo ends, in px from the left, as in `viewer.css`
   const own = new URL("./", document.currentScript.src); // …/cxg-proxy/
-  const STYLE = `
-    :host { all: initial; }
-    a, button { font: 13px/20px system-ui, sans-serif; color: #0b6e99; }
-    nav { position: absolute; left: ${LOGO}px; top: 12px; z-index: 2; display: flex; gap: 4px; }
-    nav a { height: 22px; padding: 0 4px; border-radius: 4px; text-decoration: none; white-space: nowrap; }
-    nav a:hover { background: #e3f1f7; }
-    a:focus-visible, button:focus-visible { outline: 2px solid #0b6e99; outline-offset: 1px; }
-    .short .back span { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-    .shorter .labels, nav a:not([href]) { display: none; }
-    .strip { position: fixed; left: 50%; bottom: 56px; z-index: 30; transform: translateX(-50%); box-sizing: border-box;
-      width: max-content; max-width: calc(100vw - 32px); display: flex; align-items: center; gap: 16px; padding: 8px 16px;
-      font: 14px/20px system-ui, sans-serif; color: #fff; background: #17212b; border-radius: 6px;
-      box-shadow: 0 4px 16px rgb(16 32 48 / 30%); }
-    .strip:empty { display: none; }
-    .strip :is(a, button) { flex: none; padding: 3px 11px; font-weight: 600; color: #17212b; background: #fff;
-      border: 0; border-radius: 4px; text-decoration: none; cursor: pointer; }
-    .strip .close { padding: 3px 7px; color: #fff; background: none; }
-    .strip :is(a, button):focus-visible { outline-color: #62bde4; }`;
 
   const opened = globalThis.OPENED || ""; // the version of the file that this page shows: see `saves.js`
   const host = document.createElement("cxg-proxy");
   const shadow = host.attachShadow({ mode: "open" });
   const style = new CSSStyleSheet(); // works under a policy that forbids <style>
-  style.replaceSync(STYLE);
+  style.replaceSync(globalThis.LOOK); // the gateway wrote `viewer.css` before this script
   shadow.adoptedStyleSheets = [style];
   const make = (kind, values) => Object.assign(document.createElement(kind), values);
   const nav = make("nav", { ariaLabel: "cxg_proxy" });
