@@ -9,7 +9,7 @@ from .library import Dataset
 from .progress import Phase
 
 OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
-SCRIPTS = ("saves.js", "viewer.js")  # in the order in which the page runs them
+SCRIPTS = ("saves.js", "sets.js", "viewer.js")  # in the order in which the page runs them
 TEXTS = {name: (FOLDER / "static" / name).read_bytes() for name in SCRIPTS}
 _LOOK = json.dumps((FOLDER / "static" / "viewer.css").read_text())
 TEXTS["viewer.js"] = f"globalThis.LOOK = {_LOOK};\n".encode() + TEXTS["viewer.js"]

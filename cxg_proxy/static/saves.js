@@ -64,6 +64,7 @@
     const whole = saves || known === sets || url.pathname.endsWith("/schema"); // not single columns
     if (reply.ok) known.hear(reply.headers.get("X-Labels-Known"), whole);
     const heard = { status: reply.status, saves };
+    if (reply.ok && url.pathname.endsWith("/config")) heard.config = (await reply.clone().json()).config;
     if (!reply.ok && (saves || reply.status >= 500)) {
       const said = await reply.clone().json().catch(() => null);
       const { problem } = (reply.status >= 500 && said) || {}; // as the gateway says it, when the viewer does not answer
