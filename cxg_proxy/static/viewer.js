@@ -88,8 +88,10 @@
     }
     wanted = (state.title || "").replace(/[\t\n\f\r ]+/g, " ").trim(); // as it is read back, or it is set for ever
     name();
+    const closed = ["closing", "closed", "failed"].includes(state.phase);
     if (state.problem) say(state.problem.sentence, reload("What to do"));
-    else if (["closing", "closed", "failed"].includes(state.phase)) say("This viewer was closed; nothing is lost.", reload("Reopen"));
+    else if (closed && failed) say("This viewer was closed before your last change was saved. Keep this page open: it tries again.");
+    else if (closed) say("This viewer was closed; nothing is lost.", reload("Reopen"));
     else if (state.phase !== "ready") say("This viewer is being opened again.");
     else if (state.changed || (opened && state.version && state.version !== opened)) say("The file of this dataset has changed since it was opened.", reload("Reload"));
     else if (preparing(state) && slow && !notice[0]) say(`Preparing gene expression: ${Math.round(100 * state.preparing)} %`);
