@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxg_proxy import annotations, tables
-from cxg_proxy.viewer import labels as viewer_labels
+from cxg_proxy.viewer import label_table
 from test_viewer_labels import BINARY, read, save, table
 from viewer_fixtures import Server, cells, worker
 
@@ -96,7 +96,7 @@ def test_the_viewers_fast_way_to_read_a_table_gives_what_the_slow_one_gives(
     ):
         with contextlib.suppress(tables.Malformed):  # of which pandas accepts a little more
             expected = tables.read_labels(content)
-            found = viewer_labels._table(content)
+            found = label_table.read(content)
             assert found.texts == expected
             assert {name: tuple(column) for name, column in found.columns.items()} in ({}, expected.columns)
 

@@ -1,4 +1,4 @@
-"""What the strip says while the last change is in the page only."""
+"""What the strip says while the last change is in the page only, and of labels that are columns by now."""
 
 from __future__ import annotations
 
@@ -35,3 +35,14 @@ def test_in_the_viewer_a_closed_viewer_is_no_safe_one_while_a_save_has_failed(
     assert page.evaluate(SAVE) == 200
     page.evaluate(ASK)
     expect(strip).to_have_text("This viewer was closed; nothing is lost.Reopen")
+
+
+def test_in_the_viewer_labels_that_are_columns_of_the_file_are_told(server: Server, tab: Callable[..., Page]) -> None:
+    server.state, server.pages["x.h5ad"] = READY, VIEWER
+    server.data = [(200, {"X-Labels-Own": '["type", "\\u2603"]'}, {})]
+    page = tab()
+    page.goto(server.url + "view/shared/x.h5ad/")
+    page.evaluate("fetch('api/v0.2/schema')")
+    expect(page.locator(".strip")).to_have_text(
+        "“type”, “☃” is a column of this file now, and shown as it is there. Your labels of that name are kept.labels×"
+    )

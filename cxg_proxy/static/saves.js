@@ -70,7 +70,7 @@
       const { problem } = (reply.status >= 500 && said) || {}; // as the gateway says it, when the viewer does not answer
       heard.problem = problem ? { message: problem.sentence, steps: problem.steps } : said;
     }
-    for (const name of ["Merged", "Fit"]) heard[name.toLowerCase()] = JSON.parse(reply.headers.get(`X-Labels-${name}`));
+    for (const name of ["Merged", "Fit", "Own"]) heard[name.toLowerCase()] = JSON.parse(reply.headers.get(`X-Labels-${name}`));
     tell(heard);
     return reply;
   };

@@ -63,7 +63,7 @@
   const named = (names) => names.slice(0, 3).map((name) => `“${name}”`).join(", ") + (names.length > 3 ? " and more" : "");
 
   let failed = false; // to save
-  window.addEventListener("cxg-proxy", ({ detail: { late, status, saves, problem, merged, fit } }) => {
+  window.addEventListener("cxg-proxy", ({ detail: { late, status, saves, problem, merged, fit, own: columns } }) => {
     if (late || status === 409) ask();
     if (saves && failed && !problem) say(...(notice = [""]));
     if (saves) failed = Boolean(problem);
@@ -76,6 +76,8 @@
     } else if (fit) {
       const gone = fit.gone ? ` ${fit.gone} labelled cells are not in it any more; the old file is kept.` : "";
       tell(`The cells of this dataset have changed: ${fit.without} of ${fit.cells} have no saved label.${gone}`, versions());
+    } else if (columns) {
+      tell(`${named(columns)} is a column of this file now, and shown as it is there. Your labels of that name are kept.`, versions());
     }
   });
 

@@ -74,9 +74,9 @@ def _fitted(dataset: str, order: Order) -> Fitted:
 
     table = _parsed(order.labels, LABELS, read_labels)
     known = cells.read(dataset, options.gather(dataset, order.options))
-    taken = [name for name in table.columns if name in known.own]
-    if taken:
-        detail = f"the dataset itself has a category named {taken[0]!r} now; rename or remove that column"
+    taken = table.columns.keys() & known.own
+    if taken := taken and taken - cells.ours(dataset):
+        detail = f"the dataset itself has a category named {min(taken)!r} now; rename or remove that column"
         raise LabelsNotReadable(str(order.labels / LABELS), detail=detail)
     return fit(table, known.names)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from cxg_proxy.annotations import display_name, identifiers_digest
 from cxg_proxy.errors import BadOptions
+from cxg_proxy.fitting import CATEGORIES
 
 from . import reading
 
@@ -19,6 +20,7 @@ CELLS_MAX = 20_000_000  # more than any file cellxgene can hold; a damaged or ho
 _BLOCK_BYTES = 4 * 1024**2
 _BLOCK_ROWS = 65_536
 _SHOWN = 12  # names in a sentence
+_OURS_MAX = 10_000
 _MISSING = "<NA>"  # what pandas makes of a gap in text or whole numbers
 
 
@@ -84,6 +86,15 @@ def columns(obs: Any) -> list[str]:
     if order is None:
         return [name for name in obs if name not in (index_name(obs), "__categories")]
     return [name.decode() if isinstance(name, bytes) else str(name) for name in np.asarray(order).ravel()]
+
+
+def ours(path: str) -> set[str]:
+    """The columns that are labels from the viewer, which somebody put into the file; none if it does not say so."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return set(_decoded(file["uns"][CATEGORIES][:_OURS_MAX]))
+    except reading.ERRORS:
+        return set()
 
 
 def index_name(obs: Any) -> str:

@@ -65,17 +65,26 @@ def _add_labels(file: Any, labels: Mapping[str, Sequence[str]]) -> list[str]:
         write_elem(file, "obs", table)
         obs = file["obs"]
     notes, columns = [], [_text(name) for name in obs.attrs["column-order"]]
-    own = len(columns)
+    ours, added = _ours(file), []
     for name, cells in labels.items():
+        if name in ours and name in columns:  # older labels
+            del obs[name]
+            columns.remove(name)
         key = _key(name, set(obs))
         if key != name:
             notes.append(f"The category {name!r} is the column {key!r}: a file of this kind cannot hold its own name.")
         stored = [_storable(label) for label in cells]
         write_elem(obs, key, pd.Categorical(stored, categories=pd.Index(ordered(stored), dtype=object)))
-        columns.append(key)
-    obs.attrs["column-order"] = np.array(columns, dtype=h5py.string_dtype())
-    _name_categories(file, columns[own:])
+        added.append(key)
+    obs.attrs["column-order"] = np.array([*columns, *added], dtype=h5py.string_dtype())
+    _name_categories(file, sorted({*ours, *added}))
     return notes
+
+
+def _ours(file: Any) -> set[str]:
+    """The columns that are labels already: the file is a copy of a copy, or was annotated in a notebook."""
+    there = file.get(f"uns/{CATEGORIES}")
+    return set(map(_text, there[:])) if isinstance(there, h5py.Dataset) else set()
 
 
 def _name_categories(file: Any, columns: list[str]) -> None:
@@ -83,8 +92,6 @@ def _name_categories(file: Any, columns: list[str]) -> None:
     if "uns" not in file:
         write_elem(file, "uns", {})
     uns = file["uns"]
-    if isinstance(uns.get(CATEGORIES), h5py.Dataset):  # a copy of a copy
-        columns = sorted({*map(_text, uns[CATEGORIES][:]), *columns})
     uns.pop(CATEGORIES, None)
     write_elem(uns, CATEGORIES, np.array(columns, dtype=object))
 

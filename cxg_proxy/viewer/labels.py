@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,11 +28,10 @@ from cxg_proxy.tables import (
     gene_sets_csv,
     labels_csv,
     read_gene_sets,
-    read_labels,
-    without_comments,
 )
 
-from . import page
+from . import label_table, page
+from .label_table import Table, texts_of
 from .page import Fit
 
 _TABS = 1000  # pages whose last save of gene sets is remembered
@@ -87,20 +85,22 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
         self.check_user_annotations_enabled()
         with self._lock:
             read = self._labels.get(lambda content: self._parse_labels(content, data_adaptor))
-        page.read(read.known, read.fit)
+        page.read(read.known, read.fit, read.hidden)
         return read.shown
 
     def write_labels(self, df: pd.DataFrame, data_adaptor: Any) -> None:
         """Save the labels, merged with what others have saved since the page read them."""
         if not self.writable:
             raise DisabledFeatureError("These labels are read-only.")
-        columns = {str(name): _texts(df[name]) for name in df.columns}
+        columns = {str(name): texts_of(df[name]) for name in df.columns}
         text = self._header("Annotations")
         if not df.empty:
             text += labels_csv(LabelTable(str(df.index.name or "index"), self._names(data_adaptor), columns))
         with self._lock:
             outcome = self._write(kept.LABELS, text, data_adaptor)
-        page.saved(Known.of(columns, outcome.known), outcome)
+        unseen = data_adaptor.get_obs_columns()
+        kept_too = tuple(name for name in outcome.kept if name not in unseen)
+        page.saved(Known.of(columns, outcome.known), replace(outcome, kept=kept_too))
 
     def read_gene_sets(self, data_adaptor: Any, context: Any = None) -> tuple[dict[str, Any], int]:
         """The gene sets as they are on disk now, and the number of the page's last save."""
@@ -172,7 +172,11 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
 
     def _parse_labels(self, content: bytes, data_adaptor: Any) -> _Read:
         with self._explained(kept.LABELS):
-            return _fitted(_table(content), kept.digest(content), lambda: self._names(data_adaptor), data_adaptor)
+            table = label_table.read(content)
+            table, hidden = label_table.without_columns(table, data_adaptor.get_obs_columns(), self._dataset)
+            digest = "" if hidden else kept.digest(content)  # a page that is not told of a column does not know all
+            read = _fitted(table, digest, lambda: self._names(data_adaptor), data_adaptor)
+            return read._replace(hidden=hidden)
 
     def _parse_gene_sets(self, content: bytes, data_adaptor: Any) -> _Read:
         with self._explained(kept.GENE_SETS):
@@ -195,47 +199,12 @@ class _Read(NamedTuple):
     shown: Any
     known: Known
     fit: Fit | None = None
+    hidden: tuple[str, ...] = ()  # categories that are columns of the dataset by now
 
 
-class _Table(NamedTuple):
-    """A table of labels, and its columns as pandas has read them, if it has."""
-
-    texts: LabelTable
-    columns: dict[str, pd.Categorical]
-
-
-def _table(content: bytes) -> _Table:
-    """The table in a file. Pandas gives all but the odd one, much faster than Python can; raises Malformed."""
-    return _quickly(without_comments(content)) or _Table(read_labels(content), {})
-
-
-def _quickly(table: bytes) -> _Table | None:
-    if b"\r" in table or b"\0" in table:
-        return None
-    read = partial(pd.read_csv, keep_default_na=False, na_filter=False)
-    try:
-        index, *names = map(str, read(io.BytesIO(table), header=None, nrows=1, dtype=str).iloc[0])
-        numbers = range(1, len(names) + 1)
-        types = {0: str, **dict.fromkeys(numbers, "category")}
-        rows = read(io.BytesIO(table), header=0, names=[0, *numbers], dtype=types)
-    except ValueError:
-        return None
-    cells = tuple(rows[0].to_numpy().tolist())
-    # Pandas fills a row that is too short, up to its last field, with nothing.
-    ragged = not isinstance(rows.index, pd.RangeIndex) or (names and "" in rows[len(names)].cat.categories)
-    if ragged or len(set(names)) < len(names) or len(set(cells)) < len(cells):
-        return None  # reading it the slow way says what is wrong
-    columns = {name: rows[number] for number, name in enumerate(names, 1)}
-    texts = LabelTable(index, cells, {name: _texts(column) for name, column in columns.items()})
-    return _Table(texts, {name: column.array for name, column in columns.items()})
-
-
-def _fitted(table: _Table, digest: str, names: Callable[[], tuple[str, ...]], data_adaptor: Any) -> _Read:
+def _fitted(table: Table, digest: str, names: Callable[[], tuple[str, ...]], data_adaptor: Any) -> _Read:
     """One row per cell, in the dataset's order; cells that the file does not name are unassigned."""
     there = table.texts
-    taken = [name for name in there.columns if name in data_adaptor.get_obs_columns()]
-    if taken:
-        raise ValueError(f"the dataset itself has a category named {taken[0]!r} now; rename or remove that column")
     if not there.columns:
         return _Read(pd.DataFrame(), Known(digest))
     cells = names()
@@ -255,12 +224,6 @@ def _categorical(labels: tuple[str, ...]) -> pd.Categorical:
     categories = sorted(set(labels))
     codes = map({label: code for code, label in enumerate(categories)}.__getitem__, labels)
     return pd.Categorical.from_codes(np.fromiter(codes, dtype=np.int32, count=len(labels)), categories)
-
-
-def _texts(column: pd.Series) -> tuple[str, ...]:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return tuple(column.cat.categories.astype(str).to_numpy(dtype=object)[column.cat.codes.to_numpy()])
-    return tuple(column.astype(str))
 
 
 def _set(plain: dict[str, Any]) -> GeneSet:

@@ -19,6 +19,7 @@ from cxg_proxy.merging import Known
 KNOWN = "X-Labels-Known"  # `Known` as text, in both directions
 TAB = "X-Labels-Tab"  # which of the open pages asks
 MERGED = "X-Labels-Merged"  # what of a save was somebody else's, as JSON: kept, removed, replaced
+OWN = "X-Labels-Own"  # categories that are columns of the dataset by now, and hidden, as JSON
 FIT = "X-Labels-Fit"  # when the dataset's cells have changed since labels were saved, as JSON: `Fit`
 
 _TAB_LETTERS = 64
@@ -51,10 +52,10 @@ def gone() -> Callable[[], bool]:
     return told or (lambda: False)
 
 
-def read(now_known: Known, fit: Fit | None = None) -> None:
-    """Note what a reply will have shown of the file."""
+def read(now_known: Known, fit: Fit | None = None, own: tuple[str, ...] = ()) -> None:
+    """Note what a reply will have shown of the file, and what it has left out."""
     if has_request_context():
-        g.known, g.fit = now_known, fit
+        g.known, g.fit, g.own = now_known, fit, own
 
 
 def saved(now_known: Known, outcome: Outcome) -> None:
@@ -77,6 +78,8 @@ def told() -> dict[str, str]:
     fit: Fit | None = g.get("fit")
     if fit and (fit.without or fit.gone):
         headers[FIT] = _json(asdict(fit))
+    if own := g.get("own"):
+        headers[OWN] = _json(_short(own))
     return headers
 
 
