@@ -203,11 +203,11 @@ class LabelsChange(Labels):
     async def _adopt(self, dataset: Dataset, where: Path) -> None:
         recognition, name, limit = self.desk.recognition, self.form("folder"), self.desk.history_limit
         identifiers = recognition.identifiers(dataset) or ""
-        about = recognition.about(dataset)
+        about, own = recognition.about(dataset), recognition.columns(dataset)
 
         def adopt() -> None:
             other = timeline.offered(recognition.home, identifiers, name, but=where)
-            kept.adopt(where, other, about=about, history_limit=limit)
+            kept.adopt(where, other, but=own, about=about, history_limit=limit)
 
         await self.at_home(adopt)
         self.back(dataset, said="adopted")

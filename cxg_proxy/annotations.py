@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from .errors import LabelsNotSaved
 from .history import LIMIT, History, NoSuchVersion, Version, digest
 from .lock import PATIENCE_SECONDS, Lock, Taken, locked
 from .merging import Known, Merged
-from .tables import Malformed
+from .tables import Malformed, without_columns
 
 # And all that is defined here:
 __all__ = ["LIMIT", "About", "Known", "NoSuchVersion", "Version", "described", "digest", "identifiers_digest"]
@@ -124,19 +124,18 @@ def adopt(
     where: Path,
     other: Path,
     *,
+    but: Collection[str] = (),
     about: Callable[[], About] | None = None,
-    now: float | None = None,
     history_limit: int = LIMIT,
-    patience: float = PATIENCE_SECONDS,
 ) -> None:
-    """Take over another folder's labels and gene sets, which stay there too; what is here already stays as well.
+    """Take over another folder's labels, `but` some, and gene sets; they stay there, and what is here stays as well.
 
     A column that both have is the other folder's afterwards, and ours is in the history. Raises LabelsNotSaved.
     """
     for name in _KINDS:
-        if (content := read(other, name)) is not None:
-            save = _Save(name, content, "adopted", time.time() if now is None else now, history_limit, Known())
-            _write(where, save, about, patience)
+        content = read(other, name)
+        if content := without_columns(content, but) if content and name == LABELS else content:
+            write(where, name, content, known=Known(), origin="adopted", about=about, history_limit=history_limit)
 
 
 def same_cells(home: Path, identifiers: str, *, but: Path) -> list[tuple[Path, About]]:

@@ -93,6 +93,7 @@ class Offer:
     cells: int | None
     categories: Sequence[Category] = ()
     gene_sets: int = 0
+    own: Sequence[str] = ()  # categories that are columns of this dataset, and are not taken over
 
 
 @dataclass(frozen=True)

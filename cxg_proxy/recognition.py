@@ -38,6 +38,11 @@ class Recognition:
         summary = self._summaries.get(dataset)
         return summary.identifiers if summary else None
 
+    def columns(self, dataset: Dataset) -> frozenset[str]:
+        """The dataset's own columns, as far as they are known: the viewer shows no labels named like them."""
+        summary = self._summaries.get(dataset)
+        return frozenset(summary.columns if summary else ())
+
     def looking(self, dataset: Dataset) -> bool:
         """Whether that is being found out."""
         return (dataset.there and self._summaries.get(dataset) is None) or dataset.fingerprint in self._waiting
@@ -51,18 +56,18 @@ class Recognition:
         identifiers = self.identifiers(dataset)
         if identifiers is None:
             return []
-        where = self._labels(dataset)
-        return await on_disk(lambda: timeline.offers(self.home, identifiers, but=where), place="labels")
+        where, own = self._labels(dataset), self.columns(dataset)
+        return await on_disk(lambda: timeline.offers(self.home, identifiers, but=where, own=own), place="labels")
 
     async def offered(self, dataset: Dataset) -> bool:
         """Whether there are some for a dataset without labels; a "no" stands for this state of its file."""
         identifiers = self.identifiers(dataset)
         key: Key = (dataset.fingerprint,)
         if identifiers is not None and self._offered.get(key, True):  # one that was taken up is no offer any more
-            where = self._labels(dataset)
+            where, own = self._labels(dataset), self.columns(dataset)
             self._offered[key] = False  # a home that hangs is not asked again and again
             self._forget(self._offered)
-            self._offered[key] = await on_disk(lambda: _offered(self.home, identifiers, where), place="labels")
+            self._offered[key] = await on_disk(lambda: _offered(self.home, identifiers, where, own), place="labels")
         return self._offered.get(key, False)
 
     def about(self, dataset: Dataset) -> Callable[[], kept.About] | None:
@@ -112,5 +117,5 @@ class Recognition:
             await asyncio.gather(*self._looks.values(), return_exceptions=True)
 
 
-def _offered(home: Path, identifiers: str, where: Path) -> bool:
-    return kept.saved(where) is None and bool(kept.same_cells(home, identifiers, but=where))
+def _offered(home: Path, identifiers: str, where: Path, own: frozenset[str]) -> bool:
+    return kept.saved(where) is None and bool(timeline.offers(home, identifiers, but=where, own=own))

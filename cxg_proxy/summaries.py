@@ -25,7 +25,7 @@ from .process import Child, running, words
 from .visits import write_whole
 
 RETRY_SECONDS = 60  # a problem may go away without the file changing, as a permission does
-FORMAT = 2  # counted up when the content of a summary changes
+FORMAT = 3  # counted up when the content of a summary changes
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Summary:
     embeddings: tuple[str, ...] = ()
     drawn: bool = False
     identifiers: str | None = None  # `annotations.identifiers_digest` of the cells
+    columns: tuple[str, ...] = ()  # of the cells' table, which no labels can be named like
     problem: Problem | None = None
 
     @staticmethod
@@ -49,6 +50,7 @@ class Summary:
             embeddings=tuple(str(name) for name in data["embeddings"]),
             drawn=data["preview"] is not None,
             identifiers=None if data.get("identifiers") is None else str(data["identifiers"]),
+            columns=tuple(str(name) for name in data.get("columns", ())),
             problem=None if problem is None else Problem.from_json(problem),
         )
 

@@ -7,8 +7,8 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from operator import methodcaller
 from typing import Any
@@ -64,6 +64,18 @@ def read_labels(content: bytes) -> LabelTable:
     if len(set(cells)) < len(cells):
         _check_unique(cells, "cell")
     return LabelTable(header[0] if header else "", tuple(cells), dict(zip(header[1:], map(tuple, labels), strict=True)))
+
+
+def without_columns(content: bytes, names: Collection[str]) -> bytes:
+    """A file of labels without these categories, or nothing if it has no others; one that is malformed as it is."""
+    try:
+        table = read_labels(content) if names else LabelTable()
+    except Malformed:
+        return content
+    columns = {name: labels for name, labels in table.columns.items() if name not in names}
+    if len(columns) == len(table.columns):
+        return content
+    return comments(content) + labels_csv(replace(table, columns=columns)).encode() if columns else b""
 
 
 def count_labels(content: bytes) -> dict[str, dict[str, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -60,10 +60,11 @@ def look(where: Path, version: str = "") -> Timeline:
     return Timeline(shown, days[:OPEN_DAYS], days[OPEN_DAYS:], len(entries), list(live), by_id)
 
 
-def offers(home: Path, identifiers: str, *, but: Path) -> list[Offer]:
-    """What was saved for other datasets with the same cells, the latest first."""
+def offers(home: Path, identifiers: str, *, but: Path, own: Collection[str] = ()) -> list[Offer]:
+    """What was saved for other datasets with the same cells, the latest first, beside the dataset's own columns."""
     found = kept.same_cells(home, identifiers, but=but)[:MOST_OFFERS]
-    return [_offer(folder, about) for folder, about in found]
+    offers = [_offer(folder, about, own) for folder, about in found]
+    return [offer for offer in offers if offer.categories or offer.gene_sets or not offer.own]
 
 
 def offered(home: Path, identifiers: str, name: str, *, but: Path) -> Path:
@@ -213,18 +214,20 @@ def category(name: str, counts: Mapping[str, int]) -> Category:
     return Category(name, cells, labelled, len(bars), bars[:MOST_BARS], len(bars[MOST_BARS:]))
 
 
-def _offer(folder: Path, about: About) -> Offer:
+def _offer(folder: Path, about: About, own: Collection[str]) -> Offer:
     contents: dict[str, bytes | None] = {}
     for kind, name in NAMES.items():
         with contextlib.suppress(OSError):
             contents[kind] = kept.read(folder, name)
     shown = [_contents(kind, content) for kind, content in contents.items() if content]
+    categories = [replace(each, bars=()) for one in shown for each in one.categories]
     return Offer(
         folder=folder.name,
         name=about.name,
         path=about.path,
         saved=kept.saved(folder),
         cells=about.cells,
-        categories=[replace(each, bars=()) for one in shown for each in one.categories],
+        categories=[each for each in categories if each.name not in own],
+        own=[each.name for each in categories if each.name in own],
         gene_sets=sum(len(one.sets) + one.more for one in shown if one.kind == "gene-sets"),
     )

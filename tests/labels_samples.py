@@ -92,6 +92,7 @@ def offer(**changes: object) -> labelled.Offer:
         "cells": 700,
         "categories": (category(), category("quality", 3)),
         "gene_sets": 2,
+        "own": ("louvain", "<i>phase"),
     }
     return labelled.Offer(**{**given, **changes})  # type: ignore[arg-type]
 

@@ -167,7 +167,7 @@ def hostile_pages(text: str) -> dict[str, str]:
     kept = labelled.Category(text, 3, 2, 1, bars, 1)
     seen = (labelled.Shown("labels", NOW, told, categories=(kept,)), labelled.Shown("gene-sets", NOW, told, sets=bars))
     days = (labelled.Day(NOW, (told, entry(2, before=text, replaced=(text, text))), (told,)),)
-    other = offer(folder=text, name=text, path=text, categories=(kept,))
+    other = offer(folder=text, name=text, path=text, categories=(kept,), own=(text,))
     more: dict[str, object] = {"name": text, "label": text, "page": text, "api": text}
     labels_view = labels(**more, href=text, shown=seen, days=days, offers=(other,), said=text, waiting=text)
     column = labelled.CheckedColumn(text, 1, new=True, changed=1)

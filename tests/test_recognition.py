@@ -55,6 +55,32 @@ def test_labels_of_a_dataset_that_was_renamed_are_offered_and_taken_over_on_requ
     assert gateway.get(address + "cxg-proxy/state").json["offer"] is False
 
 
+def test_labels_that_the_dataset_has_as_columns_are_not_taken_over_for_the_viewer_could_not_show_them(
+    gateway: Gateway, folder: Path
+) -> None:
+    file = folder / "data" / "annotated.h5ad"
+    data = anndata.read_h5ad(folder / "data" / "fine.h5ad")
+    data.obs_names = [f"cell {name}" for name in data.obs_names]
+    names = tuple(data.obs_names)
+    data.obs["old"] = "T"
+    data.write_h5ad(file)
+    about = annotations.About("before.h5ad", "/gone/before.h5ad", len(names), annotations.identifiers_digest(names))
+    old = annotations.named(folder / "labels", "/gone/before.h5ad")
+    annotations.write(old, annotations.LABELS, csv(names, old="T"), about=lambda: about)
+    until_now(lambda: facts(gateway, "annotated.h5ad")["looking"] is False)
+    assert facts(gateway, "annotated.h5ad")["offers"] == []  # there is nothing in them that could be used
+    address = gateway.open("data/annotated.h5ad")
+    assert gateway.get(address + "cxg-proxy/state").json["offer"] is False
+    annotations.write(old, annotations.LABELS, csv(names, old="B", new="x"))
+    (offer,) = facts(gateway, "annotated.h5ad")["offers"]
+    assert ([each["name"] for each in offer["categories"]], offer["own"]) == (["new"], ["old"])
+    assert "as columns of this file have these names: <bdi>old</bdi>" in page(gateway, "annotated.h5ad")
+    moved_to(change(gateway, "annotated.h5ad", "adopt", folder=old.name))
+    assert annotations.read(where(folder, "annotated"), annotations.LABELS) == csv(names, new="x")
+    schema = gateway.get(address + "api/v0.2/schema").json["schema"]["annotations"]["obs"]["columns"]
+    assert {"old", "new"} <= {column["name"] for column in schema}
+
+
 def test_the_numbers_are_told_when_the_cells_have_changed_since_the_labels_were_saved(
     gateway: Gateway, folder: Path
 ) -> None:

@@ -49,6 +49,7 @@ def test_a_real_dataset_is_described_and_drawn(real: Path) -> None:
     assert (found["cells"], found["genes"], found["problem"]) == (700, 765, None)
     assert found["embeddings"] == ["pca", "umap"]
     assert found["categories"] == ["bulk_labels", "phase", "louvain"]
+    assert {"bulk_labels", "phase", "louvain", "n_genes"} < set(found["columns"])
     drawn = found["preview"]
     assert (drawn["embedding"], drawn["category"]) == ("umap", "bulk_labels")
     assert len(drawn["x"]) == len(drawn["y"]) == len(drawn["color"]) == 700

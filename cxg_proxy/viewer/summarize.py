@@ -56,6 +56,7 @@ def blank(path: str, problem: Problem | None = None) -> dict[str, Any]:
         "identifiers": None,
         "embeddings": [],
         "categories": [],
+        "columns": [],
         "preview": None,
         "problem": problem.to_json() if problem else None,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from . import preview, reading
 from .summarize import blank
 
 _EMBEDDINGS_MAX = 30  # as many as cellxgene shows
+_COLUMNS_MAX = 10_000
 _BLOCK_BYTES = 8 * 1024**2
 _BLOCKS_MAX = 64
 _NAMES_SECONDS = 10  # of the 30 that a summary may take
@@ -46,6 +48,8 @@ def _describe_open(path: str, file: Any, found: dict[str, Any]) -> None:
     if "X" not in file:
         raise NotViewable(name, detail="it has no matrix X")
     found["categories"] = [column for column, _, _ in _categoricals(file["obs"])]
+    with contextlib.suppress(*reading.ERRORS):  # only labels need them
+        found["columns"] = cell_names.columns(file["obs"])[:_COLUMNS_MAX]
     found["identifiers"] = cell_names.digest(file, seconds=_NAMES_SECONDS)
     found["embeddings"] = _embeddings(file.get("obsm"), cells)
     if not found["embeddings"]:
