@@ -97,7 +97,8 @@ def annotate(adata: anndata.AnnData, path: _Path | None = None, *, home: _Path =
     Raises
     ------
     NotSaved
-        No labels were saved for these cells, or for several datasets with these cells (a `LookupError`).
+        No labels were saved for these cells, or different ones for several datasets with these cells that are still
+        there (a `LookupError`).
     ValueError
         No cell of `adata` is in the labels; `obs` has a column of its own that is named like a category; or a file
         was edited into something that cannot be read.
@@ -207,10 +208,19 @@ def _of_cells(adata: anndata.AnnData, path: _Path | None, home: _Path) -> Path:
             f"No labels for these cells are kept in {place}. If the cells were renamed, or the labels are elsewhere, "
             "say so with `path=` (the file that was labelled) or `home=`."
         )
+    found = _likely(found)
     if len(found) > 1:
         some = "; ".join(_about(folder) for folder in found[:_SHOWN])
         raise NotSaved(f"Labels were saved for {len(found)} datasets with these cells: {some}. Choose with `path=`.")
     return found[0]
+
+
+def _likely(found: list[Path]) -> list[Path]:
+    """Of several folders those whose dataset is still there, if any is, and of folders with the same labels one."""
+    abouts = {folder: kept.described(folder) for folder in found}
+    there = [folder for folder, about in abouts.items() if about and os.path.exists(about.path)] or found
+    contents = {tuple(kept.read(each, name) for name in (kept.LABELS, kept.GENE_SETS)): each for each in there[::-1]}
+    return list(contents.values())[::-1]
 
 
 def _with_cells(home: Path, names: set[str]) -> Iterator[Path]:

@@ -129,6 +129,29 @@ def test_two_datasets_with_these_cells_are_named_and_one_can_be_chosen(home: Pat
     assert list(cxg_proxy.annotate(dataset(), "/data/one.h5ad", home=home).obs["type"]) == KINDS
 
 
+def test_of_two_datasets_with_these_cells_the_one_that_is_still_there_is_meant(home: Path, tmp_path: Path) -> None:
+    old, new = tmp_path / "old.h5ad", tmp_path / "new.h5ad"
+    dataset().write_h5ad(old)
+    where = save(home, str(old), type=KINDS)
+    old.rename(new)
+    about = annotations.About(new.name, str(new), 12, annotations.identifiers_digest(CELLS))
+    annotations.adopt(annotations.directory(home, new), where, about=lambda: about)
+    save(home, str(new), type=["later"] * 12)
+    assert set(cxg_proxy.annotate(dataset(), home=home).obs["type"]) == {"later"}
+    assert set(cxg_proxy.annotate(dataset(CELLS[:5]), home=home).obs["type"]) == {"later"}
+
+
+def test_of_two_datasets_with_the_same_labels_either_will_do_until_they_differ(home: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "one.h5ad", tmp_path / "two.h5ad"]
+    for file in files:
+        dataset().write_h5ad(file)
+        where = save(home, str(file), type=KINDS)
+    assert list(cxg_proxy.annotate(dataset(), home=home).obs["type"]) == KINDS
+    save_sets(where, GeneSet("s"))
+    with pytest.raises(NotSaved, match="2 datasets with these cells"):
+        cxg_proxy.annotate(dataset(), home=home)
+
+
 def test_what_was_never_saved_is_told_with_the_place_where_it_would_be(home: Path) -> None:
     for ask in (cxg_proxy.labels, cxg_proxy.gene_sets):
         with pytest.raises(NotSaved, match=f"/data/none.h5ad: it would be in {home}"):
