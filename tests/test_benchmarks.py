@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +171,13 @@ def test_a_picture_is_drawn_of_figures_that_are_missing(run: tuple[str, Path], t
     (tmp_path / "some.json").write_text(json.dumps(kept))
     picture.draw(tmp_path / "some.json", tmp_path / "some.svg")
     assert (tmp_path / "some.svg").read_text().count("not measured") == sum(len(bars) for bars in picture.BARS.values())
+
+
+def test_the_table_of_labels_is_printed_and_says_that_the_folder_stayed_small(tmp_path: Path) -> None:
+    command = [sys.executable, PROGRAM.with_name("labels.py"), "--saves", "3", "--cells", "1000", "--folder", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = ("save", "read", "save, plain cellxgene", "read, plain cellxgene", "list the versions", "read a version")
+    assert [row for row in rows if not re.search(rf"^{row} {{2,}}[\d ]+$", done.stdout, re.MULTILINE)] == []
+    assert "3 versions; the folder was never larger than" in done.stdout
+    assert list(tmp_path.iterdir()) == []
