@@ -66,14 +66,20 @@ class ArrayFile:
         """Have the disk write while we go on, or all of it would be waited for in the end."""
         self._unflushed += count
         if self._behind and self._unflushed >= _BEHIND and (self._flushing is None or self._flushing.done()):
+            self._check_flushed()
             self._unflushed = 0
             self._flushing = self._behind.submit(os.fdatasync, self._descriptor)
 
+    def _check_flushed(self) -> None:
+        """Raise what kept the disk from writing: the system says it once, and the next flush may well succeed."""
+        if self._flushing is not None:
+            with told(self._which):
+                self._flushing.result()
+
     def finish(self) -> int:
         """Have it on the disk, to stay; returns its size in bytes."""
+        self._check_flushed()
         with told(self._which):
-            if self._flushing is not None:
-                self._flushing.result()
             os.fsync(self._descriptor)
             size = os.fstat(self._descriptor).st_size
         self._work.done(size)
