@@ -104,8 +104,9 @@ def test_parts_that_do_not_fit_each_other_are_refused(starts: list[int], cells: 
         matrix.Sparse((2, 2), np.array(starts), np.array(cells, np.int32), np.ones(2, np.float32))
 
 
-def test_a_cell_that_is_not_there_is_refused() -> None:
-    wild = matrix.Sparse((2, 1), np.array([0, 2]), np.array([0, 2], np.int32), np.ones(2, np.float32))
+@pytest.mark.parametrize("cell", [2, -1, -2, 2**31 - 1, -(2**31)])
+def test_a_cell_that_is_not_there_is_refused(cell: int) -> None:
+    wild = matrix.Sparse((2, 1), np.array([0, 2]), np.array([0, cell], np.int32), np.ones(2, np.float32))
     with pytest.raises(matrix.Damaged, match="cells that are not there"):
         wild.columns(np.array([0]))
     with pytest.raises(matrix.Damaged, match="cells that are not there"):

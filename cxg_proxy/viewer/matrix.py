@@ -67,7 +67,7 @@ class Sparse:
 
     def _column(self, gene: Any) -> tuple[Array, Array]:
         place = slice(self.indptr[gene], self.indptr[gene + 1])
-        return self.indices[place], self.data[place]
+        return self.indices[place].view(np.uint32), self.data[place]  # below 0 NumPy would count from the end
 
 
 @dataclass(frozen=True, eq=False)
