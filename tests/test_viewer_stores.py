@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from conftest import environment, until_now
-from cxg_proxy.errors import ChangedMeanwhile, DatasetNotFound, NoRoom, StoreNotWritten
-from cxg_proxy.viewer import build, room
+from conftest import environment
+from cxg_proxy.errors import ChangedMeanwhile, DatasetNotFound
+from cxg_proxy.viewer import build
 from cxg_proxy.viewer.store import fingerprint
 from cxg_proxy.viewer.stores import Stores
 from stores_fixtures import (
@@ -26,7 +26,6 @@ from stores_fixtures import (
     names,
     never,
     total,
-    used,
     write,
 )
 
@@ -193,108 +192,3 @@ def test_a_store_that_cannot_be_read_for_once_is_not_removed(
             assert stores.find(str(source), None) is None
         assert failing.parent.stat() == before
         assert stores.find(str(source), None)
-
-
-# --- room ----------------------------------------------------------------------------------------------------------
-
-
-def several(folder: Path, make: Make, count: int = 3) -> list[Path]:
-    """Datasets with stores, the first one not used for longest."""
-    files = [write(folder / f"{number}.h5ad", seed=number) for number in range(count)]
-    for number, file in enumerate(files):
-        used(make(file).folder, days_ago=100 - number)
-    return files
-
-
-def test_the_stores_that_were_not_used_for_longest_give_way(
-    cache: Path, source: Path, tmp_path: Path, stores: Stores, make: Make
-) -> None:
-    first, second, third = several(tmp_path, make)
-    stores.close()
-    for file in (first, source):
-        assert stores.find(str(file), None) or file == source  # the first one is used again
-    stores.close()
-    needed = room.estimate(str(source), None)
-    stores.limit = needed + sum(kept.bytes for kept in room.stores(cache / "stores")) - 1
-    make(source)
-    found = {file.name for file in (first, second, third, source) if stores.find(str(file), None)}
-    assert found == {first.name, third.name, source.name}
-
-
-def test_a_store_that_somebody_uses_is_not_evicted(
-    cache: Path, source: Path, tmp_path: Path, stores: Stores, make: Make
-) -> None:
-    (file,) = several(tmp_path, make, 1)
-    stores.close()
-    with maker(cache, file) as user:
-        user.until("store")
-        used(cache / "stores" / fingerprint(str(file), None), days_ago=100)
-        stores.limit = room.estimate(str(source), None)
-        with pytest.raises(NoRoom, match="--cache-limit is"):
-            make(source)
-        assert stores.find(str(file), None)
-        stores.close()
-    until_now(lambda: user.process.poll() is not None)
-    make(source)
-    assert stores.find(str(file), None) is None
-
-
-def test_a_store_that_is_removed_while_it_is_mapped_stays_readable(cache: Path, source: Path, make: Make) -> None:
-    there = make(source)
-    expected = total(there)
-    assert room.remove(there.folder)
-    assert names(cache) == []
-    assert total(there) == expected
-
-
-def test_where_nothing_can_be_locked_age_decides(source: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = make(source)
-
-    def refused(*_: object) -> None:
-        raise OSError(9, "Bad file descriptor")
-
-    monkeypatch.setattr(room.fcntl, "flock", refused)
-    assert room.in_use(there.folder)
-    os.close(room.use(there.folder))
-    used(there.folder, days_ago=8)
-    assert room.evict(there.folder)
-
-
-def test_no_store_is_kept_where_none_may_be(cache: Path, source: Path, stores: Stores, make: Make) -> None:
-    stores.limit = 0
-    with pytest.raises(NoRoom, match="--cache-limit is 0"):
-        make(source)
-    assert not cache.exists()
-
-
-def test_nothing_is_evicted_when_that_would_not_help(
-    cache: Path, source: Path, tmp_path: Path, stores: Stores, make: Make
-) -> None:
-    several(tmp_path, make)
-    stores.close()
-    before = names(cache)
-    stores.limit = room.estimate(str(source), None) - 1
-    with pytest.raises(NoRoom):
-        make(source)
-    assert names(cache) == before
-
-
-def test_a_cache_that_cannot_be_written_has_no_room(cache: Path, source: Path, stores: Stores) -> None:
-    cache.write_text("a file where the folder should be")
-    with pytest.raises(StoreNotWritten, match="Not a directory"):
-        stores.make(str(source), None, ignore, never)
-
-
-def test_the_usual_limit_is_half_of_what_the_stores_could_have(cache: Path, source: Path, make: Make) -> None:
-    make(source)
-    half = (room.free(cache) + room.size(cache)) // 2  # others write to this disk meanwhile
-    assert room.usual_limit(cache) == pytest.approx(min(50_000_000_000, half), rel=0.1)
-
-
-@pytest.mark.timeout(120)
-def test_a_disk_that_is_full_while_a_store_is_built_leaves_nothing_of_it(tmp_path: Path) -> None:
-    program = Path(__file__).parent / "workers" / "full_cache.py"
-    command = ["unshare", "--mount", "--map-root-user", sys.executable, str(program), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
-    assert "unshare failed" not in done.stderr, done.stderr
-    assert done.returncode == 0, done.stdout + done.stderr

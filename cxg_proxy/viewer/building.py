@@ -105,10 +105,11 @@ class Claim:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def promised(self) -> int:
-        """The bytes that living builders of other stores still want to write."""
+    def promised(self) -> tuple[int, int]:
+        """The bytes of the stores that others build now, whole, and those of them that are still to be written."""
         others = (part for part in _parts(self._folder) if not part.name.startswith(self._fingerprint))
-        return sum(int((1 - done) * needed) for done, needed in map(_progress, others))
+        found = [_progress(part) for part in others]
+        return sum(needed for _, needed in found), sum(int((1 - done) * needed) for done, needed in found)
 
     def _clear(self) -> None:
         """Remove what builders left that are dead: all of this store, for its lock is ours, and those without a lock.

@@ -179,6 +179,7 @@ class Stores:
     def _build(self, claim: Claim, source: str, layer: str | None, report: Report, cancelled: Cancelled) -> store.Store:
         needed = room.estimate(source, layer)
         with claim.site(needed) as site:
+            site.tell(0.0)  # before: of two who look for room at once, each must count the other
             self._make_room(source, layer, needed, claim.promised())
 
             def tell(done: float) -> None:
@@ -240,11 +241,12 @@ class Stores:
 
     # --- room ---------------------------------------------------------------------------------------------------------
 
-    def _make_room(self, source: str, layer: str | None, needed: int, promised: int) -> None:
+    def _make_room(self, source: str, layer: str | None, needed: int, promised: tuple[int, int]) -> None:
         """Evict what was not used for longest, as far as it is needed and helps; raises NoRoom if it does not."""
         kept = room.stores(self._folder)
-        over_limit = sum(each.bytes for each in kept) + promised + needed - self.limit
-        over_disk = promised + needed - room.free(self._folder)
+        others, unwritten = promised
+        over_limit = sum(each.bytes for each in kept) + others + needed - self.limit
+        over_disk = unwritten + needed - room.free(self._folder)
         wanted = max(over_limit, over_disk)
         if wanted <= 0:
             return
