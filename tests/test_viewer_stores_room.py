@@ -74,7 +74,7 @@ def test_a_store_that_somebody_uses_is_not_evicted(
 
 @pytest.mark.parametrize("how", ["removed", "evicted where nothing can be locked"])
 def test_a_store_that_goes_while_it_is_mapped_stays_readable_and_the_next_open_makes_it_right(
-    how: str, cache: Path, source: Path, stores: Stores, make: Make, monkeypatch: pytest.MonkeyPatch
+    how: str, source: Path, stores: Stores, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = make(source)
     expected = total(there)
@@ -85,11 +85,11 @@ def test_a_store_that_goes_while_it_is_mapped_stays_readable_and_the_next_open_m
         with monkeypatch.context() as network:
             network.setattr(room.fcntl, "flock", refused)
             assert room.evict(there.folder)
-    assert names(cache) == []
+    assert names(stores.cache) == []
     assert total(there) == expected
     assert stores.find(str(source), None) is None
     again = make(source)
-    assert names(cache) == [again.folder.name] == [there.folder.name]
+    assert names(stores.cache) == [again.folder.name] == [there.folder.name]
     assert total(again) == total(there) == expected
     opened = stores.find(str(source), None)
     assert opened is not None

@@ -235,7 +235,7 @@ def test_a_link_in_a_store_that_its_owner_has_already_changes_nothing_elsewhere(
     before = {path: path.lstat() for path in (site, file)}
     source.chmod(mode)
     with pytest.raises(OSError, match=r"link|other names"):
-        trust.share(folder, str(source))
+        trust.share(folder, str(source), None, folder.name)
     for path, was in before.items():
         assert (path.lstat().st_mode, path.lstat().st_uid) == (was.st_mode, was.st_uid)
 
@@ -244,7 +244,7 @@ def test_a_pipe_in_a_store_neither_stops_its_sharing_nor_is_shared(site: Path, s
     folder = prepared(site, source)
     os.mkfifo(folder / "pipe")
     with pytest.raises(OSError, match="neither a file nor a folder"):
-        trust.share(folder, str(source))
+        trust.share(folder, str(source), None, folder.name)
 
 
 def test_nobody_gets_a_folder_before_all_in_it_is_done(
@@ -260,7 +260,7 @@ def test_nobody_gets_a_folder_before_all_in_it_is_done(
         change(descriptor, owner, group)
 
     monkeypatch.setattr(os, "fchown", fchown)
-    trust.share(folder, str(source))
+    trust.share(folder, str(source), None, folder.name)
     everything = [str(path) for path in (folder, *folder.rglob("*"))]
     assert sorted(given) == sorted(everything)
     assert all(given.index(str(Path(path).parent)) > given.index(path) for path in given if path != str(folder))

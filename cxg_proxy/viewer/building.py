@@ -8,18 +8,21 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cxg_proxy import lock, whole
+from cxg_proxy.errors import StoreNotWritten
 
 from . import room
+from .work import Cancelled
 
 SILENT_SECONDS = 60.0  # a builder on another machine that shows no life for so long has gone
 
 _STORE, _PROGRESS = "store", "progress"  # in the folder of a site
 _TOLD_SECONDS = 0.3
 _CHECK_SECONDS = 5.0
+_POLL_SECONDS = 0.2
 _PART = re.compile(r"([0-9a-f]+)\.([0-9a-f]+)\.part")
 _LOCK = re.compile(r"([0-9a-f]+)\.lock")
 
@@ -70,6 +73,20 @@ class Claim:
         self._open = open_to_all
         self._lock = lock.Lock(descriptor, f"{fingerprint}.lock")
         self._attempts = lock.Attempts(self._lock, SILENT_SECONDS)
+
+    def wait(self, report: Callable[[float], None], cancelled: Callable[[], bool]) -> None:
+        """Until it is granted, hearing the progress of those who build; raises Cancelled, StoreNotWritten."""
+        told = -1.0
+        while not self.granted():
+            if cancelled():
+                raise Cancelled
+            if obstacle := self.obstacle():
+                raise StoreNotWritten(detail=obstacle)
+            done = self.progress()
+            if done != told:
+                told = done
+                report(done)
+            time.sleep(_POLL_SECONDS)
 
     def granted(self) -> bool:
         """Whether it is ours to build now; then `held` must follow."""

@@ -78,10 +78,10 @@ def _end(ending: threading.Event) -> None:
 def _prepare(order: Order, say: Callable[[bytes], None], ending: threading.Event) -> dict[str, Any] | None:
     """What is known of the store that is there now; None if it was broken off."""
     dataset = os.path.abspath(order.dataset)
-    reading.check(dataset)
-    layer = order.layer
-    if layer is None and order.as_shown:
-        layer = options.gather(dataset, {}).get("layer")
+    # Once: whoever can change what a link leads to must not have one file read and the readers of another one asked.
+    source = os.path.realpath(dataset) if order.for_others else dataset
+    reading.check(source)
+    layer = _layer(order, dataset)
     try:
         from . import build, room, trust  # noqa: PLC0415 - heavy, and perhaps not installed
         from .stores import Stores  # noqa: PLC0415 - as above
@@ -95,7 +95,7 @@ def _prepare(order: Order, say: Callable[[bytes], None], ending: threading.Event
     def finish(made: Store) -> None:
         from . import first_replies  # noqa: PLC0415 - heavier still
 
-        first_replies.make(made, os.path.realpath(dataset), layer, ending.is_set)
+        first_replies.make(made, source, layer, ending.is_set)
 
     stores = Stores(
         order.cache,
@@ -107,16 +107,24 @@ def _prepare(order: Order, say: Callable[[bytes], None], ending: threading.Event
     )
     tell = _Telling(say)
     try:
-        there = stores.make(dataset, layer, tell, ending.is_set)
+        there = stores.make(source, layer, tell, ending.is_set)
     except build.Cancelled:
         return None
     if tell.heard:
-        _forget(dataset)
+        if order.for_others:  # else as many may build one of their own from this file at this moment
+            _forget(source)
     elif order.for_others and os.stat(there.folder).st_uid == os.geteuid():  # beside another's, nothing is written
         finish(there)  # what another version has made beside it is made anew
-        trust.share(there.folder, os.path.realpath(dataset))
+        trust.share(there.folder, source, layer, there.folder.name)
     cells, genes = there.shape
     return {"made": tell.heard, "cells": cells, "genes": genes, "bytes": room.size(there.folder)}
+
+
+def _layer(order: Order, dataset: str) -> str | None:
+    if order.layer is None and order.as_shown:
+        layer: str | None = options.gather(dataset, {}).get("layer")
+        return layer
+    return order.layer
 
 
 class _Telling:

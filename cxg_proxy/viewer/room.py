@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import shutil
 import time
@@ -24,6 +25,7 @@ USUAL_BYTES = 50_000_000_000
 UNLOCKABLE_SECONDS = 7 * 86_400.0  # where nothing can be locked, a store that was used since may be in use
 
 _MARGIN_BYTES = 16_000_000  # a disk is never filled to its last block
+_log = logging.getLogger(__name__)
 
 
 def usual_limit(cache: Path) -> int:
@@ -95,14 +97,15 @@ def size(folder: Path) -> int:
     return total
 
 
-def use(folder: Path) -> int:
+def use(folder: Path, *, locked_too: bool = False) -> int:
     """Mark a store as in use until the descriptor that is returned is closed; OSError if it is not there, or going.
 
-    Nobody who evicts stores takes it away meanwhile, as far as this file system knows locks.
+    Nobody who evicts stores takes it away meanwhile, as far as this file system knows locks. With `locked_too` it is
+    used even if somebody keeps its lock for themselves, as everybody can who may read it.
     """
     manifest = os.open(folder / MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _share(manifest)
+        _share(manifest, folder, locked_too=locked_too)
         here = os.path.samestat(os.stat(folder / MANIFEST), os.fstat(manifest))
     except OSError:
         os.close(manifest)
@@ -113,12 +116,15 @@ def use(folder: Path) -> int:
     return manifest
 
 
-def _share(manifest: int) -> None:
+def _share(manifest: int, folder: Path, *, locked_too: bool) -> None:
     """Have a share of the lock; who looks whether it is in use, or takes it away, has it whole for an instant."""
-    for patience in (0.01, 0.05, 0.2, 0.8, 0.0):
+    for patience in (0.01, 0.05, 0.2, 0.0 if locked_too else 0.8, 0.0):
         try:
             fcntl.flock(manifest, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not patience and locked_too:
+                _log.warning("Somebody keeps a lock on %s; it is used all the same", folder / MANIFEST)
+                return
             if not patience:
                 raise
             time.sleep(patience)

@@ -26,7 +26,6 @@ from . import build, output, reading, room, store, trust
 from .building import Claim, Site
 
 _FOLDER, _SOURCE = "stores", "source.json"
-_POLL_SECONDS = 0.2
 _log = logging.getLogger(__name__)
 
 Report = Callable[[float], None]
@@ -94,16 +93,16 @@ class Stores:
         fingerprint = store.fingerprint(source, layer)
         try:
             if there is not None:
-                return self._shared_again(there, source)
+                return self._shared_again(there, source, layer)
             with self._opened() as folder:
                 while there is None:
                     claim = Claim(self._folder, folder, fingerprint, open_to_all=self._for_others)
-                    _wait_for(claim, report, cancelled)
+                    claim.wait(report, cancelled)
                     with claim.held():
                         there = self.find(source, layer)
                         with contextlib.suppress(_TakenOver):
                             there = there or self._build(claim, source, layer, report, cancelled)
-            return self._shared_again(there, source)
+            return self._shared_again(there, source, layer)
         except OSError as error:
             raise self._problem(source, error) from error
 
@@ -113,7 +112,10 @@ class Stores:
         root = Path(os.path.realpath(shared))
         try:
             return self._open(
-                root / _FOLDER / fingerprint, fingerprint, lambda folder: trust.doubt(folder, source, root)
+                root / _FOLDER / fingerprint,
+                fingerprint,
+                lambda folder: trust.doubt(folder, source, root),
+                locked_too=True,
             )
         except _Refused as reason:
             _log.warning("The prepared store of %s is not used: %s", display_name(source), reason)
@@ -121,13 +123,13 @@ class Stores:
 
     def _own(self, fingerprint: str, source: str) -> store.Store | None:
         folder = Path(os.path.realpath(self._folder)) / fingerprint
-        root = folder.parent.parent
 
         def doubt(folder: Path) -> str:
-            return trust.doubt(folder, source, root) if self._for_others else ""
+            root = folder.parent.parent
+            return trust.doubt(folder, source, root) if self._for_others else trust.doubt_own(folder)
 
         try:
-            there = self._open(folder, fingerprint, doubt)
+            there = self._open(folder, fingerprint, doubt, locked_too=self._for_others)
         except _Refused as reason:
             _log.warning("The store of %s cannot be used: %s", display_name(source), reason)
             if not reason.for_now:
@@ -136,10 +138,12 @@ class Stores:
         room.touch(folder)
         return there
 
-    def _open(self, folder: Path, fingerprint: str, doubt: Callable[[Path], str]) -> store.Store | None:
+    def _open(
+        self, folder: Path, fingerprint: str, doubt: Callable[[Path], str], *, locked_too: bool
+    ) -> store.Store | None:
         """The store in a folder, in use from now on; None if there is none, _Refused if it is no good."""
         try:
-            used = room.use(folder)
+            used = room.use(folder, locked_too=locked_too)
         except OSError:
             return None
         there, for_now = None, False
@@ -154,11 +158,11 @@ class Stores:
         self._used.append(used)
         return there
 
-    def _shared_again(self, there: store.Store, source: str) -> store.Store:
+    def _shared_again(self, there: store.Store, source: str, layer: str | None) -> store.Store:
         """Whoever may not read the dataset any more may not read its store either."""
         if self._for_others:
             with contextlib.suppress(PermissionError):  # it is somebody else's, who sees to it
-                trust.share(there.folder, source)
+                trust.share(there.folder, source, layer, there.folder.name)
         return there
 
     def _check_place(self, source: str) -> None:
@@ -197,8 +201,8 @@ class Stores:
                 raise ChangedMeanwhile(display_name(source))
             (site.store / _SOURCE).write_text(_described(source, layer), encoding="ascii")
             if self._for_others:
-                trust.share(site.store, source)
-            there = self._put_in_place(site.store, fingerprint)
+                trust.share(site.store, source, layer, fingerprint)
+            there = self._put_in_place(site.store, source, fingerprint)
         self._clear_older(source, layer, fingerprint)
         return there
 
@@ -217,16 +221,19 @@ class Stores:
                 raise _TakenOver from error
             raise
 
-    def _put_in_place(self, built: Path, fingerprint: str) -> store.Store:
+    def _put_in_place(self, built: Path, source: str, fingerprint: str) -> store.Store:
         whole.sync(built / _SOURCE)
         whole.sync(built)
         target = Path(os.path.realpath(self._folder)) / fingerprint
         room.remove(target)  # one that could not be used
-        used = room.use(built)  # from its first instant on
+        used = room.use(built, locked_too=self._for_others)  # from its first instant on
         try:
             built.rename(target)
             whole.sync(self._folder)
-            there = self._open(target, fingerprint, lambda _: "")
+            doubt = (lambda _: "") if self._for_others else trust.doubt_own
+            there = self._open(target, fingerprint, doubt, locked_too=self._for_others)
+        except _Refused as reason:
+            raise StoreNotWritten(display_name(source), detail=str(reason)) from reason
         finally:
             os.close(used)
         if there is None:
@@ -276,20 +283,6 @@ class Stores:
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.0f} MB"
-
-
-def _wait_for(claim: Claim, report: Report, cancelled: Cancelled) -> None:
-    told = -1.0
-    while not claim.granted():
-        if cancelled():
-            raise build.Cancelled
-        if obstacle := claim.obstacle():
-            raise StoreNotWritten(detail=obstacle)
-        done = claim.progress()
-        if done != told:
-            told = done
-            report(done)
-        time.sleep(_POLL_SECONDS)
 
 
 def _described(source: str, layer: str | None) -> str:

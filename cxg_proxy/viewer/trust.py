@@ -14,7 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .store import REPLIES
+from cxg_proxy.annotations import display_name
+from cxg_proxy.errors import ChangedMeanwhile
+
+from .store import REPLIES, fingerprint_of
 
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 _CHANGEABLE = "can be changed by others; chmod go-w it"
@@ -47,13 +50,18 @@ def readers(source: str) -> Readers:
 
     The way to it counts too: what lies in a private folder is private, whatever its own mode.
     """
+    return _looked_at(source)[1]
+
+
+def _looked_at(source: str) -> tuple[os.stat_result, Readers]:
+    """What the system says of the file, and who may read that very file."""
     real = Path(os.path.realpath(source))
     found = os.stat(real)
     levels = [os.stat(folder) for folder in real.parents]
     plain = not _has_acl([real, *real.parents])
     to_group = bool(found.st_mode & stat.S_IRGRP) and all(_lets_group(level, found.st_gid) for level in levels)
     to_all = bool(found.st_mode & stat.S_IRGRP and found.st_mode & stat.S_IROTH) and all(map(_lets_all, levels))
-    return Readers(found.st_uid, found.st_gid, plain and to_group, plain and to_all)
+    return found, Readers(found.st_uid, found.st_gid, plain and to_group, plain and to_all)
 
 
 def _lets_group(level: os.stat_result, group: int) -> bool:
@@ -73,13 +81,16 @@ def _has_acl(paths: Iterable[Path]) -> bool:
     return False
 
 
-def share(folder: Path, source: str) -> None:
-    """Let those read a folder and all in it who may read the source, and let nobody change it.
+def share(folder: Path, source: str, layer: str | None, fingerprint: str) -> None:
+    """Let those read a store, a folder with all in it, who may read its source, and let nobody change it.
 
     A store made by root belongs to the owner of a source that not everybody may read. Whoever owns it already could
-    put links into it while root looks: none is followed. Raises OSError, also for what is neither file nor folder.
+    put links into it while root looks: none is followed. Raises OSError, also for what is neither file nor folder, and
+    ChangedMeanwhile if another file than that of the store is there now: its readers are not the store's.
     """
-    who = readers(source)
+    found, who = _looked_at(source)
+    if fingerprint_of(source, found, layer) != fingerprint:
+        raise ChangedMeanwhile(display_name(source))
     if os.geteuid() == 0 and not who.to_all:
         _hand_over(folder, who, (who.owner, who.group))
     elif who.to_group and not who.to_all:
@@ -139,6 +150,21 @@ def doubt(folder: Path, source: str, root: Path) -> str:
     return doubt_above(folder, source, root)
 
 
+def doubt_own(folder: Path) -> str:
+    """The same for a store in a cache of one's own: others who may write to that could have put one there.
+
+    Who may change the files is not asked: a volume may give all it holds to a group. And where a disk gives all files
+    to one user, a folder shows it that only its owner can write to, as we can.
+    """
+    above, believed = os.stat(folder.parent), {0, os.geteuid()}
+    if not _others_write(above) and os.access(folder.parent, os.W_OK):
+        believed.add(above.st_uid)
+    for path in (folder, *folder.iterdir()):
+        if reason := _foreign(os.lstat(path), believed):
+            return f"{path} {reason}"
+    return ""
+
+
 def doubt_above(folder: Path, source: str, root: Path) -> str:
     """The same for the folders that it lies in, or will lie in: those that are missing leave no doubt."""
     believed = _believed(source)
@@ -158,11 +184,15 @@ def _believed(source: str) -> set[int]:
 
 
 def _doubt(found: os.stat_result, believed: set[int]) -> str:
+    return _foreign(found, believed) or (_CHANGEABLE if _others_write(found) else "")
+
+
+def _foreign(found: os.stat_result, believed: set[int]) -> str:
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
         return "is neither a file nor a folder"
     if found.st_uid not in believed:
         return f"belongs to user {found.st_uid}, neither to root nor to you nor to the owner of the dataset"
-    return _CHANGEABLE if _others_write(found) else ""
+    return ""
 
 
 def _others_write(found: os.stat_result) -> bool:
