@@ -74,7 +74,10 @@ def groups(
     def work(block: tuple[int, int]) -> None:
         if cancelled():
             raise Cancelled
-        one.look(*block)
+        try:
+            one.look(*block)
+        finally:
+            matrix.give_back(*block)
 
     threads = max(1, min(cores or len(os.sched_getaffinity(0)), _SCRATCH_BYTES // one.scratch_bytes))
     with ThreadPoolExecutor(threads, thread_name_prefix="diffexp") as pool:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from .mapped import give_back
+
 Array: TypeAlias = NDArray[Any]
 
 
@@ -51,6 +53,7 @@ class Sparse:
             cells, there = self._column(gene)
             with _checked():
                 values[cells, place] = there
+            give_back(cells, there)
         return values
 
     def mean(self, genes: NDArray[np.intp]) -> Array:
@@ -63,7 +66,13 @@ class Sparse:
             cells, values = self._column(gene)
             with _checked():  # with these types `add.at` is three times as fast as `total[cells] += values`
                 np.add.at(total, cells.astype(np.intp), values.astype(np.float64))
+            give_back(cells, values)
         return _mean(total, len(genes), self.dtype)
+
+    def give_back(self, first: int, last: int) -> None:
+        """Have the genes from `first` to before `last` take no memory any more, where they are mapped from a file."""
+        block = slice(self.indptr[first], self.indptr[last])
+        give_back(self.indices[block], self.data[block])
 
     def _column(self, gene: Any) -> tuple[Array, Array]:
         place = slice(self.indptr[gene], self.indptr[gene + 1])
@@ -95,6 +104,7 @@ class Dense:
         values = np.empty((self.shape[0], len(genes)), self.dtype, order="F")
         for place, gene in enumerate(genes):
             values[:, place] = self.values[:, gene]
+            self.give_back(gene, gene + 1)
         return values
 
     def mean(self, genes: NDArray[np.intp]) -> Array:
@@ -102,7 +112,12 @@ class Dense:
         total = np.zeros(self.shape[0])
         for gene in genes:
             total += self.values[:, gene]
+            self.give_back(gene, gene + 1)
         return _mean(total, len(genes), self.dtype)
+
+    def give_back(self, first: int, last: int) -> None:
+        """Have the genes from `first` to before `last` take no memory any more, where they are mapped from a file."""
+        give_back(self.values[:, first:last])
 
 
 Matrix: TypeAlias = Sparse | Dense
