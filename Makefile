@@ -17,8 +17,8 @@ help:
 	@echo 'make test-galaxy  the Galaxy tool in a real Galaxy with real containers (as root; at most 20 minutes)'
 	@echo 'make check   only ruff and mypy'
 	@echo 'make docs    the documentation as pages, in build/docs'
-	@echo 'make bench   plain cellxgene and cxg-proxy side by side, then what the gateway and labels cost (6 to 25 minutes)'
-	@echo 'make bench-quick    the first of these tables, on a smaller dataset (two minutes)'
+	@echo 'make bench   what the gateway and labels cost, then plain cellxgene and cxg-proxy side by side (6 to 25 minutes)'
+	@echo 'make bench-quick    the last of these tables, on a smaller dataset (two minutes)'
 	@echo 'make bench-million  its row of a million cells (8 to 30 minutes; 30 GB of disk)'
 	@echo 'make lock    choose newer versions of the requirements'
 	@echo 'make clean   remove .venv and build'
@@ -40,10 +40,11 @@ docs: environment
 	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 	@echo '==> The documentation is in build/docs/index.html'
 
+# The table last: it ends with what was missed, and fails if anything was.
 bench: environment
-	@python benchmarks/viewer.py --picture docs/benchmark.png
 	@python benchmarks/gateway.py
 	@python benchmarks/labels.py
+	@python benchmarks/viewer.py --picture docs/benchmark.png
 
 bench-quick: environment
 	@python benchmarks/viewer.py --quick

@@ -69,6 +69,13 @@ def generated(size: Size) -> Path:
     return file
 
 
+def warm(file: Path) -> None:
+    """Read a file, so that it is in the page cache: what prepares it for many has that forget it."""
+    with file.open("rb", buffering=0) as opened:
+        while opened.read(1 << 24):
+            pass
+
+
 def real() -> Path:
     """700 blood cells, which come with scanpy."""
     file = folder() / "pbmc68k_reduced.h5ad"

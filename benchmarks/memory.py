@@ -22,11 +22,6 @@ class Memory:
     files: int = 0  # of it, pages of mapped files: programs, libraries and stores, which the kernel may take back
     private: int = 0  # written by one process alone
 
-    @property
-    def kept(self) -> int:
-        """What only the end of the processes gives back."""
-        return self.total - self.files
-
     def __add__(self, other: Memory) -> Memory:
         return Memory(self.total + other.total, self.files + other.files, self.private + other.private)
 
@@ -66,13 +61,13 @@ class Peak:
         return max(each.total for each in self.samples)
 
     @property
-    def more_kept(self) -> int:
-        """How much more than before, without pages of files."""
-        return max(each.kept for each in self.samples) - self.before.kept
+    def more(self) -> int:
+        """How much more than before, pages of files included."""
+        return self.total - self.before.total
 
     @property
     def more_files(self) -> int:
-        """How many more pages of files than before, such as a store's."""
+        """How much more of it than before were pages of files, such as a store's, at the moment with most of them."""
         return max(each.files for each in self.samples) - self.before.files
 
 

@@ -21,6 +21,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import data
 import memory
 from browser import Browser, NotServed
 from gateways import SAME_SITE, Gateway, UnixConnection, running_gateway
@@ -70,7 +71,8 @@ class Plain:
 
 @contextlib.contextmanager
 def plain(dataset: Path, home: Path) -> Iterator[Plain]:
-    """Start cellxgene and wait until it accepts connections."""
+    """Start cellxgene, whose file is in the page cache, and wait until it accepts connections."""
+    data.warm(dataset)
     with socket.create_server(("127.0.0.1", 0)) as chosen:
         port = chosen.getsockname()[1]
     begun = time.perf_counter()
@@ -166,7 +168,11 @@ class Ours:
 
 @contextlib.contextmanager
 def ours(dataset: Path, home: Path, *, shared: Path | None = None) -> Iterator[Ours]:
-    """Start a gateway whose library has this one dataset; its home, labels and cache are below `home`."""
+    """Start a gateway whose library has this one dataset; its home, labels and cache are below `home`.
+
+    The file is in the page cache, as it is for plain cellxgene.
+    """
+    data.warm(dataset)
     library = home / "data"
     library.mkdir(parents=True, exist_ok=True)
     link = library / dataset.name

@@ -18,7 +18,8 @@ from data import groups_of
 from table import Side
 from visits import Plan, Visit
 
-KEYS = "users_memory users_last users_answered"
+COMPARED = "users_last users_answered users_memory_after"
+KEYS = f"users_memory {COMPARED}"
 ROOM = 0.7  # of the available memory may be used
 
 
@@ -78,7 +79,7 @@ def _room(side: Side, plan: Plan) -> bool:
         return True
     side.values["users_memory"] = plan.users * one / 1e9
     side.note("users_memory", f"{plan.users} times what one holds: they do not fit into this machine")
-    side.note("users_last users_answered", "not run: not even the open viewers fit into this machine")
+    side.note(COMPARED, "not run: not even the open viewers fit into this machine")
     return False
 
 
@@ -88,13 +89,19 @@ def fits(size: float) -> bool:
 
 
 def _together(side: Side, visits: Sequence[Visit], plan: Plan) -> None:
-    side.add("users_memory", [memory.of(pid for visit in visits for pid in visit.pids()).total], 1e-9)
+    side.add("users_memory", [_held(visits)], 1e-9)
     more = side.values.get("large_memory", 0) * 1e6
     if fits(plan.users * more):
         _compare_at_once(side, visits, comparison(*groups_of(plan.dataset, plan.large)))
+        side.add("users_memory_after", [_held(visits)], 1e-9)
     else:
         why = f"not run: {plan.users} comparisons of {more / 1e9:.1f} GB each do not fit into this machine"
-        side.note("users_last users_answered", why)
+        side.note(COMPARED, why)
+
+
+def _held(visits: Sequence[Visit]) -> int:
+    """What all of them hold together."""
+    return memory.of(pid for visit in visits for pid in visit.pids()).total
 
 
 def _compare_at_once(side: Side, visits: Sequence[Visit], body: str) -> None:

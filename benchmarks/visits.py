@@ -80,12 +80,12 @@ def gene_set(side: Side, visit: Visit, plan: Plan) -> None:
 def compare(side: Side, key: str, visit: Visit, plan: Plan, cells: int) -> None:
     """Differential expression of two groups of so many cells: memory in a first run, time in others unless it is slow.
 
-    More memory is what is kept; pages of a store are counted apart, for the kernel takes them back when it needs them.
+    More memory is all PSS, the pages of a store that are mapped at that moment included, of which it is said how many.
     """
     body = comparison(*groups_of(plan.dataset, cells))
     with watched(visit.pids) as peak:
         seen = timed(lambda: visit.browser.compare(visit.viewer, body), 1)
-    side.values[f"{key}_memory"], side.values[f"{key}_pages"] = peak.more_kept / 1e6, peak.more_files / 1e6
+    side.values[f"{key}_memory"], side.values[f"{key}_pages"] = peak.more / 1e6, peak.more_files / 1e6
     side.values[f"{key}_total"] = peak.total / 1e6
     if seen[0] < SLOW_SECONDS:
         seen = timed(lambda: visit.browser.compare(visit.viewer, body), plan.repeats)

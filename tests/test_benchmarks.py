@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +21,7 @@ import pytest
 import data
 import memory
 import picture
+import servers
 import table
 import viewer
 from browser import NotServed
@@ -74,7 +78,42 @@ def test_memory_that_is_held_for_a_moment_is_seen() -> None:
         while len(peak.samples) < before + 2:
             assert held[-1]
         del held
-    assert 50e6 < peak.more_kept < 120e6
+    assert 50e6 < peak.more < 120e6
+
+
+def test_pages_of_files_count_as_memory(tmp_path: Path) -> None:
+    np.ones(60_000_000, np.uint8).tofile(tmp_path / "mapped")
+    with memory.watched(lambda: [os.getpid()], seconds=0.001) as peak:
+        held = np.memmap(tmp_path / "mapped", np.uint8, "r")
+        assert held[::4096].sum() > 0
+        before = len(peak.samples)
+        while len(peak.samples) < before + 2:
+            assert held[-1]
+        del held
+    assert 50e6 < peak.more_files <= peak.more + 5e6 < 120e6
+
+
+@pytest.mark.parametrize("side", [servers.plain, servers.ours])
+def test_the_file_is_read_before_each_start_of_either_side(
+    side: Any, generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def start(*_: object, **__: object) -> None:
+        read.append(characters() - before)
+        raise NotServed("it is not started here")
+
+    monkeypatch.setattr(servers.subprocess, "Popen", start)
+    monkeypatch.setattr(servers, "running_gateway", start)
+    before = characters()
+    with pytest.raises(NotServed, match="not started here"), side(generated, tmp_path):
+        pass
+    assert read[0] >= generated.stat().st_size
+
+
+def characters() -> int:
+    """How much this process has read so far."""
+    return int(Path("/proc/self/io").read_text().partition("rchar: ")[2].split()[0])
 
 
 @pytest.mark.parametrize(
@@ -99,6 +138,45 @@ def test_what_cannot_be_measured_is_said_below_the_table() -> None:
     assert lines[-1] == "[1] not measured: no such route"
     assert next(line for line in lines if line.startswith("mean of")).endswith("  not measured")
     assert "[1]" not in next(line for line in lines if line.startswith("one gene"))
+
+
+REACHED = {
+    each.key: each.goal or 3.0 for row in table.filled({"large": 5, "little": 2, "users": 3}) for each in row.figures
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, []),
+        ({"million_open": None, "million_gene": None, "later_cold": None, "large_pages": None}, []),
+        ({"gene": 8.1}, ["one gene: 8.1 ms, to reach ≤ 8 ms"]),
+        ({"million_gene": 61.0}, [": 61 ms, to reach ≤ 60 ms"]),
+        ({"throughput": 399.0, "users_answered": 2}, ["399 MB/s, to reach ≥ 400 MB/s", "2 of 3, to reach ≥ 3 of 3"]),
+        ({"users_memory_after": 3.1}, ["their total memory after that: 3.1 GB, to reach ≤ 3 GB"]),
+        ({"large": None}, ["differential expression, 5 against 5 cells: not measured, to reach ≤ 0.6 s"]),
+    ],
+)
+def test_what_is_missed_is_said_in_the_end_and_by_the_exit_status(
+    changed: dict[str, float | None], said: list[str], generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atlas = tmp_path / data.ATLAS.name
+    shutil.copy(generated, atlas)
+    monkeypatch.setattr(data, "generated", lambda _: atlas)
+    monkeypatch.setattr(data, "real", lambda: atlas)
+    values = {key: value for key, value in {**REACHED, **changed}.items() if value is not None}
+    monkeypatch.setattr(viewer.sides, "our_side", lambda _: table.Side(values))
+    monkeypatch.setattr(viewer.sides, "plain_side", lambda _: table.Side())
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        status = viewer.main(["--build", str(tmp_path), "--users", "3", "--cells", "10", "--genes", "10"])
+    _, kept, missed = printed.getvalue().partition(f"kept in {tmp_path / 'viewer.json'}\n")
+    assert kept
+    assert status == bool(said)
+    assert len(missed.splitlines()) == len(said)
+    for line, part in zip(missed.splitlines(), said, strict=True):
+        assert line.startswith("MISSED  ")
+        assert line.endswith(part)
 
 
 def test_the_row_of_a_million_cells_is_taken_from_when_it_was_run(tmp_path: Path) -> None:
