@@ -48,10 +48,11 @@ def total(there: Any) -> float:
 class Maker:
     """A program that makes a store."""
 
-    def __init__(self, *words: object):
+    def __init__(self, *words: object, user: int | None = None):
         pipe = subprocess.PIPE
         command = [sys.executable, str(MAKER), *map(str, words)]
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment())
+        who = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment(), **who)  # type: ignore[call-overload]
         self.heard: list[dict[str, Any]] = []
 
     def until(self, name: str, least: Any = None) -> Any:
@@ -70,9 +71,9 @@ class Maker:
 
 
 @contextmanager
-def maker(*words: object) -> Iterator[Maker]:
-    """A program that makes a store; it ends with the block."""
-    made = Maker(*words)
+def maker(*words: object, user: int | None = None) -> Iterator[Maker]:
+    """A program that makes a store, as another user if one is named; it ends with the block."""
+    made = Maker(*words, user=user)
     try:
         yield made
     finally:

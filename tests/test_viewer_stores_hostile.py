@@ -1,4 +1,4 @@
-"""Others on the same machine: what they lock stops nobody, and what they put into one's own cache is not used."""
+"""Others on the same machine: one builds for all, their locks stop nobody, and nothing that they planted is used."""
 
 import fcntl
 import os
@@ -9,11 +9,11 @@ import pytest
 
 from cxg_proxy.errors import StoreNotWritten
 from cxg_proxy.viewer.stores import Stores
-from stores_fixtures import MEMORY, PLENTY, Make, ignore, names, never, total, write
+from stores_fixtures import MEMORY, PLENTY, Make, ignore, maker, names, never, total, write
 
 pytest_plugins = ["stores_plugin"]
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can act for other users")
-BEN, LAB = 4_002, 4_100
+ANA, BEN, LAB = 4_001, 4_002, 4_100
 
 
 @pytest.fixture(name="site")
@@ -55,6 +55,28 @@ def test_a_prepared_store_that_somebody_has_locked_is_not_prepared_anew(site: Pa
     assert stores.make(str(site / "cells.h5ad"), None, lambda _: pytest.fail("it is there"), never).folder == locked
     assert locked.stat().st_ino == before.st_ino
     stores.close()
+
+
+@needs_root
+@pytest.mark.parametrize(("builds", "waits"), [(ANA, 0), (0, BEN)])
+def test_two_users_of_a_cache_build_a_store_once_and_both_hear_how_far_it_is(
+    builds: int, waits: int, site: Path
+) -> None:
+    source = write(site / "cells.h5ad")
+    os.chown(source, ANA, LAB)
+    (site / "shared" / "stores").mkdir(parents=True)
+    (site / "shared" / "stores").chmod(0o1777)  # all may add to it, and replace nothing of others
+    words = (site / "shared", source, 0.3, PLENTY, "others")
+    with maker(*words, user=builds) as builder:
+        builder.until("done", 0.3)
+        with maker(*words, user=waits) as waiting:
+            waiting.until("done")
+            builder.go_on()
+            one, other = builder.until("store"), waiting.until("store")
+    assert (one["store"], one["total"]) == (other["store"], other["total"])
+    assert set(other["heard"]) < set(one["heard"])  # it built nothing itself
+    assert os.stat(one["store"]).st_uid == builds
+    assert names(site / "shared") == [Path(one["store"]).name]
 
 
 def linked(folder: Path) -> None:

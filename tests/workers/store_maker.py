@@ -1,5 +1,7 @@
 """Makes the store of a dataset, and stops where it is told to: `store_maker.py CACHE SOURCE [HOLD [LIMIT [SHARED]]]`.
 
+With `others` in the place of SHARED, who may read the source may read the store.
+
 Prints a line of JSON for each share that it hears; from the share HOLD on it reads a line before it goes on, once.
 Then it prints the store's folder and values, or the problem, and ends at the end of its standard input.
 """
@@ -23,7 +25,9 @@ def main() -> None:
     cache, source, *more = sys.argv[1:]
     hold = float(more[0]) if more else 2.0
     limit = int(more[1]) if more[1:] else 2**62
-    stores = Stores(Path(cache), Path(more[2]) if more[2:] else None, limit=limit, memory=2**28)
+    for_others = more[2:] == ["others"]
+    shared = Path(more[2]) if more[2:] and not for_others else None
+    stores = Stores(Path(cache), shared, limit=limit, memory=2**28, for_others=for_others)
     held = False
     heard = []
 
