@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse, stats
 
@@ -95,6 +95,7 @@ def test_what_is_no_number_counts_as_cellxgene_counts_it(
 
 
 @given(seeds, st.integers(1, 40), st.integers(1, 45), st.floats(0, 2))
+@example(27, 2, 1, 0.0)
 def test_genes_are_ranked_as_cellxgene_ranks_them(seed: int, genes: int, top_n: int, cutoff: float) -> None:
     random = np.random.default_rng(seed)
     in_a, in_b = random.integers(1, 300, 2).tolist()
@@ -108,7 +109,8 @@ def test_genes_are_ranked_as_cellxgene_ranks_them(seed: int, genes: int, top_n: 
             assert sorted(row[0] for row in ours[side]) == list(range(genes))
         return
     expected = theirs.diffexp_ttest_from_mean_var(a.mean, a.variance, in_a, b.mean, b.variance, in_b, top_n, cutoff)
-    assert ours == {side: [[value.item() for value in row] for row in rows] for side, rows in expected.items()}
+    # With a group of one cell there may be no p, and what is no number equals nothing, not even itself.
+    np.testing.assert_equal(ours, {side: [[v.item() for v in row] for row in rows] for side, rows in expected.items()})
 
 
 @given(seeds, st.integers(2, 30), st.integers(3, 20))
