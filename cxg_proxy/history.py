@@ -26,10 +26,11 @@ FOLDER = "history"
 LIMIT = 200_000_000
 
 _UNFILED = "unfiled-"
+_FOUND = "-found"
 _LOST = "-lost"
 _NAME = re.compile(
     r"(?P<stamp>\d{8}T\d{6}\.\d{3}Z)-(?P<kind>labels|gene-sets)"
-    r"-(?P<digest>[0-9a-f]{16})-(?P<stored>\d{1,12})(?P<lost>-lost)?"
+    r"-(?P<digest>[0-9a-f]{16})-(?P<stored>\d{1,12})(?P<found>-found)?(?P<lost>-lost)?"
 )
 _GENERATED = re.compile(rb"\A# [^\n]* generated on [^\n]*\n")  # a time in the file does not make it another version
 _MOST_BYTES = 1 << 30  # of one version, decompressed: a planted file must not fill the memory
@@ -92,7 +93,7 @@ class History:
             self._file_unfiled(inside)
             names = os.listdir(inside)
             kept = _filed(names)
-            new = _new(kind, content, now)
+            new = _new(kind, content, now)._replace(found=origin == "found")
             if not _newest_is(kept, new):
                 if before is not None and replaced:
                     kept = _with_lost(inside, kept, kind, digest(before))
@@ -129,7 +130,7 @@ class History:
             kept = _filed(os.listdir(inside))
             content = whole.read(self._folder, version.name)
             if not _newest_is(kept, version):
-                _store(inside, kept, version, _packed(version.kind, content, None, "found"))
+                _store(inside, kept, version._replace(found=True), _packed(version.kind, content, None, "found"))
             whole.remove(self._folder, version.name)
 
     def versions(self) -> list[Version]:
@@ -195,7 +196,7 @@ class History:
 
 
 def _id(name: str) -> str:
-    return name.removesuffix(".gz").removesuffix(".csv").removesuffix(_LOST)
+    return name.removesuffix(".gz").removesuffix(".csv").removesuffix(_LOST).removesuffix(_FOUND)
 
 
 def _filed(names: list[str]) -> list[Kept]:
@@ -212,8 +213,8 @@ def _matching(names: list[str], start: str, end: str) -> Iterator[Kept]:
         if match and name.startswith(start) and name.endswith(end):
             with contextlib.suppress(ValueError):  # no such day
                 thinning.milliseconds(match["stamp"])
-                stored, lost = int(match["stored"]), match["lost"] is not None
-                yield Kept(match["stamp"], match["kind"], match["digest"], stored, name, lost)
+                stored, lost, found = int(match["stored"]), bool(match["lost"]), bool(match["found"])
+                yield Kept(match["stamp"], match["kind"], match["digest"], stored, name, lost, found)
 
 
 def _new(kind: str, content: bytes, now: float) -> Kept:
@@ -253,7 +254,7 @@ def _facts(kind: str, content: bytes, before: bytes | None, origin: str) -> dict
 
 def _store(inside: int, kept: list[Kept], version: Kept, packed: bytes) -> Kept:
     text = thinning.stamp(_free(kept, version))
-    name = f"{text}-{version.kind}-{version.digest}-{len(packed)}.csv.gz"
+    name = f"{text}-{version.kind}-{version.digest}-{len(packed)}{_FOUND if version.found else ''}.csv.gz"
     whole.replace(inside, name, packed)
     return version._replace(stamp=text, stored=len(packed), name=name)
 

@@ -28,6 +28,7 @@ class Kept(NamedTuple):
     stored: int  # bytes
     name: str
     lost: bool = False  # part of it was replaced by somebody who had not seen it
+    found: bool = False  # it was on the disk, written by something else
 
 
 def stamp(milliseconds: int) -> str:
@@ -45,13 +46,18 @@ def milliseconds(text: str) -> int:
 
 def superfluous(versions: Iterable[Kept], now: int, limit: int) -> list[Kept]:
     """The versions to remove, oldest first; the newest of each kind is never among them."""
-    # Apart: what somebody lost to another tab must not go because that tab has saved again in the same minute.
-    ordered = sorted(versions, key=lambda version: (version.kind, version.lost, version.stamp))
-    groups = [list(group) for _, group in groupby(ordered, key=lambda version: (version.kind, version.lost))]
+    # Apart: what somebody lost to another tab, or wrote by hand, must not go because a tab has saved again in the same
+    # minute.
+    ordered = sorted(sorted(versions), key=_group)
+    groups = [list(group) for _, group in groupby(ordered, key=_group)]
     old = [version for group in groups for version in _too_old(group, now)]
     gone = set(old)
     left = [[version for version in group if version not in gone] for group in groups]
     return old + list(_too_much(left, limit))
+
+
+def _group(version: Kept) -> tuple[str, bool, bool]:
+    return (version.kind, version.lost, version.found)
 
 
 def _too_old(versions: list[Kept], now: int) -> Iterator[Kept]:

@@ -90,6 +90,36 @@ def test_labels_from_before_there_was_a_history_are_kept_too(tmp_path: Path) -> 
     assert contents(tmp_path) == [labels(1), labels(0)]
 
 
+def test_what_was_found_on_disk_stays_when_hundreds_of_saves_follow_it_at_once(tmp_path: Path) -> None:
+    (tmp_path / LABELS).write_bytes(labels(-1))
+    for number in range(300):
+        annotations.write(tmp_path, LABELS, labels(number), now=NOW + 2.5 * number)
+    annotations.write(tmp_path, LABELS, labels(300), now=NOW + 3600)
+    annotations.write(tmp_path, LABELS, labels(301), now=NOW + 10 * DAY)
+    assert contents(tmp_path)[-1] == labels(-1)
+
+
+def test_an_edit_by_hand_that_was_undone_by_a_restore_stays_too(tmp_path: Path) -> None:
+    annotations.write(tmp_path, LABELS, labels(1), now=NOW)
+    (first,) = annotations.versions(tmp_path)
+    (tmp_path / LABELS).write_bytes(labels(2))
+    annotations.restore(tmp_path, first.id, now=NOW + 60)
+    (found,) = [each for each in annotations.versions(tmp_path) if each.origin == "found"]
+    for minutes in (12, 60, 30 * 24 * 60):
+        annotations.write(tmp_path, LABELS, labels(minutes), now=NOW + 60 * minutes)
+        assert labels(2) in contents(tmp_path)
+    assert annotations.read_version(tmp_path, found.id) == labels(2)  # by the name it has had from the start
+
+
+def test_an_edit_by_hand_stays_although_saves_that_had_not_seen_each_other_follow(tmp_path: Path) -> None:
+    (tmp_path / LABELS).write_bytes(labels(0))
+    for number in (1, 2, 3):
+        annotations.write(tmp_path, LABELS, labels(number), known=annotations.Known(), now=NOW + number)
+    annotations.write(tmp_path, LABELS, labels(4), now=NOW + 1200)
+    lost = [annotations.read_version(tmp_path, each.id) for each in annotations.versions(tmp_path) if each.lost]
+    assert lost == [labels(2), labels(0)]
+
+
 def test_a_clock_that_goes_back_does_not_change_the_order(tmp_path: Path) -> None:
     for number, seconds in enumerate((0, -100, -200)):
         annotations.write(tmp_path, LABELS, labels(number), now=NOW + seconds)

@@ -119,6 +119,7 @@ class Watched:
     filed: dict[str, dict[str, str]] = field(default_factory=lambda: {LABELS: {}, GENE_SETS: {}})
     unfiled: dict[str, dict[str, str]] = field(default_factory=lambda: {LABELS: {}, GENE_SETS: {}})
     thinned: set[str] = field(default_factory=set)
+    found: set[str] = field(default_factory=set)
 
     def live(self, name: str) -> str | None:
         found = annotations.read(self.where, name)
@@ -171,6 +172,8 @@ class Watched:
         texts = {each.id: (kinds[each.kind], annotations.read_version(self.where, each.id)) for each in versions}
         files = {**visible(self.where / history.FOLDER, ".csv.gz"), **visible(self.where, ".csv", "unfiled-")}
         assert set(texts) == set(files)
+        self.found |= {each.id for each in versions if each.origin == "found" and not each.id.startswith("unfiled-")}
+        assert {key for key, file in files.items() if file.name.endswith("-found.csv.gz")} == self.found & set(files)
         for key, file in files.items():
             packed = file.read_bytes()
             assert texts[key][1] == (gzip.decompress(packed) if file.suffix == ".gz" else packed)
@@ -180,7 +183,7 @@ class Watched:
         """A version that has gone must be one that thinning lets go."""
         now = {key: text for key, (kind, text) in listed.items() if kind == name}
         gone = {key for key in self.filed[name] if key not in now and key not in self.thinned}
-        union = [named(key) for key in {*gone, *now}]
+        union = [named(key, found=key in self.found) for key in {*gone, *now}]
         allowed = {version.name for version in thinning.superfluous(union, round(self.now * 1000), history.LIMIT)}
         assert gone <= allowed, "a version was lost"
         self.thinned |= gone
@@ -210,13 +213,14 @@ def visible(folder: Path, end: str, start: str = "") -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     found = [file for file in folder.iterdir() if file.name.startswith(start) and not file.name.startswith(".")]
-    return {file.name.removesuffix(".gz").removesuffix(".csv"): file for file in found if file.name.endswith(end)}
+    names = {file.name.removesuffix(".gz").removesuffix(".csv"): file for file in found if file.name.endswith(end)}
+    return {name.removesuffix("-found"): file for name, file in names.items()}
 
 
-def named(key: str) -> thinning.Kept:
+def named(key: str, *, found: bool) -> thinning.Kept:
     stamp, rest = key.removeprefix("unfiled-").split("-", 1)
     kind, digest, stored = rest.rsplit("-", 2)
-    return thinning.Kept(stamp, kind, digest, int(stored), key)
+    return thinning.Kept(stamp, kind, digest, int(stored), key, found=found)
 
 
 def once(texts: list[str]) -> list[str]:
