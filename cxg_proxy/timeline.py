@@ -189,11 +189,13 @@ def _version(where: Path, entries: Mapping[str, Entry], version: str) -> Shown:
 def _contents(kind: str, content: bytes) -> Shown:
     """What is in a file; remembered, for a page that is looked at is often looked at again."""
     key = f"{kind} {digest(content)}"
-    if key not in _remembered:
+    shown = _remembered.get(key)
+    if shown is None:
+        shown = _counted(kind, content)
         if len(_remembered) >= MOST_REMEMBERED:
-            _remembered.clear()
-        _remembered[key] = _counted(kind, content)
-    return _remembered[key]
+            _remembered.clear()  # another thread may do so at any moment
+        _remembered[key] = shown
+    return shown
 
 
 def _counted(kind: str, content: bytes) -> Shown:
