@@ -57,10 +57,9 @@ class Known:
         return replace(self, parts={name: part for name, part in self.parts.items() if name in wanted})
 
     def __str__(self) -> str:
-        """As text for a header: the digest of the whole, a colon, and 16 letters for each column."""
-        if len(self.parts) > MOST_PARTS:
-            return ":"
-        return self.whole + ":" + "".join(name + part for name, part in self.parts.items())
+        """As text for a header: the digest of the whole, a colon, and 16 letters for each column, unless too many."""
+        parts = self.parts if len(self.parts) <= MOST_PARTS else {}
+        return self.whole + ":" + "".join(name + part for name, part in parts.items())
 
     @classmethod
     def from_text(cls, text: str) -> Known:

@@ -1,0 +1,83 @@
+"""More categories or gene sets than a request's header can speak of: a page that knows the whole file says only that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from cxg_proxy import annotations
+from cxg_proxy.annotations import GENE_SETS, LABELS, Known
+from cxg_proxy.merging import MOST_PARTS
+from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
+from pages_site import Server, a_browser, a_server, a_tab, no_leftovers_yet  # noqa: F401 - fixtures
+from test_viewer_strip import VIEWER
+
+MANY = MOST_PARTS + 5
+WHOLE = "0123456789abcdef"
+
+
+def through_the_page(known: Known) -> Known:
+    """What comes back with a save when this was told with what the page read."""
+    return Known.from_text(str(known))
+
+
+def test_a_gene_set_that_is_deleted_among_hundreds_is_gone_and_one_that_is_edited_is_nobody_elses(
+    tmp_path: Path,
+) -> None:
+    sets = {f"set {number}": GeneSet(f"set {number}", "", (("CD3E", ""),)) for number in range(MANY)}
+    known = Known()
+    for changed in ({}, {"set 7": None}, {"set 8": GeneSet("set 8", "", (("CD8A", ""),))}):
+        sets = {name: each for name, each in {**sets, **changed}.items() if each is not None}
+        content = gene_sets_csv(sets.values()).encode()
+        outcome = annotations.write(tmp_path, GENE_SETS, content, known=through_the_page(known))
+        assert (outcome.kept, outcome.removed, outcome.replaced) == ((), (), ())
+        assert read_gene_sets(annotations.read(tmp_path, GENE_SETS) or b"") == sets
+        known = Known.of(sets, outcome.known)
+
+
+def test_a_category_that_is_deleted_among_hundreds_is_gone(tmp_path: Path) -> None:
+    columns = {f"category {number}": ("x", "y") for number in range(MANY)}
+    content = labels_csv(LabelTable("index", ("a", "b"), columns)).encode()
+    first = annotations.write(tmp_path, LABELS, content)
+    known = through_the_page(Known.of(columns, first.known))
+    del columns["category 7"]
+    annotations.write(tmp_path, LABELS, labels_csv(LabelTable("index", ("a", "b"), columns)).encode(), known=known)
+    assert read_labels(annotations.read(tmp_path, LABELS) or b"").columns == columns
+
+
+def test_what_somebody_else_has_added_to_hundreds_stays(tmp_path: Path) -> None:
+    sets = {f"set {number}": GeneSet(f"set {number}") for number in range(MANY)}
+    first = annotations.write(tmp_path, GENE_SETS, gene_sets_csv(sets.values()).encode())
+    known = through_the_page(Known.of(sets, first.known))
+    annotations.write(tmp_path, GENE_SETS, gene_sets_csv([*sets.values(), GeneSet("theirs")]).encode())
+    outcome = annotations.write(tmp_path, GENE_SETS, gene_sets_csv(sets.values()).encode(), known=known)
+    assert outcome.kept == ("theirs",)
+    assert "theirs" in read_gene_sets(annotations.read(tmp_path, GENE_SETS) or b"")
+
+
+@pytest.mark.parametrize("number", [MOST_PARTS, MANY])
+def test_a_page_that_has_read_hundreds_of_columns_one_by_one_says_what_fits_a_header(
+    number: int, server: Server, tab: Callable[..., Page]
+) -> None:
+    columns = {str(each): ("x",) for each in range(number)}
+    known = Known.of(columns, WHOLE)
+    told = [known if number <= MOST_PARTS else Known(WHOLE), *(known.only([name]) for name in columns), known]
+    server.data = [(200, {"X-Labels-Known": str(each)}, {}) for each in told]
+    server.state, server.pages["x.h5ad"] = None, VIEWER
+    page = tab()
+    page.goto(server.url + "view/shared/x.h5ad/")
+    with page.expect_request(lambda request: request.method == "PUT") as save:
+        page.evaluate(
+            """async (number) => {
+                await fetch("api/v0.2/schema");
+                for (let column = 0; column < number; column++)
+                    await fetch(`api/v0.2/annotations/obs?annotation-name=${column}`);
+                await fetch("api/v0.2/annotations/obs", { method: "PUT", body: "" });
+            }""",
+            number,
+        )
+    said = Known.from_text(save.value.headers["x-labels-known"])
+    assert said == (known if number <= MOST_PARTS else Known(WHOLE))
