@@ -16,7 +16,7 @@ from pathlib import Path
 from . import merging, whole
 from .about import DATASET, About, describe, described, identifiers_digest
 from .errors import LabelsNotSaved
-from .history import LIMIT, History, NoSuchVersion, Version, digest
+from .history import LIMIT, UNBOUNDED, History, NoSuchVersion, Version, digest
 from .lock import PATIENCE_SECONDS, Lock, Taken, locked
 from .merging import Known, Merged
 from .tables import Malformed, without_columns
@@ -106,15 +106,15 @@ def write(
     origin: str = "saved",
     about: Callable[[], About] | None = None,
     now: float | None = None,
-    history_limit: int = LIMIT,
+    history_limit: int = UNBOUNDED,
     patience: float = PATIENCE_SECONDS,
 ) -> Outcome:
     """Replace the file in one step: at every instant the old or the new version is there, whole.
 
     Both are in the history then. `known` is what the writer knows of the file: what it does not know of was added
     or changed by somebody else, and stays (`Known()` knows nothing); None replaces the file whatever is in it.
-    `about` describes the dataset. Raises LabelsNotSaved, also when another process writes to this folder for longer
-    than `patience` seconds.
+    `about` describes the dataset. Who does not know the limit of the history sets none, and removes nothing for it.
+    Raises LabelsNotSaved, also when another process writes to this folder for longer than `patience` seconds.
     """
     save = _Save(name, content, origin, time.time() if now is None else now, history_limit, known)
     return _write(where, save, about, patience)
@@ -126,7 +126,7 @@ def adopt(
     *,
     but: Collection[str] = (),
     about: Callable[[], About] | None = None,
-    history_limit: int = LIMIT,
+    history_limit: int = UNBOUNDED,
 ) -> None:
     """Take over another folder's labels, `but` some, and gene sets; they stay there, and what is here stays as well.
 
@@ -170,7 +170,7 @@ def restore(
     version: str,
     *,
     now: float | None = None,
-    history_limit: int = LIMIT,
+    history_limit: int = UNBOUNDED,
     patience: float = PATIENCE_SECONDS,
 ) -> None:
     """Make a version the current one; what it replaces stays in the history, so this can be undone.

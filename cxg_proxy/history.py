@@ -23,7 +23,8 @@ from . import changes, thinning, whole
 from .thinning import Kept
 
 FOLDER = "history"
-LIMIT = 200_000_000
+LIMIT = 200_000_000  # bytes, of who was told no other
+UNBOUNDED = 1 << 62
 
 _UNFILED = "unfiled-"
 _FOUND = "-found"
@@ -69,7 +70,7 @@ def digest(content: bytes) -> str:
 class History:
     """The versions below one open folder; whoever writes holds that folder's lock."""
 
-    def __init__(self, folder: int, limit: int = LIMIT):
+    def __init__(self, folder: int, limit: int = UNBOUNDED):
         self._folder, self._limit = folder, limit
 
     def keep(

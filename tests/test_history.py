@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from cxg_proxy import annotations, history, thinning, whole
+import cxg_proxy
+from cxg_proxy import annotations, commands, history, thinning, whole
 from cxg_proxy.annotations import GENE_SETS, LABELS
 from cxg_proxy.errors import LabelsNotSaved
 
@@ -175,6 +177,21 @@ def test_a_damaged_version_is_not_listed_or_not_read_and_hinders_nothing(tmp_pat
         annotations.read_version(tmp_path, version.id)
     annotations.write(tmp_path, LABELS, labels(2), now=NOW + 1)
     assert annotations.versions(tmp_path)[0].time == NOW + 1
+
+
+def test_who_does_not_know_how_much_room_there_may_be_removes_nothing_for_it(tmp_path: Path) -> None:
+    home, dataset = tmp_path / "home", tmp_path / "pbmc.h5ad"
+    where = annotations.directory(home, dataset)
+    for number in range(6):
+        annotations.write(where, LABELS, labels(number), now=NOW + DAY * number)
+    for file in (where / "history").iterdir():  # its name tells how large it is
+        file.rename(file.with_name(f"{file.name.rpartition('-')[0]}-{history.LIMIT // 3}.csv.gz"))
+    first = annotations.versions(where)[-1]
+    assert commands.main(["restore", str(dataset), first.id, "--home", str(home)]) == 0
+    cxg_proxy.save_labels(dataset, pd.Series(["x", "y"], index=["a", "b"], name="mine"), home=home)
+    assert len(annotations.versions(where)) == 8
+    annotations.write(where, LABELS, labels(9), history_limit=history.LIMIT)
+    assert len(annotations.versions(where)) < 6
 
 
 # --- disturbed -----------------------------------------------------------------------------------------------------

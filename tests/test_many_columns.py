@@ -1,4 +1,4 @@
-"""More categories or gene sets than a request's header can speak of: a page that knows the whole file says only that."""
+"""More categories or gene sets than a header can speak of: a page that knows the whole file says only that."""
 
 from __future__ import annotations
 
