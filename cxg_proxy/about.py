@@ -1,9 +1,11 @@
-"""Which dataset labels are for: a small file beside them, by which one is recognised that was moved or renamed."""
+"""Which dataset labels are for: the name of their folder, and a small file in it that recognises a moved dataset."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,6 +15,30 @@ from . import whole
 DATASET = "dataset.json"
 
 _MOST_BYTES = 100_000
+_STEM_BYTES = 120
+
+
+def directory(home: Path, dataset: Path) -> Path:
+    """Where this user's labels for `dataset` are kept: the same place however the file is reached."""
+    return named(home, os.path.realpath(dataset))
+
+
+def named(home: Path, name: str) -> Path:
+    """The same for a dataset that has a name but no file of its own, only a copy that may move."""
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=4).hexdigest()
+    return home / f"{_safe_stem(os.path.basename(name))}-{digest}"
+
+
+def _safe_stem(name: str) -> str:
+    stem = display_name(name).removesuffix(".h5ad")
+    stem = re.sub(r"[^\w.+-]+", "_", stem).strip("._-")
+    return stem.encode()[:_STEM_BYTES].decode(errors="ignore") or "dataset"
+
+
+def display_name(path: str) -> str:
+    """The file's name for people and for CSV headers: one line, whatever bytes the real name holds."""
+    name = os.fsencode(os.path.basename(path)).decode(errors="replace")
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import logging
 import os
 import re
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import merging, whole
-from .about import DATASET, About, describe, described, identifiers_digest
+from .about import DATASET, About, describe, described, directory, display_name, identifiers_digest, named
 from .errors import LabelsNotSaved
 from .history import LIMIT, UNBOUNDED, History, NoSuchVersion, Version, digest
 from .lock import PATIENCE_SECONDS, Lock, Taken, locked
@@ -22,40 +21,17 @@ from .merging import Known, Merged
 from .tables import Malformed, without_columns
 
 # And all that is defined here:
-__all__ = ["LIMIT", "About", "Known", "NoSuchVersion", "Version", "described", "digest", "identifiers_digest"]
+__all__ = ["LIMIT", "About", "Known", "NoSuchVersion", "Version", "described", "digest", "directory", "display_name"]
+__all__ += ["identifiers_digest", "named"]
 
 LABELS = "cell-labels.csv"
 GENE_SETS = "gene-sets.csv"
 
 _KINDS = {LABELS: "labels", GENE_SETS: "gene-sets"}
-_STEM_BYTES = 120
 _OF_A_WRITER = re.compile(rf"\.({LABELS}|{GENE_SETS}|{DATASET}|lock)\.").match
 _ROUNDS = 5  # so often a file that is edited under our hands is looked at again
 _WHEN_TAKEN = ("Close the other viewer of this dataset, or wait until it has saved.", "Change a label again to save.")
 _log = logging.getLogger(__name__)
-
-
-def directory(home: Path, dataset: Path) -> Path:
-    """Where this user's labels for `dataset` are kept: the same place however the file is reached."""
-    return named(home, os.path.realpath(dataset))
-
-
-def named(home: Path, name: str) -> Path:
-    """The same for a dataset that has a name but no file of its own, only a copy that may move."""
-    digest = hashlib.blake2b(os.fsencode(name), digest_size=4).hexdigest()
-    return home / f"{_safe_stem(os.path.basename(name))}-{digest}"
-
-
-def _safe_stem(name: str) -> str:
-    stem = display_name(name).removesuffix(".h5ad")
-    stem = re.sub(r"[^\w.+-]+", "_", stem).strip("._-")
-    return stem.encode()[:_STEM_BYTES].decode(errors="ignore") or "dataset"
-
-
-def display_name(path: str) -> str:
-    """The file's name for people and for CSV headers: one line, whatever bytes the real name holds."""
-    name = os.fsencode(os.path.basename(path)).decode(errors="replace")
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 
 
 def version(where: Path, name: str) -> tuple[int, int, int] | None:
