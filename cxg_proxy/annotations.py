@@ -79,6 +79,7 @@ def write(
     content: bytes,
     *,
     known: Known | None = None,
+    cells: Callable[[], tuple[str, ...]] = tuple,
     origin: str = "saved",
     about: Callable[[], About] | None = None,
     now: float | None = None,
@@ -89,10 +90,11 @@ def write(
 
     Both are in the history then. `known` is what the writer knows of the file: what it does not know of was added
     or changed by somebody else, and stays (`Known()` knows nothing); None replaces the file whatever is in it.
-    `about` describes the dataset. Who does not know the limit of the history sets none, and removes nothing for it.
-    Raises LabelsNotSaved, also when another process writes to this folder for longer than `patience` seconds.
+    `about` describes the dataset, and `cells` are its cells: a table without categories does not say which it is for.
+    Who does not know the limit of the history sets none, and removes nothing for it. Raises LabelsNotSaved, also when
+    another process writes to this folder for longer than `patience` seconds.
     """
-    save = _Save(name, content, origin, time.time() if now is None else now, history_limit, known)
+    save = _Save(name, content, origin, time.time() if now is None else now, history_limit, known, cells)
     return _write(where, save, about, patience)
 
 
@@ -167,6 +169,7 @@ class _Save:
     now: float
     limit: int
     known: Known | None
+    cells: Callable[[], tuple[str, ...]] = tuple
 
     @property
     def kind(self) -> str:
@@ -176,9 +179,10 @@ class _Save:
         """What to write where this content is on disk."""
         if self.known is None or not theirs or self.known.whole == digest(theirs):
             return Merged(self.content)
-        merge = merging.merge_labels if self.name == LABELS else merging.merge_gene_sets
         try:
-            return merge(self.content, theirs, self.known)
+            if self.name == LABELS:
+                return merging.merge_labels(self.content, theirs, self.known, self.cells())
+            return merging.merge_gene_sets(self.content, theirs, self.known)
         except Malformed:  # somebody's edit that nobody can read; it is in the history
             return Merged(self.content)
 

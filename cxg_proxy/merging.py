@@ -87,17 +87,17 @@ class Merged:
         return not self.kept and not self.removed
 
 
-def merge_labels(mine: bytes, theirs: bytes, known: Known) -> Merged:
-    """Join two tables of labels, in the cells and the order of `mine`; raises Malformed.
+def merge_labels(mine: bytes, theirs: bytes, known: Known, cells: tuple[str, ...] = ()) -> Merged:
+    """Join two tables of labels, in the cells and the order of `mine`, or of the dataset; raises Malformed.
 
     Of a writer that knows only some of the cells, all of both tables stay.
     """
     ours, others = read_labels(mine), read_labels(theirs)
-    if known.some_cells and (cells := _all_cells(ours.cells, others.cells)) != ours.cells:
-        ours = LabelTable(ours.index, cells, aligned(ours, cells))
+    if known.some_cells and (both := _all_cells(ours.cells, others.cells)) != ours.cells:
+        ours = LabelTable(ours.index, both, aligned(ours, both))
         mine = comments(mine) + labels_csv(ours).encode()
     if not ours.columns:  # every category was removed: the table has lost its cells too
-        ours = LabelTable(others.index, others.cells)
+        ours = LabelTable(others.index, cells or others.cells)
     joined = _Joined(ours.columns, aligned(others, ours.cells), known)
     table = LabelTable(ours.index, ours.cells, joined.parts)
     return joined.merged(mine, labels_csv(table) if table.columns else "", _left_behind(others, ours.cells))

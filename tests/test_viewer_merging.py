@@ -211,3 +211,20 @@ def test_labels_of_changed_cells_are_matched_by_name_kept_whole_and_the_numbers_
         assert "X-Labels-Fit" not in changed.api("schema").headers
     (kept,) = home.glob("cell-labels-of-other-cells-*.csv")
     assert kept.read_text() == old
+
+
+def test_categories_that_are_all_deleted_after_the_cells_have_changed_stay_deleted(
+    dataset: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "labels"
+    home.mkdir()
+    old = "index,type,state\n" + "".join(f"cell#{number},T,x\n" for number in range(50, 100))
+    (home / annotations.LABELS).write_text(old)
+    with worker(dataset, home) as changed:
+        page, other = Page(changed), Page(changed, "other")
+        assert "X-Labels-Merged" not in page.save(type=None, state=None).headers
+        assert Page(changed).columns == {}
+        assert merged(other.save(type="B"))["removed"] == ["state"]
+    (kept,) = home.glob("cell-labels-of-other-cells-*.csv")
+    assert kept.read_text() == old
+    assert [each.changed for each in annotations.versions(home)][-1:] == [{"type": 50, "state": 50}]

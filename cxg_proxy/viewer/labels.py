@@ -134,6 +134,7 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
             name,
             text.encode(),
             known=page.known(),
+            cells=lambda: self._names(data_adaptor),
             about=lambda: self._described(data_adaptor),
             history_limit=self._history_limit,
         )
