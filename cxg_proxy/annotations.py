@@ -15,52 +15,21 @@ from pathlib import Path
 from . import merging, whole
 from .about import DATASET, About, describe, described, directory, display_name, identifiers_digest, named
 from .errors import LabelsNotSaved
+from .files import GENE_SETS, LABELS, read, same_cells, saved, version
 from .history import LIMIT, UNBOUNDED, History, NoSuchVersion, Version, digest
 from .lock import PATIENCE_SECONDS, Lock, Taken, locked
 from .merging import Known, Merged
 from .tables import Malformed, without_columns
 
 # And all that is defined here:
-__all__ = ["LIMIT", "About", "Known", "NoSuchVersion", "Version", "described", "digest", "directory", "display_name"]
-__all__ += ["identifiers_digest", "named"]
-
-LABELS = "cell-labels.csv"
-GENE_SETS = "gene-sets.csv"
+__all__ = ["GENE_SETS", "LABELS", "LIMIT", "About", "Known", "NoSuchVersion", "Version", "described", "digest"]
+__all__ += ["directory", "display_name", "identifiers_digest", "named", "read", "same_cells", "saved", "version"]
 
 _KINDS = {LABELS: "labels", GENE_SETS: "gene-sets"}
 _OF_A_WRITER = re.compile(rf"\.({LABELS}|{GENE_SETS}|{DATASET}|lock)\.").match
 _ROUNDS = 5  # so often a file that is edited under our hands is looked at again
 _WHEN_TAKEN = ("Close the other viewer of this dataset, or wait until it has saved.", "Change a label again to save.")
 _log = logging.getLogger(__name__)
-
-
-def version(where: Path, name: str) -> tuple[int, int, int] | None:
-    """What tells one state of the file from another, or None while there is none to be seen."""
-    try:
-        status = os.stat(where / name)
-    except OSError:
-        return None
-    return (status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def read(where: Path, name: str) -> bytes | None:
-    """The file as it is now, or None if nothing was saved yet; OSError if it is no file, or its folder a link."""
-    try:
-        with whole.opened(where) as folder:
-            return whole.read(folder, name, follow=True)
-    except (FileNotFoundError, NotADirectoryError):
-        if os.path.islink(where):  # nothing is saved through one, so nothing is read
-            raise
-        return None
-
-
-def saved(where: Path) -> float | None:
-    """When something was last saved here, in seconds since 1970, or None."""
-    times = []
-    for name in (LABELS, GENE_SETS):
-        with contextlib.suppress(OSError):
-            times.append(os.stat(where / name).st_mtime)
-    return max(times, default=None)
 
 
 @dataclass(frozen=True)
@@ -104,7 +73,9 @@ def adopt(
     *,
     but: Collection[str] = (),
     about: Callable[[], About] | None = None,
+    now: float | None = None,
     history_limit: int = UNBOUNDED,
+    patience: float = PATIENCE_SECONDS,
 ) -> None:
     """Take over another folder's labels, `but` some, and gene sets; they stay there, and what is here stays as well.
 
@@ -113,20 +84,8 @@ def adopt(
     for name in _KINDS:
         content = read(other, name)
         if content := without_columns(content, but) if content and name == LABELS else content:
-            write(where, name, content, known=Known(), origin="adopted", about=about, history_limit=history_limit)
-
-
-def same_cells(home: Path, identifiers: str, *, but: Path) -> list[tuple[Path, About]]:
-    """The folders of other datasets with the same cells that hold something saved, the latest first."""
-    found = []
-    with contextlib.suppress(OSError), os.scandir(home) as entries:
-        folders = (Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
-        for folder in folders:
-            about = described(folder) if folder.name != but.name else None
-            when = saved(folder) if about and about.identifiers == identifiers else None
-            if about and when is not None:
-                found.append((when, folder, about))
-    return [(folder, about) for _, folder, about in sorted(found, key=lambda each: (-each[0], each[1]))]
+            save = _Save(name, content, "adopted", time.time() if now is None else now, history_limit, Known())
+            _write(where, save, about, patience)
 
 
 def versions(where: Path) -> list[Version]:
@@ -203,9 +162,11 @@ def _write(where: Path, save: _Save, about: Callable[[], About] | None, patience
     try:
         whole.make(where)
         with whole.opened(where) as folder, locked(folder, patience=patience) as lock:
+            dataset = _told(about)
+            _set_apart(where, folder, save, dataset, patience)
             before, merged = _replace(folder, save, lock)
             _afterwards(folder, save, before, merged)
-            _describe(folder, about)
+            _describe(folder, dataset)
     except OSError as error:
         raise LabelsNotSaved(save.name, detail=f"{where}: {error.strerror or error}") from error
     except Taken as error:
@@ -269,10 +230,36 @@ def _afterwards(folder: int, save: _Save, before: bytes | None, merged: Merged) 
         _log.warning("%s is saved, but not yet in the history: %s", save.name, error)
 
 
-def _describe(folder: int, about: Callable[[], About] | None) -> None:
+def _describe(folder: int, dataset: About | None) -> None:
     """Say which dataset these labels are for; what fails is tried again at the next save."""
-    if about is not None:
+    if dataset is not None:
         try:
-            describe(folder, about())
+            describe(folder, dataset)
         except OSError as error:
             _log.warning("%s could not be written: %s", DATASET, error)
+
+
+def _told(about: Callable[[], About] | None) -> About | None:
+    try:
+        return about() if about else None
+    except OSError as error:
+        _log.warning("It is not known which cells these labels are for: %s", error)
+        return None
+
+
+def _set_apart(where: Path, folder: int, save: _Save, dataset: About | None, patience: float) -> None:
+    """Copy what was saved for other cells, of a file at the same path, to a folder where it is recognised by them.
+
+    A kill in between loses nothing: the copy comes first, then the word that it is made, then what is saved now.
+    """
+    before = described(where)
+    if not (dataset and before and before.identifiers) or before.identifiers == dataset.identifiers:
+        return
+    contents = [read(where, name) or b"" for name in _KINDS]
+    if any(contents):
+        # Named by what is in it: it is never mixed with what was set apart at another time, and not copied twice.
+        apart = where.with_name(f"{where.name}-{digest(before.identifiers.encode() + b''.join(contents))}")
+        adopt(apart, where, about=lambda: before, now=save.now, history_limit=save.limit, patience=patience)
+        if described(apart) != before:
+            raise OSError(f"the labels of other cells could not be kept in {apart}")
+    describe(folder, dataset)

@@ -201,8 +201,8 @@ def _of_cells(adata: anndata.AnnData, path: _Path | None, home: _Path) -> Path:
         return where
     place = Path(home).expanduser()
     names = [str(name) for name in adata.obs_names]
-    found = [folder for folder, _ in kept.same_cells(place, kept.identifiers_digest(names), but=Path())]
-    found = found or list(_with_cells(place, set(names)))
+    found = _latest(folder for folder, _ in kept.same_cells(place, kept.identifiers_digest(names), but=Path()))
+    found = found or _latest(_with_cells(place, set(names)))
     if not found:
         raise NotSaved(
             f"No labels for these cells are kept in {place}. If the cells were renamed, or the labels are elsewhere, "
@@ -217,10 +217,21 @@ def _of_cells(adata: anndata.AnnData, path: _Path | None, home: _Path) -> Path:
 
 def _likely(found: list[Path]) -> list[Path]:
     """Of several folders those whose dataset is still there, if any is, and of folders with the same labels one."""
-    abouts = {folder: kept.described(folder) for folder in found}
-    there = [folder for folder, about in abouts.items() if about and os.path.exists(about.path)] or found
+    there = [folder for folder in found if _is_of_a_file(folder)] or found
     contents = {tuple(kept.read(each, name) for name in (kept.LABELS, kept.GENE_SETS)): each for each in there[::-1]}
     return list(contents.values())[::-1]
+
+
+def _is_of_a_file(folder: Path) -> bool:
+    """Whether its dataset is there; what was set apart is of other cells than the file at the same path has now."""
+    about = kept.described(folder)
+    return bool(about and os.path.exists(about.path) and kept.named(folder.parent, about.path).name == folder.name)
+
+
+def _latest(folders: Iterable[Path]) -> list[Path]:
+    """Of each file's folders the one saved last: what was saved for other cells at its path is kept apart."""
+    ordered = sorted(folders, key=lambda folder: kept.saved(folder) or 0)
+    return list({_about(folder): folder for folder in ordered}.values())
 
 
 def _with_cells(home: Path, names: set[str]) -> Iterator[Path]:

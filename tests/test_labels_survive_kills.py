@@ -94,6 +94,7 @@ SAVES = st.fixed_dictionaries(
         "do": st.just("save"),
         "name": st.sampled_from([LABELS, LABELS, GENE_SETS]),
         "number": st.integers(0, 3),
+        "cells": st.sampled_from(["ab", "ab", "ab", "bc"]),  # of the file that is at the path
         "disturbed": DISTURBED,
     }
 )
@@ -135,7 +136,8 @@ class Watched:
         how, at = step["disturbed"]
         act = {"do": step["do"], "how": how, "at": at, "now": self.now}
         if step["do"] == "save":
-            return {**act, "name": step["name"], "content": content(step["name"], step["number"])}
+            text = content(step["name"], step["number"])
+            return {**act, "name": step["name"], "content": text, "cells": step["cells"]}
         versions = annotations.versions(self.where)
         if not versions:
             return None
@@ -146,7 +148,7 @@ class Watched:
 
     def edit(self, name: str, number: int) -> None:
         """Write over the file as a person's editor does; what it held then is kept only if a save had looked at it."""
-        self.where.mkdir(mode=0o700, exist_ok=True)
+        self.where.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.where / name).write_text(content(name, number))
         was = self.current[name]
         if was and self.ever_kept(name)[-1:] != was[-1:]:
@@ -164,6 +166,22 @@ class Watched:
             fits = [way for way in possible if (way or [None])[-1] == live and ever in (way, way[:-1])]
             assert fits, f"{name} is {live!r}, its history {ever}; possible was {possible}"
             self.current[name] = fits[0]
+
+    def described(self) -> str | None:
+        about = annotations.described(self.where)
+        return about.identifiers if about else None
+
+    def both(self) -> tuple[str | None, ...]:
+        return tuple(map(self.live, KINDS))
+
+    def look_at_other_cells(self, identifiers: str | None, saved: tuple[str | None, ...]) -> None:
+        """After saves for other cells alone: what was saved for those of before is there still, or with its like."""
+        if identifiers is None or self.described() == identifiers:
+            assert identifiers is None or self.both() == saved
+            return
+        found = annotations.same_cells(self.where.parent, identifiers, but=self.where)
+        texts = [[annotations.read(folder, name) for name in KINDS] for folder, _ in found]
+        assert saved in [tuple(text and text.decode() for text in each) for each in texts]
 
     def listed(self) -> dict[str, tuple[str, str]]:
         """Every version's file and text; each must be listed, be read, and be what gzip says it is."""
@@ -247,10 +265,14 @@ def run(writer: Writer, where: Path, rounds: list[tuple[list[dict[str, Any]], in
             acts: list[dict[str, Any]] = []
         else:
             acts = [act for act in map(watched.act, steps) if act]
+        before, saved = watched.described(), watched.both()
         statuses = writer.round(where, acts)
         for act, status in zip(acts, statuses, strict=True):
             assert status in ENDS[act["how"]], f"{act} ended with {status}: {writer.said()}"
         watched.look(acts, statuses)
+        cells = [act.get("cells") for act in acts]  # a restore names none
+        if all(cells) and before not in map(annotations.identifiers_digest, filter(None, cells)):
+            watched.look_at_other_cells(before, saved)
         count += bool(acts)
     watched.finish()
     return count
@@ -269,9 +291,9 @@ def test_thousands_of_saves_killed_anywhere_lose_tear_and_leave_nothing(writer: 
     @settings(max_examples=ROUNDS // 8, deadline=None, suppress_health_check=list(HealthCheck))
     def one_folder(some: list[tuple[list[dict[str, Any]], int]]) -> None:
         nonlocal rounds
-        where = place / str(next(folders))
-        rounds += run(writer, where, some)
-        shutil.rmtree(where)
+        home = place / str(next(folders))
+        rounds += run(writer, home / "pbmc", some)
+        shutil.rmtree(home)
 
     while rounds < ROUNDS:
         one_folder()

@@ -13,7 +13,7 @@ PACKAGE = Path(cxg_proxy.__file__).parent
 # From the bottom to the top; a module may import only what stands before it.
 ORDER = (
     "__init__ early errors words machine scratch whole lock validators thinning tables changes merging history about "
-    "annotations fitting commands progress disk preview library roots visits process worker limits forked parent "
+    "files annotations fitting commands progress disk preview library roots visits process worker limits forked parent "
     "preload forward safety outbox labelled timeline pages transfer copies remote summaries multipart children uploads "
     "recognition instance instances catalogue handlers alone unchanged addresses annotating uploading added view "
     "whereabouts routes listening options parts app galaxy jupyter preparing prepare __main__"
@@ -21,7 +21,7 @@ ORDER = (
 NOTEBOOK = {"notebook", "made", "shown"}  # run in the user's notebook only, with whatever is installed there
 SHARED_WITH_THE_VIEWER = {"__init__", "errors", "progress", "annotations", "tables", "merging", "fitting", "validators"}
 SHARED_WITH_THE_VIEWER |= {"whole", "lock"}  # of all who want a store of a dataset, one builds it
-BELOW_ANNOTATIONS = {"thinning", "changes", "history", "about"}
+BELOW_ANNOTATIONS = {"thinning", "changes", "history", "about", "files"}
 GATEWAY = sorted(module for module in PACKAGE.glob("*.py") if module.stem not in NOTEBOOK)
 ERRORS = sorted((PACKAGE / "errors").glob("*.py"))
 VIEWER = sorted((PACKAGE / "viewer").glob("*.py"))

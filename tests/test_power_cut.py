@@ -114,12 +114,24 @@ def save_without_some_cells(where: Path) -> None:
     annotations.write(where, LABELS, b"index,k\nb,2\n", known=Known())
 
 
+def save_for_other_cells(where: Path) -> None:
+    for cell in "ab":
+        for name, content in ((GENE_SETS, b"sets"), (LABELS, f"index,k\n{cell},1\n".encode())):
+            annotations.write(where, name, content, about=of_cell(cell))
+
+
+def of_cell(cell: str) -> Callable[[], annotations.About]:
+    about = annotations.About("pbmc.h5ad", "/pbmc.h5ad", 1, annotations.identifiers_digest([cell]))
+    return lambda: about
+
+
 def restore(where: Path) -> None:
     save_again(where)
     annotations.restore(where, annotations.versions(where)[-1].id)
 
 
-SAVES = (save_first, save_again, save_over_an_edit, save_without_history, save_without_some_cells, restore)
+SAVES = (save_first, save_again, save_over_an_edit, save_without_history, save_without_some_cells)
+SAVES += (save_for_other_cells, restore)
 
 
 @pytest.mark.parametrize("save", SAVES)

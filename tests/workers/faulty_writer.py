@@ -1,6 +1,7 @@
 """A writer of labels that is killed, or refused by the disk, at every single call that changes the file system.
 
-`faulty_writer.py FOLDER kill|half|full|denied|ever` goes through all calls of one save, and prints how many there are.
+`faulty_writer.py FOLDER kill|half|full|denied|ever` goes through all calls of one save, and prints how many there are;
+that of a file that was edited, and that of a file whose labels are those of other cells, at the same path before.
 Each save is made by a fork of this program whose `os` is disturbed at one call; the parent then looks at the disk.
 """
 
@@ -16,7 +17,10 @@ from cxg_proxy.errors import LabelsNotSaved
 
 CALLS = ("open", "write", "fsync", "rename", "replace", "link", "unlink", "mkdir")
 FIRST, EDITED, OLD, NEW = (b"index,k\na,%d\n" % number for number in range(4))
+SETS = b"gene_set_name,gene_set_description,gene_symbol,gene_description\nmine,,CD3E,\n"
 NOW = 1_700_000_000.0
+BEFORE = kept.About("pbmc.h5ad", "/data/pbmc.h5ad", 1, kept.identifiers_digest(["a"]))
+AFTER = kept.About("pbmc.h5ad", "/data/pbmc.h5ad", 2, kept.identifiers_digest(["a", "b"]))
 
 
 def disturb(at: int, how: str) -> None:
@@ -48,13 +52,13 @@ def disturb(at: int, how: str) -> None:
         setattr(os, name, wrapped(name, getattr(os, name)))
 
 
-def save(where: Path, at: int, how: str) -> int:
+def save(where: Path, at: int, how: str, about: kept.About | None) -> int:
     """Make one save in a fork; its exit status: 0 saved, 3 not saved, -9 killed."""
     child = os.fork()
     if not child:
         disturb(at, how)
         try:
-            kept.write(where, kept.LABELS, NEW, now=NOW + 5)
+            kept.write(where, kept.LABELS, NEW, now=NOW + 5, about=about and (lambda: about), patience=1)
         except LabelsNotSaved:
             os._exit(3)
         os._exit(0)
@@ -77,12 +81,23 @@ def check(where: Path, before: list[bytes], status: int, how: str) -> None:
     assert {*before, live} - {None} <= set(versions(where)), "what was in the live file stays"
 
 
+def check_other(where: Path) -> None:
+    """Whatever has happened, what was saved for the cells before is recognised by them, and is whole."""
+    for _ in range(2):
+        found = [folder for folder, _ in kept.same_cells(where.parent, BEFORE.identifiers, but=Path())]
+        saved = [(kept.read(folder, kept.LABELS), kept.read(folder, kept.GENE_SETS)) for folder in found]
+        assert (OLD, SETS) in saved, saved
+        kept.write(where, kept.LABELS, NEW, now=NOW + 50, about=lambda: AFTER, patience=2)
+    assert where not in found
+
+
 def prepare(where: Path, state: str) -> list[bytes]:
     """A folder as saves or a person left it, and what was ever in its live file."""
     if state == "none":
         return []
     kept.write(where, kept.LABELS, FIRST, now=NOW)
-    kept.write(where, kept.LABELS, OLD, now=NOW + 1)
+    kept.write(where, kept.LABELS, OLD, now=NOW + 1, about=lambda: BEFORE)
+    kept.write(where, kept.GENE_SETS, SETS, now=NOW + 1)
     if state == "edited":
         (where / kept.LABELS).write_bytes(EDITED)
     return [FIRST, OLD, *([EDITED] if state == "edited" else [])]
@@ -91,17 +106,20 @@ def prepare(where: Path, state: str) -> list[bytes]:
 def main() -> None:
     folder, how = Path(sys.argv[1]), sys.argv[2]
     total = 0
-    for state in ("none", "saved", "edited"):
+    for state in ("none", "saved", "edited", "other"):
         for at in range(1, 500):
             where = folder / "home" / "data"
             before = prepare(where, state)
-            status = save(where, at, how)
-            check(where, before, status, how)
+            status = save(where, at, how, AFTER if state == "other" else None)
+            if state == "other":
+                check_other(where)
+            else:
+                check(where, before, status, how)
             shutil.rmtree(folder / "home")
             total += 1
             if status == 0 and how in ("kill", "half"):
                 break
-            if at > 60 and how not in ("kill", "half"):
+            if at > (100 if state == "other" else 60) and how not in ("kill", "half"):
                 break
     print(total)
 

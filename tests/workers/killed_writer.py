@@ -15,7 +15,9 @@ from faulty_writer import disturb
 from cxg_proxy import annotations as kept
 from cxg_proxy.errors import LabelsNotSaved
 
-ABOUT = kept.About("pbmc.h5ad", "/data/pbmc.h5ad", 2, kept.identifiers_digest(["a", "b"]))
+
+def about(cells: str) -> kept.About:
+    return kept.About("pbmc.h5ad", "/data/pbmc.h5ad", len(cells), kept.identifiers_digest(cells))
 
 
 def do(where: Path, act: dict) -> None:
@@ -23,7 +25,7 @@ def do(where: Path, act: dict) -> None:
         kept.restore(where, act["version"], now=act["now"], patience=5)
     else:
         content = act["content"].encode()
-        kept.write(where, act["name"], content, now=act["now"], about=lambda: ABOUT, patience=5)
+        kept.write(where, act["name"], content, now=act["now"], about=lambda: about(act["cells"]), patience=5)
 
 
 def begin(where: Path, act: dict) -> int:
