@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import merging, whole
 from .about import DATASET, About, describe, described, directory, display_name, identifiers_digest, named
-from .errors import LabelsNotSaved
+from .errors import LabelsNotCertain, LabelsNotSaved
 from .files import GENE_SETS, LABELS, read, same_cells, saved, version
 from .history import LIMIT, UNBOUNDED, History, NoSuchVersion, Version, digest
 from .lock import PATIENCE_SECONDS, Lock, Taken, locked
@@ -164,7 +164,7 @@ def _write(where: Path, save: _Save, about: Callable[[], About] | None, patience
         with whole.opened(where) as folder, locked(folder, patience=patience) as lock:
             dataset = _told(about)
             _set_apart(where, folder, save, dataset, patience)
-            before, merged = _replace(folder, save, lock)
+            before, merged = _replace(where, folder, save, lock)
             _afterwards(folder, save, before, merged)
             _describe(folder, dataset)
     except OSError as error:
@@ -175,16 +175,20 @@ def _write(where: Path, save: _Save, about: Callable[[], About] | None, patience
     return Outcome(now_known, merged.kept, merged.removed, merged.replaced)
 
 
-def _replace(folder: int, save: _Save, lock: Lock) -> tuple[bytes | None, Merged]:
+def _replace(where: Path, folder: int, save: _Save, lock: Lock) -> tuple[bytes | None, Merged]:
     """Replace the file and return what it held, and what it holds; the old is in the history before it goes."""
     whole.remove_abandoned(folder, filter(_OF_A_WRITER, os.listdir(folder)))
     for _ in range(_ROUNDS):
         before = _current(folder, save.name)
         merged = save.merged(before)
         keep = functools.partial(_keep_the_old, folder, save, before, merged, lock)
-        with contextlib.suppress(_Edited):
+        try:
             whole.replace(folder, save.name, merged.content, at_last=keep)
-            return before, merged
+        except _Edited:
+            continue
+        except whole.Unconfirmed as error:
+            raise LabelsNotCertain(save.name, detail=f"{where}: {error.strerror}") from error
+        return before, merged
     raise OSError("another program keeps writing to it")
 
 
@@ -259,7 +263,10 @@ def _set_apart(where: Path, folder: int, save: _Save, dataset: About | None, pat
     if any(contents):
         # Named by what is in it: it is never mixed with what was set apart at another time, and not copied twice.
         apart = where.with_name(f"{where.name}-{digest(before.identifiers.encode() + b''.join(contents))}")
-        adopt(apart, where, about=lambda: before, now=save.now, history_limit=save.limit, patience=patience)
+        try:
+            adopt(apart, where, about=lambda: before, now=save.now, history_limit=save.limit, patience=patience)
+        except LabelsNotCertain as problem:  # of the copy: what is to be saved now is not written yet
+            raise OSError(problem.detail) from problem
         if described(apart) != before:
             raise OSError(f"the labels of other cells could not be kept in {apart}")
     describe(folder, dataset)

@@ -14,6 +14,10 @@ _ABANDONED_SECONDS = 3600
 _PIECE = 1 << 20
 
 
+class Unconfirmed(OSError):
+    """The new file is in place, but the disk did not say that its name outlasts a power cut."""
+
+
 @contextlib.contextmanager
 def opened(folder: Path | str, *, inside: int | None = None) -> Iterator[int]:
     """A descriptor of a folder; OSError if it is not one, or a symbolic link."""
@@ -66,7 +70,10 @@ def _write(descriptor: int, content: bytes) -> None:
 
 
 def replace(folder: int, name: str, content: bytes, *, at_last: Callable[[], object] = bool) -> None:
-    """Replace a file in one step; what `at_last` raises, when the new one is safe beside it, leaves the old one."""
+    """Replace a file in one step; what `at_last` raises, when the new one is safe beside it, leaves the old one.
+
+    Any OSError leaves the old one, but for Unconfirmed.
+    """
     beside = f".{name}.{secrets.token_hex(8)}"
     create(folder, beside, content)
     try:
@@ -75,7 +82,10 @@ def replace(folder: int, name: str, content: bytes, *, at_last: Callable[[], obj
     except BaseException:
         remove(folder, beside)
         raise
-    os.fsync(folder)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        raise Unconfirmed(error.errno, error.strerror) from error
 
 
 def read(folder: int, name: str, *, most: int = -1, follow: bool = False) -> bytes:

@@ -1,5 +1,6 @@
 """Labels on disk: where they are, and that they are whole at every instant."""
 
+import errno
 import os
 import resource
 import signal
@@ -74,6 +75,33 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert annotations.read(tmp_path, annotations.LABELS) == b"old"
     assert sorted(os.listdir(tmp_path)) == [annotations.LABELS, "history"]
+
+
+def test_a_save_that_the_disk_does_not_confirm_is_not_told_to_have_left_the_old_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotations.write(tmp_path, annotations.LABELS, b"old")
+    replace, fsync = os.replace, os.fsync
+
+    def replaced(old: str, new: str, **where: int) -> None:
+        replace(old, new, **where)
+        if new == annotations.LABELS:
+            monkeypatch.setattr(os, "fsync", broken)
+
+    def broken(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(file)
+
+    monkeypatch.setattr(os, "replace", replaced)
+    with pytest.raises(LabelsNotSaved, match=r"did not confirm.*\(.*: Input/output error\)") as problem:
+        annotations.write(tmp_path, annotations.LABELS, b"new")
+    assert "untouched" not in problem.value.sentence
+    assert annotations.read(tmp_path, annotations.LABELS) == b"new"
+    monkeypatch.undo()
+    annotations.write(tmp_path, annotations.LABELS, b"newer")
+    kept = [annotations.read_version(tmp_path, each.id) for each in annotations.versions(tmp_path)]
+    assert kept == [b"newer", b"new", b"old"]
 
 
 @pytest.mark.hazard(7)

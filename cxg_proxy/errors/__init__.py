@@ -29,6 +29,7 @@ from .gateway import (
     TooLarge,
 )
 from .labels import (
+    LabelsNotCertain,
     LabelsNotReadable,
     LabelsNotSaved,
     NoSuchVersion,
@@ -62,6 +63,7 @@ __all__ = [
     "DamagedFile",
     "DatasetNotFound",
     "Died",
+    "LabelsNotCertain",
     "LabelsNotReadable",
     "LabelsNotSaved",
     "NoAnswer",

@@ -13,6 +13,14 @@ class LabelsNotSaved(Problem):
     steps = ("Make room in your home directory, or ask your administrator.", "Change a label again to save.")
 
 
+class LabelsNotCertain(LabelsNotSaved):
+    """Labels or gene sets are written, but the disk did not say that they outlast a power cut."""
+
+    title = "Perhaps not saved"
+    what = "the labels are written, but the disk did not confirm it, so a power cut could still undo this save"
+    steps = ("Change a label again to save.", "If it stays like this, ask your administrator to look at the disk.")
+
+
 class LabelsNotReadable(Problem):
     """Saved labels or gene sets cannot be understood, or do not fit the dataset any more; they are left as they are."""
 

@@ -23,6 +23,7 @@ from cxg_proxy import __version__, validators
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import (
     Busy,
+    LabelsNotCertain,
     LabelsNotReadable,
     LabelsNotSaved,
     NotEnoughMemory,
@@ -51,6 +52,7 @@ _STATUS: dict[type[Problem], int] = {
     NotEnoughMemory: 503,
     StillPreparing: 503,
     LabelsNotSaved: 507,
+    LabelsNotCertain: 507,
     StoreNotWritten: 507,
     LabelsNotReadable: 500,
 }
