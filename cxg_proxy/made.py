@@ -53,10 +53,13 @@ def save_labels(
     where = kept.directory(Path(home).expanduser(), Path(path).expanduser())
     columns = {str(name): tuple(map(_label, column, column.isna())) for name, column in table.items()}
     real = Path(os.path.realpath(Path(path).expanduser()))
-    if taken := sorted(_columns(real) & columns.keys()):
+    own, cells = _read(real)
+    if taken := sorted(own & columns.keys()):
         raise ValueError(f"The dataset has a column {taken[0]!r} of its own. Give your labels another name.")
     content = labels_csv(LabelTable(str(table.index.name or "index"), tuple(map(str, table.index)), columns))
     about = kept.described(where) or kept.About(real.name, str(real))
+    if cells:  # another file, with other cells, may have been at this path before
+        about = kept.About(real.name, str(real), len(cells), kept.identifiers_digest(cells))
     kept.write(where, kept.LABELS, content.encode(), known=kept.Known(some_cells=True), about=lambda: about)
 
 
@@ -64,12 +67,23 @@ def _label(value: Any, missing: bool) -> str:
     return UNASSIGNED if missing or value == "" else str(value)
 
 
-def _columns(file: Path) -> set[str]:
-    """The dataset's own columns of cells, none if it cannot be read: labels may be saved before it is there."""
+def _read(file: Path) -> tuple[set[str], list[str]]:
+    """The dataset's own columns of cells, and the cells' names, as far as they can be read.
+
+    Labels may be saved before the file is there.
+    """
     import h5py  # noqa: PLC0415 - `import cxg_proxy` must stay light
 
     try:
         with h5py.File(file, "r", locking=False) as opened:
-            return set(opened["obs"].dtype.names if isinstance(opened["obs"], h5py.Dataset) else opened["obs"])
+            obs = opened["obs"]
+            return (set(obs.dtype.names), []) if isinstance(obs, h5py.Dataset) else (set(obs), _names(obs))
     except (OSError, KeyError):
-        return set()
+        return set(), []
+
+
+def _names(obs: Any) -> list[str]:
+    try:
+        return list(obs[obs.attrs["_index"]].asstr(errors="surrogateescape")[:])
+    except (OSError, KeyError, TypeError, AttributeError):  # of another version of AnnData
+        return []

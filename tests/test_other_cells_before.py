@@ -138,3 +138,17 @@ def test_a_save_that_cannot_keep_them_is_refused_and_changes_nothing(home: Path,
         save(where, AFTER, type="NK")
     assert {file: file.read_bytes() for file in where.rglob("*.csv*")} == kept
     assert annotations.described(where) == about(BEFORE)
+
+
+def test_labels_made_in_python_for_a_new_file_leave_those_of_the_one_before_to_its_cells(
+    home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "pbmc.h5ad"
+    for cells, label in ((BEFORE, "T"), (AFTER, "B")):
+        data = anndata.AnnData(np.ones((len(cells), 1), dtype=np.float32))
+        data.obs_names = list(cells)
+        file.unlink(missing_ok=True)
+        data.write_h5ad(file)
+        data.obs["type"] = label
+        cxg_proxy.save_labels(file, data.obs["type"], home=home)
+    assert (annotated(home, BEFORE), annotated(home, AFTER)) == (["T"] * 3, ["B"] * 2)
