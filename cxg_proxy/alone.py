@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -19,10 +20,12 @@ from .forward import Exchange, WorkerGone
 from .handlers import Desk
 from .instance import Instance
 from .library import Dataset
+from .progress import Phase
 
 LOOK_SECONDS = 1.0  # so often it is looked whether labels were saved
 QUIET_SECONDS = 5.0  # after a save, for more saves usually follow
 LATEST_SECONDS = 60.0  # after a save, even if more follow all the time
+AGAIN_SECONDS = 15.0  # after a disk that does not answer: each call waits in a thread of its own
 REST_TIMES = 4.0  # between two copies, so many times as long as the last one took
 
 State = tuple[object, object]
@@ -36,7 +39,10 @@ class Alone:
         self._desk, self._log = desk, log
         self._annotated = Path(annotated).expanduser().absolute() if annotated else None
         self._dataset: Dataset | None = None
+        self._not_found: Problem | None = None  # why not
+        self._shown = False  # it was, once
         self._copied: State | None = None  # of the labels that are in the copy
+        self._tried: State | None = None  # to have in it
         self._copying = asyncio.Lock()
 
     async def live(self) -> None:
@@ -45,23 +51,27 @@ class Alone:
             await (await self._open()).ready()
         except Problem as problem:
             self._log.error("%s", problem.sentence)
-        earliest = 0.0
-        while self._annotated is not None:
-            await self._until_saved(earliest)
-            begin = time.monotonic()
-            await self._renew(self._log.error)
-            earliest = time.monotonic() + REST_TIMES * (time.monotonic() - begin)
+            self._not_found = problem if self._dataset is None else None
+        await asyncio.gather(self._until_shown(), self._keep_fresh())
 
     @property
     def problem(self) -> Problem | None:
-        """Why it is not shown now, if it could not be opened or its viewer has died."""
-        instance = self._desk.instances.of(self._dataset.real) if self._dataset else None
-        return instance.problem if instance else None
+        """Why it could never be shown. A viewer that dies later takes nothing from what was saved."""
+        instance = self._instance()
+        return None if self._shown else instance.problem if instance else self._not_found
 
     async def finish(self) -> None:
-        """Have in the copy what was saved last."""
-        if self._annotated is not None and self.problem is None:
-            await self._renew(self._log.error)
+        """Have in the copy what was saved last, and say what has become of the viewer."""
+        if self.problem is not None:
+            return
+        instance = self._instance()
+        if instance is not None and instance.problem is not None:
+            self._log.error("%s", instance.problem.sentence)
+        if self._annotated is not None and self._dataset is not None:
+            try:
+                await self._renew(self._log.error)
+            except Problem as problem:
+                self._log.error("%s", problem.sentence)
 
     async def check(self) -> str:
         """Open the dataset, ask its viewer what it shows, make the copy; a sentence on it. Raises the Problem."""
@@ -75,23 +85,53 @@ class Alone:
         return f"{instance.dataset.label}: the viewer shows {size}; embeddings: {embeddings}."
 
     async def _open(self) -> Instance:
-        address = await on_disk(lambda: roots.only(self._desk.library.roots))
-        self._dataset = await on_disk(lambda: self._desk.library.find(address))
+        self._dataset = await on_disk(self._find)
         return await self._desk.instances.open(self._dataset)
+
+    def _find(self) -> Dataset:
+        return self._desk.library.find(roots.only(self._desk.library.roots))
+
+    def _instance(self) -> Instance | None:
+        return self._desk.instances.of(self._dataset.real) if self._dataset else None
+
+    async def _until_shown(self) -> None:
+        """Wait until it has been shown once: what it could not be for may be mended, and then a person tries again."""
+        while not self._shown:
+            if self._dataset is None:
+                with contextlib.suppress(Problem):
+                    self._dataset = await on_disk(self._find)
+                    self._not_found = None
+            instance = self._instance()
+            self._shown = instance is not None and instance.phase is Phase.READY
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _keep_fresh(self) -> None:
+        """Renew the copy after saves."""
+        earliest = 0.0
+        while self._annotated is not None:
+            try:
+                await self._until_saved(earliest)
+                begin = time.monotonic()
+                await self._renew(self._log.error)
+                earliest = time.monotonic() + REST_TIMES * (time.monotonic() - begin)
+            except Problem as problem:
+                self._log.error("%s", problem.sentence)
+                await asyncio.sleep(AGAIN_SECONDS)
 
     async def _until_saved(self, earliest: float) -> None:
         """Wait for labels that are not in the copy, and until no more are saved for a while."""
-        seen, begun, changed, now = self._copied or NOTHING, 0.0, 0.0, 0.0
+        seen, begun, changed, now = self._tried or NOTHING, 0.0, 0.0, 0.0
         while not begun or now < max(earliest, min(changed + QUIET_SECONDS, begun + LATEST_SECONDS)):
             await asyncio.sleep(LOOK_SECONDS)
             found, now = await on_disk(self._state), time.monotonic()
             if found != seen:
                 seen, begun, changed = found, begun or now, now
-            if found in (self._copied, NOTHING):
+            if found in (self._tried, NOTHING):
                 begun = 0.0
 
     def _state(self) -> State:
-        assert self._dataset is not None
+        if self._dataset is None:
+            return NOTHING
         where = self._desk.labels(self._dataset)
         return kept.version(where, kept.LABELS), kept.version(where, kept.GENE_SETS)
 
@@ -102,11 +142,12 @@ class Alone:
             state = await on_disk(self._state)
             if state == self._copied:
                 return
+            self._tried = state  # what fails is tried again at the next save, and at the end
             try:
                 await self._desk.children.annotate(self._dataset, self._desk.labels(self._dataset), self._annotated)
+                self._copied = state
             except Problem as problem:
                 tell("%s", problem)
-            self._copied = state  # what failed is tried again at the next save
 
 
 def _raised(_: str, problem: Problem) -> None:

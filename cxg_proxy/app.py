@@ -53,7 +53,11 @@ class Gateway(Options):
                 Path(folder).expanduser()
             except RuntimeError as reason:
                 raise BadConfiguration(detail=f"{folder}: there is no such user on this machine") from reason
-        if self.dataset and not Path(self.dataset).expanduser().exists():
+        try:
+            there = not self.dataset or Path(self.dataset).expanduser().exists()
+        except OSError as reason:  # a folder that may not be searched, a name too long
+            raise BadConfiguration(detail=f"{self.dataset}: {reason.strerror}") from reason
+        if not there:
             raise BadConfiguration(detail=f"{self.dataset}: there is no such file")
 
     def exit_with(self, problem: Problem) -> None:
@@ -126,9 +130,12 @@ class Gateway(Options):
                     raise Stopped(self.dataset)
                 self.log.info("%s", living.result())
                 return
+            living.add_done_callback(self._tell_of_failure)
             await self._until_stopped(desk, alone)
             if not self._stop.is_set():
-                await self._or_stopped(asyncio.ensure_future(alone.finish()))
+                finishing = asyncio.ensure_future(alone.finish())
+                finishing.add_done_callback(self._tell_of_failure)
+                await self._or_stopped(finishing)
                 if alone.problem is not None:
                     raise alone.problem
         finally:
@@ -141,6 +148,11 @@ class Gateway(Options):
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         for each in (work, stopped):
             each.cancel()
+
+    def _tell_of_failure(self, work: asyncio.Future[Any]) -> None:
+        """What nobody foresaw would else be lost with the task."""
+        if not work.cancelled() and (reason := work.exception()) is not None:
+            self.log.error("the dataset’s copy is not renewed any more", exc_info=reason)
 
     async def _end(self, desk: Desk, sockets: Path, listening: Sockets) -> None:
         """End everything within END_SECONDS."""
@@ -171,7 +183,7 @@ class Gateway(Options):
                     self._touched()  # a long request, an opening, a preparation or a copy that somebody waits for
                 unused, most = time.monotonic() - self._used, self.shutdown_when_idle_seconds
                 if alone is not None and alone.problem is not None:
-                    most = min(most, FAILED_SECONDS)
+                    most = min(most or FAILED_SECONDS, FAILED_SECONDS)
                 if 0 < most < unused:
                     self.log.info("unused for %.0f s: goodbye", unused)
                     return
