@@ -137,7 +137,10 @@ class Handler(RequestHandler):
             return
         if safety.same(self.desk.token, self.get_query_argument("token", "")):
             prefix = safety.prefix(self.request.headers, self.desk.prefix_header)
-            self.set_cookie(self.desk.cookie, self.desk.token, path=prefix, httponly=True, samesite="Lax")
+            secure = safety.over_https(self.request.headers)
+            self.set_cookie(
+                self.desk.cookie, self.desk.token, path=prefix, httponly=True, samesite="Lax", secure=secure
+            )
             if self.request.method == "GET":
                 arguments = [(n, v) for n, vs in self.request.query_arguments.items() for v in vs if n != "token"]
                 name = self.request.path.rpartition("/")[2]

@@ -69,6 +69,11 @@ def prefix(headers: Mapping[str, str], name: str) -> str:
     return said.rstrip("/") + "/" if _PREFIX.fullmatch(said) else "/"
 
 
+def over_https(headers: Mapping[str, str]) -> bool:
+    """Whether the first proxy on the way was asked by https, as far as it says; who lies there only harms himself."""
+    return headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower() == "https"
+
+
 def bearer(headers: Mapping[str, str]) -> str:
     """The token in `Authorization: token …` or `Bearer …`, "" if there is none."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")

@@ -68,6 +68,18 @@ def test_the_cookie_stays_below_the_prefix_that_the_proxy_names(tmp_path: Path) 
         assert "Path=/;" in ask(port, f"/?token={TOKEN}", **{HEADER: PREFIX}).headers["Set-Cookie"] + ";"
 
 
+@pytest.mark.parametrize(
+    ("said", "secure"), [("https", True), ("HTTPS, http", True), ("http", False), ("http, https", False), ("", False)]
+)
+def test_the_cookie_is_for_https_alone_where_the_first_proxy_was_asked_by_it(
+    said: str, secure: bool, tmp_path: Path
+) -> None:
+    with on_a_port(tmp_path) as port:
+        cookie = ask(port, f"/?token={TOKEN}", X_Forwarded_Proto=said).headers["Set-Cookie"]
+    assert ("; Secure" in cookie) == secure
+    assert "HttpOnly" in cookie
+
+
 @given(st.text(st.characters(max_codepoint=255), max_size=20).map(lambda text: f"/a/{text}"))
 def test_a_prefix_of_any_letters_never_writes_another_part_of_a_cookie(said: str) -> None:
     path = safety.prefix({HEADER: said}, HEADER)
