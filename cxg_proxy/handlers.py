@@ -209,7 +209,7 @@ class Handler(RequestHandler):
             return
         running = self.desk.instances.running() if isinstance(problem, errors.TooManyInstances) else []
         rows = [row(each, self.desk.memory_limit) for each in running]
-        view = pages.ProblemView(problem, name, instance, rows, href)
+        view = pages.ProblemView(problem, name, instance, rows, href, own=self.request.path.startswith("/view/"))
         self.finish(pages.problem(self.site(self.root), view))
 
     def _handle_request_exception(self, e: BaseException) -> None:

@@ -129,6 +129,7 @@ class ProblemView:
     instance: str = ""  # Try again is a POST to this instance, or a plain reload if there is none
     running: Sequence[InstanceRow] = field(default=())  # with Stop buttons, when there are too many
     href: str = ""  # of this page, relative to the gateway's root: where Stop comes back to
+    own: bool = False  # it is said at the viewer's own address
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,29 @@ def test_the_first_page_is_the_viewer_and_nothing_leads_to_a_list(fake_file: Pat
         assert (card["label"], card["share"]) == ("pbmc", "")
 
 
+def test_a_page_while_it_opens_has_no_cancel_that_would_begin_again(tmp_path: Path) -> None:
+    (tmp_path / "slow.h5ad").write_bytes(b"x")
+    with alone(tmp_path, "slow.h5ad") as gateway:
+        page = gateway.get(viewer_of(gateway), **PAGE)
+        assert 'id="phase"' in page.text
+        assert "Cancel" not in page.text
+
+
+def test_a_page_that_says_what_is_wrong_leads_to_no_list_and_only_elsewhere_to_the_viewer(tmp_path: Path) -> None:
+    (tmp_path / "failing.h5ad").write_bytes(b"x")
+    with alone(tmp_path, "failing.h5ad") as gateway:
+        address = viewer_of(gateway)
+        until_now(lambda: gateway.get(address, **PAGE).status == 422)
+        at_the_viewer, elsewhere = gateway.get(address, **PAGE).text, gateway.get("/nothing/here", **PAGE).text
+        listed = gateway.get("/instances", **PAGE).text
+    assert "Try again" in at_the_viewer
+    assert "Back to the viewer" not in at_the_viewer
+    assert 'href="../">Back to the viewer</a>' in elsewhere
+    for page in (at_the_viewer, elsewhere, listed):
+        assert "Back to the datasets" not in page
+        assert "Datasets" not in page
+
+
 @pytest.fixture
 def fake_file(tmp_path: Path) -> Path:
     (tmp_path / "pbmc.h5ad").write_bytes(b"x")
