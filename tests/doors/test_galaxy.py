@@ -28,6 +28,7 @@ from test_faults import write_dataset
 
 KEY = "the-key-of-a-job"
 TOKEN = "the-token-of-a-job"
+GENE_SETS = b"gene_set_name,gene_set_description,gene_symbol,gene_description\r\nmine,,CD79A,\r\n"
 LABELS = b"index,mine\ncell#1,T cell\r\n"
 
 
@@ -186,7 +187,7 @@ class Client:
 @pytest.mark.filterwarnings("ignore:numElems is deprecated:DeprecationWarning")
 def test_labels_are_saved_to_the_history_from_their_page_and_no_worker_learns_the_key(tmp_path: Path) -> None:
     write_dataset(tmp_path / "x.h5ad").rename(tmp_path / "dataset_12.dat")
-    answer = {"outputs": [{"hid": 3, "name": "<b>labels"}]}
+    answer = {"outputs": [{"hid": 3, "name": "<b>labels"}, {"hid": 4, "name": "sets"}]}
     with answering(200, answer) as (url, asked), tool(tmp_path, url) as (process, address):
         client = Client(address)
         assert client.get("/").status_code == 403
@@ -195,10 +196,13 @@ def test_labels_are_saved_to_the_history_from_their_page_and_no_worker_learns_th
         page = first.url.join("../../../annotations/dataset/dataset_12.dat.h5ad")
         assert "Save to history now" not in client.get(str(page)).text  # nothing is saved yet
         annotations.write(tmp_path / "annotations", annotations.LABELS, b"index,mine\ncell0,T\n")
+        annotations.write(tmp_path / "annotations", annotations.GENE_SETS, GENE_SETS)
         sent = client.press(client.get(str(page)), "send")
         assert sent.status_code == 200
         assert "3: &lt;b&gt;labels" in sent.text
+        assert len(asked) == 1
         assert b"index,mine\ncell0,T\n" in asked[0][2]
+        assert GENE_SETS in asked[0][2]
         looked_at = 0
         for worker in psutil.Process(process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):  # the look at labels for the history ends by itself
@@ -207,3 +211,22 @@ def test_labels_are_saved_to_the_history_from_their_page_and_no_worker_learns_th
                 looked_at += 1
         assert looked_at
         client.web.close()
+
+
+@pytest.mark.timeout(120)
+def test_a_galaxy_that_refuses_is_told_on_the_page_of_the_button_and_the_labels_stay(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "x.h5ad").rename(tmp_path / "dataset_12.dat")
+    refusal = {"err_msg": "The <b>history</b> is not yours."}
+    with answering(403, refusal) as (url, asked), tool(tmp_path, url) as (_, address):
+        client = Client(address)
+        page = client.get(f"/?token={TOKEN}").url.join("../../../annotations/dataset/dataset_12.dat.h5ad")
+        annotations.write(tmp_path / "annotations", annotations.LABELS, LABELS)
+        sent = client.press(client.get(str(page)), "send")
+        assert (sent.status_code, len(asked)) == (502, 1)
+        assert "the labels could not be sent to the history" in sent.text.lower()
+        assert "Galaxy refuses: The &lt;b&gt;history&lt;/b&gt; is not yours" in sent.text
+        again = client.get(str(page))
+        assert "Sent to the history" not in again.text
+        assert "Save to history now" in again.text
+        client.web.close()
+    assert (tmp_path / "annotations" / annotations.LABELS).read_bytes() == LABELS
