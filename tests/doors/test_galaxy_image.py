@@ -60,6 +60,13 @@ def test_the_image_runs_as_nobody_in_particular_and_tells_whether_it_is_well() -
     assert len(re.findall(r"^FROM docker\.io/library/python:3\.11-slim", DOCKERFILE, re.MULTILINE)) == 2
 
 
+def test_the_configuration_for_nginx_defines_what_it_uses() -> None:
+    (block,) = re.findall(r"^```nginx\n(.+?)^```", (FOLDER / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    defined = set(re.findall(r"^map \$\w+ \$(\w+)", block, re.MULTILINE))
+    assert set(re.findall(r"\$(\w+)", block)) - defined <= {"http_upgrade", "http_host", "scheme"}  # nginx's own
+    assert block.count("{") == block.count("}")
+
+
 def test_the_tool_shed_gets_no_more_than_the_tool() -> None:
     shed = (FOLDER / ".shed.yml").read_text()
     excluded = set(re.findall(r"^  - (\S+)$", shed.partition("exclude:")[2], re.MULTILINE))
