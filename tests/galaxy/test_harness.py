@@ -29,6 +29,28 @@ def test_a_container_runs_as_anybody_and_can_write_nowhere(engine: Podman) -> No
     assert engine(*run, "touch /etc/here /usr/here 2>&1 || true").count("Read-only file system") == 2
 
 
+def test_the_image_holds_no_pip_and_no_compiler(engine: Podman) -> None:
+    run = ("run", "--rm", "--network=none", image_of_tool(), "sh", "-c")
+    programs = "pip pip3 easy_install cc gcc g++ c++ clang tcc ld as make"
+    assert engine(*run, f"for each in {programs}; do command -v $each; done; true") == ""
+    for python in ("/usr/local/bin/python", "/opt/cxg-proxy/bin/python"):
+        assert engine(*run, f"{python} -c 'import pip' 2>&1 || true").endswith("No module named 'pip'")
+    named = r"\( -path '*/bin/pip*' -o -path '*-packages/pip' -o -name 'pip-*.whl' \)"
+    assert engine(*run, f"find / -xdev {named} 2>/dev/null || true") == ""
+
+
+def test_the_image_holds_the_byte_code_of_what_it_runs(engine: Podman) -> None:
+    program = (
+        "import importlib.util as found, pathlib\n"
+        "for name in ('cxg_proxy', 'server', 'anndata', 'tornado', 'flask', 'scipy'):\n"
+        "    folder = pathlib.Path(found.find_spec(name).origin).parent\n"
+        "    files = list(folder.rglob('*.py'))\n"
+        "    print(name, all(pathlib.Path(found.cache_from_source(str(each))).exists() for each in files), bool(files))"
+    )
+    said = engine("run", "--rm", "--network=none", image_of_tool(), "python", "-c", program)
+    assert [line.split()[1:] for line in said.splitlines()] == [["True", "True"]] * 6, said
+
+
 def test_an_upload_arrives(ana: User, pbmc: str) -> None:
     found = ana.dataset(pbmc)
     assert (found["extension"], found["name"]) == ("h5ad", "pbmc.h5ad")
