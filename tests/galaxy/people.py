@@ -12,7 +12,10 @@ from galaxy_client import PASSWORD, User
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
+from progress import say
 from test_hub import choose
+
+from cxg_proxy.words import PHASES
 
 MISSING = "Proxy target missing"
 # What Chromium says when a network interface came or went meanwhile. Here it shares the machine with the containers,
@@ -107,10 +110,20 @@ def run_and_follow(page: Page) -> tuple[Page, Waits]:
         assert time.monotonic() < began + PATIENCE / 1000, f"only «{MISSING}» behind the link"
         viewer.reload(wait_until="domcontentloaded")
     waits.first_page = time.monotonic() - began
+    say(f"the first page: {opening_or_viewer(viewer)}")
     shot(viewer, "first-page")
     wait_drawn(viewer)
     waits.drawn = time.monotonic() - began
     return viewer, waits
+
+
+def opening_or_viewer(viewer: Page) -> str:
+    """What the opening page says of its phase, or that cellxgene's own page was there already; nothing else may be."""
+    said = (viewer.locator("#phase, #root").first.text_content() or "").strip()
+    if said not in PHASES.values():
+        assert viewer.locator("#phase").count() == 0, said
+        return "the viewer"
+    return said
 
 
 def label_cells(viewer: Page, among: str, value: str, category: str, label: str) -> None:

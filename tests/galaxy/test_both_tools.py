@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pandas as pd
 import pytest
-from galaxy_client import EntryPoint, User, new_user
+from anndata import read_h5ad
+from galaxy_client import FINISHED, EntryPoint, User, new_user
 from galaxy_files import LIMIT_SECONDS, OURS, OURS_LIMITED, PLAIN, PLAIN_LIMITED, TOOLS, image_of_tool
 from galaxy_server import Galaxy
 from progress import say, step
@@ -25,6 +28,12 @@ DATA = TOOLS / "test-data"
 WHOLE_AND_BROKEN = ("pbmc.h5ad", "not_anndata.h5ad", "no_embedding.h5ad")
 README = (TOOLS / "README.md").read_text()
 SAVE = "api/v0.2/annotations/obs?annotation-collection-name=mine"
+GENE_SETS = [{"geneset_name": "my markers", "geneset_description": "", "genes": [{"gene_symbol": "CD79A"}]}]
+# Of files that cannot be shown, by our tool and by plain cellxgene.
+SAID = {
+    "not_anndata.h5ad": ("this is not an AnnData file (.h5ad)", "File not found or is inaccessible"),
+    "no_embedding.h5ad": ("this file has no 2-D embedding, so there is nothing to draw", "No valid layout data"),
+}
 BINARY = {"Content-Type": "application/octet-stream", "Sec-Fetch-Site": "same-origin"}
 
 
@@ -84,6 +93,9 @@ class Viewer:
         content = zlib.compress(bytes(encode_matrix_fbs(table, col_idx=table.columns)))
         reply = self.ask("PUT", SAVE, content=content, headers=BINARY)
         assert reply.status_code == 200, reply.text
+        sets = {"genesets": GENE_SETS, "tid": 1}
+        reply = self.ask("PUT", "api/v0.2/genesets", json=sets, headers={"Sec-Fetch-Site": "same-origin"})
+        assert reply.status_code == 200, reply.text
 
 
 @pytest.fixture(scope="module")
@@ -94,31 +106,56 @@ def session(dan: User, pbmc_of_dan: dict[str, str]) -> Iterator[Viewer]:
     dan.stop(place)
 
 
-def opened(user: User, tool: str, infile: dict[str, str]) -> tuple[str, EntryPoint]:
-    job = user.run(tool, infile=infile)
+def opened(user: User, tool: str, infile: dict[str, str], **inputs: Any) -> tuple[str, EntryPoint]:
+    job = user.run(tool, infile=infile, **inputs)
     return job, user.entry_point(job)
 
 
 def came_back(user: User, job: str) -> str:
-    """Whether the label that was saved is in a result of the job."""
+    """Which of what was saved is in the tables that the job has returned."""
     found = user.job(job)
     results = [each["id"] for each in found["outputs"].values()]
     for each in found.get("output_collections", {}).values():
         elements = user.get(f"dataset_collections/{each['id']}")["elements"]
         results += [element["object"]["id"] for element in elements]
-    there = any(b"T cell" in user.read(each) for each in results if user.dataset(each)["state"] == "ok")
-    return "labels in the history" if there else "nothing"
+    found = [user.dataset(each) for each in results]
+    tables = [user.read(each["id"]) for each in found if (each["state"], each["extension"]) == ("ok", "csv")]
+    kinds = {"labels": b"T cell", "gene sets": b"my markers"}
+    there = [kind for kind, words in kinds.items() if any(words in table for table in tables)]
+    return f"{' and '.join(there)} in the history" if there else "nothing"
 
 
-def test_results_after_stop(dan: User, pbmc_of_dan: dict[str, str]) -> None:
+def container_of(user: User, before: set[str]) -> dict[str, Any]:
+    """The container that has come since."""
+    (mine,) = [each for each in user.galaxy.engine.containers() if each["Id"] not in before]
+    return mine
+
+
+def containers(user: User) -> set[str]:
+    return {str(each["Id"]) for each in user.galaxy.engine.containers()}
+
+
+def test_results_after_stop(dan: User, pbmc_of_dan: dict[str, str], tmp_path: Path) -> None:
+    jobs, copy = {}, tmp_path / "annotated.h5ad"
+
     def observe(tool: str) -> str:
-        job, place = opened(dan, tool, pbmc_of_dan)
+        before, wanted = containers(dan), {"results": ["labels", "gene_sets", "h5ad"]} if tool == OURS else {}
+        jobs[tool], place = opened(dan, tool, pbmc_of_dan, **wanted)
         Viewer(dan, place).ready().save()
+        if tool == OURS:
+            look = ("exec", container_of(dan, before)["Id"], "ls", "results")
+            dan.galaxy.wait(lambda: copy.name in dan.galaxy.engine(*look).split(), "the renewed copy", 60)
         dan.stop(place)
-        dan.wait_job(job)
-        return came_back(dan, job)
+        dan.wait_job(jobs[tool])
+        return came_back(dan, jobs[tool])
 
     ours_and_plain("results after *Stop*", observe)
+    annotated = dan.outputs(jobs[OURS])["annotated"]
+    assert (annotated["state"], annotated["extension"]) == ("ok", "h5ad")
+    copy.write_bytes(dan.read(annotated["id"]))
+    held = read_h5ad(copy)
+    assert set(held.obs["mine"]) == {"T cell"}
+    assert "my markers" in set(held.uns["gene_sets"]["gene_set_name"])
 
 
 def test_results_at_the_time_limit(dan: User, pbmc_of_dan: dict[str, str]) -> None:
@@ -134,24 +171,37 @@ def test_results_at_the_time_limit(dan: User, pbmc_of_dan: dict[str, str]) -> No
     ours_and_plain("results at the time limit", observe)
 
 
+def page_says(user: User, job: str, words: tuple[str, ...]) -> bool:
+    """Whether the page behind the link says one of these while the job runs, which is then stopped."""
+    seen: list[EntryPoint] = []
+
+    def looked() -> bool:
+        for each in user.entry_points(job):
+            reply = user.ask("GET", f"entry_points/{each['id']}/access") if each["active"] else None
+            if reply is not None and reply.is_success:  # the job may end in this moment
+                place = EntryPoint(each["id"], job, reply.json()["target"])
+                viewer = Viewer(user, place)
+                with viewer.web, contextlib.suppress(httpx.TransportError):
+                    page = viewer.ask("GET", "", headers={"Accept": "text/html"}).text
+                    seen.extend(place for said in words if said in page)
+        return bool(seen) or user.job(job)["state"] in FINISHED
+
+    user.galaxy.wait(looked, "a page or the end of the job", 120)
+    for place in seen:
+        user.stop(place)
+    return bool(seen)
+
+
 @pytest.mark.parametrize(
     ("file", "row"), [("not_anndata.h5ad", "not an h5ad file"), ("no_embedding.h5ad", "no embedding")]
 )
 def test_a_dataset_that_cannot_be_shown(file: str, row: str, dan: User, files: dict[str, dict[str, str]]) -> None:
-    words = {"not_anndata.h5ad": "this is not an AnnData file", "no_embedding.h5ad": "no 2-D embedding"}[file]
-
     def observe(tool: str) -> str:
         job = dan.run(tool, infile=files[file])
-        page = "no page"
-        if tool == OURS:
-            place = dan.entry_point(job)
-            viewer = Viewer(dan, place)
-            dan.galaxy.wait(lambda: words in viewer.ask("GET", "", headers={"Accept": "text/html"}).text, row, 60)
-            page = "a page says why"
-            dan.stop(place)
-        ended = dan.wait_job(job, 120)
-        said = "its reason in the job" if words in ended["stderr"] else f"exit status {ended['exit_code']}, no reason"
-        return f"{page}, {said}"
+        page = "a page says why" if page_says(dan, job, SAID[file]) else "no page"
+        error = dan.wait_job(job, 120)["stderr"]
+        said = " ".join(f"*{words}*" for words in SAID[file] if words in error)
+        return f"{page}; in the job: {said}"
 
     ours_and_plain(row, observe)
 
@@ -170,10 +220,10 @@ def test_a_page_of_another_site_changes_nothing_although_the_proxy_welcomes_any(
 def test_the_port_and_the_copy(dan: User, pbmc_of_dan: dict[str, str]) -> None:
     engine, seen = dan.galaxy.engine, {}
     for tool in (OURS, PLAIN):
-        before = {each["Id"] for each in engine.containers()}
+        before = containers(dan)
         _, place = opened(dan, tool, pbmc_of_dan)
         Viewer(dan, place).ready()
-        (mine,) = [each for each in engine.containers() if each["Id"] not in before]
+        mine = container_of(dan, before)
         status = httpx.get(f"http://127.0.0.1:{mine['Ports'][0]['host_port']}/").status_code
         if tool == OURS:
             (image,) = json.loads(engine("image", "inspect", image_of_tool()))
