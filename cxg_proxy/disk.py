@@ -38,9 +38,13 @@ async def on_disk(work: Callable[[], Result], *, place: str = "", patience: floa
     future: asyncio.Future[Result] = loop.create_future()
     threading.Thread(target=_run, args=(work, place, loop, future), daemon=True, name="disk").start()
     try:
-        return await asyncio.wait_for(future, patience)
-    except asyncio.TimeoutError:
-        raise StorageSilent(detail=f"for {patience:.0f} s") from None
+        # Not wait_for: before Python 3.12 it may lose that whoever asks is cancelled when the answer comes with it.
+        await asyncio.wait({future}, timeout=patience)
+        if not future.done():
+            raise StorageSilent(detail=f"for {patience:.0f} s")
+        return future.result()
+    finally:
+        future.cancel()
 
 
 def _run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 
 STALL_SECONDS = 300.0  # who neither sends nor reads for so long is cut off; jupyter-server-proxy waits as long
@@ -22,5 +21,8 @@ class Limits:
 
 async def within(timeout: float, event: asyncio.Event) -> None:
     """Wait for an event, at most `timeout` seconds."""
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(event.wait(), timeout)
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({waiting}, timeout=timeout)  # not wait_for, as in `disk`
+    finally:
+        waiting.cancel()

@@ -1,6 +1,8 @@
+import asyncio
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -8,6 +10,7 @@ from conftest import until
 from cxg_proxy import disk
 from cxg_proxy.disk import on_disk
 from cxg_proxy.errors import StorageSilent
+from cxg_proxy.limits import within
 
 
 async def test_what_a_call_returns_or_raises_comes_back() -> None:
@@ -22,6 +25,30 @@ async def test_a_disk_that_does_not_answer_is_a_problem_and_no_hang() -> None:
         await on_disk(answer.wait, patience=0.05)
     answer.set()
     await until(lambda: not disk._waiting)
+
+
+async def test_whoever_is_cancelled_in_the_moment_of_the_answer_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    back = disk._back
+
+    def and_cancel(*answer: Any) -> None:
+        back(*answer)
+        asking.cancel()
+
+    monkeypatch.setattr(disk, "_back", and_cancel)
+    asking = asyncio.ensure_future(on_disk(lambda: 1))
+    await asyncio.wait({asking}, timeout=10)
+    assert asking.cancelled()
+
+
+async def test_whoever_is_cancelled_in_the_moment_of_an_event_is_cancelled() -> None:
+    event = asyncio.Event()
+    waiting = asyncio.ensure_future(within(10, event))
+    await asyncio.sleep(0.01)
+    event.set()
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting}, timeout=10)
+    assert waiting.cancelled()
 
 
 async def test_a_disk_that_hangs_gets_a_bounded_number_of_calls() -> None:
