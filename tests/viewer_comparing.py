@@ -43,6 +43,9 @@ class Held(Dense):
             note("ends")
         return super().__getattribute__(name)
 
+    def give_back(self, first: int, last: int) -> None:
+        """Nothing: it lies in no file, and only who looks at it is noted."""
+
 
 class Noted:
     """The expression of a dataset, with such a matrix."""
