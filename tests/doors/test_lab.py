@@ -119,7 +119,7 @@ def test_a_viewer_that_was_stopped_says_so_and_opens_again(lab: Opened, server: 
     stop_all(profile(), server)
     expect(mine.state).to_have_text("Stopped")
     shot(mine.page, "lab-stopped")
-    mine.shown.get_by_role("button", name="Reopen").click()
+    mine.shown.get_by_role("button", name="Reopen").press("Enter")
     expect(mine.state).to_have_text("Running")
     expect(mine.shown.get_by_role("button", name="Reopen")).to_be_hidden()
     mine.viewer()
