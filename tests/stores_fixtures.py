@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy import sparse
 
 from conftest import environment
@@ -19,6 +20,8 @@ from viewer_fixtures import cells
 MAKER = Path(__file__).parent / "workers" / "store_maker.py"
 MEMORY = 2**28
 PLENTY = 2**62
+ANA, BEN, LAB = 4_001, 4_002, 4_100  # users and a group, of this machine or not
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can act for other users")
 Make = Callable[..., Any]
 
 

@@ -15,6 +15,13 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def site(short: Path) -> Path:
+    """A place that all users can reach."""
+    short.chmod(0o755)
+    return short
+
+
+@pytest.fixture
 def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 

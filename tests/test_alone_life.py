@@ -40,6 +40,7 @@ class Desk:
         self.troubles: list[Problem] = []  # of the next copies
         self.unreadable: list[Problem] = []  # of the next looks for the file
         self.made = 0
+        self.looks = 0  # at what is saved
 
     def find(self, _: str) -> Any:
         if self.unreadable:
@@ -54,7 +55,13 @@ class Desk:
             raise self.instance.problem
 
     def labels(self, _: Any) -> Path:
+        self.looks += 1
         return self.saved
+
+    async def looked_at(self) -> None:
+        """Until it was looked some times more, and so at all else too that is looked at as often."""
+        enough = self.looks + 5
+        await until(lambda: self.looks >= enough)
 
     async def annotate(self, *_: Any) -> None:
         if self.troubles:
@@ -97,7 +104,7 @@ def test_a_copy_that_failed_is_tried_again_at_the_end(desk: Desk) -> None:
 
     async def scene(shown: alone.Alone) -> None:
         await until(lambda: not desk.troubles)
-        await asyncio.sleep(0.2)
+        await desk.looked_at()
         assert desk.made == 0  # the next save or the end is time enough
         await shown.finish()
         assert desk.made == 1
@@ -130,8 +137,8 @@ def test_a_disk_that_is_silent_at_the_end_is_told(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scene(shown: alone.Alone) -> None:
-        await until(lambda: shown.problem is None and desk.instance.phase is Phase.READY)
-        await asyncio.sleep(0.1)
+        await desk.looked_at()
+        assert shown.problem is None
 
         async def silent(_: Callable[[], Any]) -> Any:
             raise StorageSilent(detail="for 10 s")
@@ -149,8 +156,7 @@ def test_why_the_file_may_not_be_read_is_the_problem_until_it_may(desk: Desk) ->
 
     async def scene(shown: alone.Alone) -> None:
         await until(lambda: len(desk.unreadable) < 20)
-        await asyncio.sleep(0.05)
-        assert isinstance(shown.problem, NotReadable)
+        await until(lambda: isinstance(shown.problem, NotReadable))
         desk.unreadable.clear()
         await until(lambda: shown.problem is None)
         desk.save("T cell")
@@ -170,7 +176,7 @@ def test_a_viewer_that_died_after_it_was_shown_is_no_reason_to_fail_even_if_it_c
         await until(lambda: shown.problem is refused)
         desk.instance = SimpleNamespace(phase=Phase.READY, problem=None, ready=desk.ready)  # after Try again
         await until(lambda: shown.problem is None)
-        await asyncio.sleep(0.2)
+        await desk.looked_at()
         desk.instance = SimpleNamespace(phase=Phase.FAILED, problem=Died("pbmc"), ready=desk.ready)
         assert shown.problem is None
         desk.save("T cell")

@@ -43,9 +43,10 @@ async def test_whoever_is_cancelled_in_the_moment_of_the_answer_is_cancelled(mon
 async def test_whoever_is_cancelled_in_the_moment_of_an_event_is_cancelled() -> None:
     event = asyncio.Event()
     waiting = asyncio.ensure_future(within(10, event))
-    await asyncio.sleep(0.01)
+    for _ in range(3):  # by now it waits
+        await asyncio.sleep(0)
     event.set()
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # by now it has heard of it
     waiting.cancel()
     await asyncio.wait({waiting}, timeout=10)
     assert waiting.cancelled()

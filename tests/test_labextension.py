@@ -135,6 +135,12 @@ def test_with_an_old_node_it_says_which_is_needed(checkout: Path, tmp_path: Path
     assert not (checkout / "build").exists()
 
 
+def test_where_npm_fails_it_says_what_it_was_for_and_how_to_see_why(checkout: Path, tmp_path: Path) -> None:
+    done = run(checkout, tmp_path, node="#!/bin/sh\nexit 0\n", npm="#!/bin/sh\nexit 1\n")
+    assert done.returncode == 1
+    assert "npm could not install what builds JupyterLab's extension. To see why: cd " in done.stderr
+
+
 def test_what_npm_installs_is_neither_committed_nor_counted_as_a_source() -> None:
     assert {"node_modules/", "/build/"} <= set((CHECKOUT / ".gitignore").read_text().split())
     script = (CHECKOUT / "requirements" / "environment").read_text()

@@ -19,10 +19,9 @@ import pytest
 from conftest import environment, gone, until_now
 from cxg_proxy.viewer.store import fingerprint
 from cxg_proxy.viewer.stores import Stores
-from stores_fixtures import MEMORY, maker, names, write
+from stores_fixtures import MEMORY, maker, names, needs_root, write
 
 pytest_plugins = ["stores_plugin"]
-needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can act for other users")
 NOBODY = 65534
 Done = subprocess.CompletedProcess[str]
 Run = Callable[..., Done]

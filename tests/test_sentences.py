@@ -62,6 +62,13 @@ def written(part: ast.expr) -> str:
     return str(part.value) if isinstance(part, ast.Constant) else "…"
 
 
+def test_everything_that_the_strip_says_stands_there() -> None:
+    said = re.findall(r'\b(?:say|tell)\(["`]([^"`]+)["`][,)]', (PACKAGE / "static" / "viewer.js").read_text())
+    assert len(said) > 8
+    told = [re.sub(r"\$\{[^}]+\}", "…", sentence) for sentence in said]
+    assert [sentence for sentence in told if sentence not in sentences().values()] == []
+
+
 def test_every_problem_of_the_extension_stands_there() -> None:
     sources = "".join(file.read_text() for file in (CHECKOUT / "cxg_proxy" / "labextension" / "src").glob("*.ts"))
     said = re.findall(r'new Problem\(\s*["`][^"`]+["`],\s*["`]([^"`]+)["`]', sources)

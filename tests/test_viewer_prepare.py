@@ -15,20 +15,13 @@ import pytest
 from cxg_proxy.errors import ChangedMeanwhile
 from cxg_proxy.viewer import prepare, trust
 from cxg_proxy.viewer.stores import Stores
-from stores_fixtures import MEMORY, PLENTY, ignore, never, write
+from stores_fixtures import BEN, LAB, MEMORY, PLENTY, ignore, needs_root, never, write
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # cellxgene's import of anndata
     from cxg_proxy.viewer import first_replies
 
-needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can act for other users")
-ANA, BEN, LAB = 4_001, 4_002, 4_100
-
-
-@pytest.fixture(name="site")
-def a_place_that_all_can_reach(short: Path) -> Path:
-    short.chmod(0o755)
-    return short
+pytest_plugins = ["stores_plugin"]
 
 
 def owned(path: Path, owner: int, group: int, mode: int, seed: int = 1) -> Path:

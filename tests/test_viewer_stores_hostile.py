@@ -9,17 +9,9 @@ import pytest
 
 from cxg_proxy.errors import StoreNotWritten
 from cxg_proxy.viewer.stores import Stores
-from stores_fixtures import MEMORY, PLENTY, Make, ignore, maker, names, never, total, write
+from stores_fixtures import ANA, BEN, LAB, MEMORY, PLENTY, Make, ignore, maker, names, needs_root, never, total, write
 
 pytest_plugins = ["stores_plugin"]
-needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can act for other users")
-ANA, BEN, LAB = 4_001, 4_002, 4_100
-
-
-@pytest.fixture(name="site")
-def a_place_that_all_can_reach(short: Path) -> Path:
-    short.chmod(0o755)
-    return short
 
 
 def preparing(site: Path) -> Stores:

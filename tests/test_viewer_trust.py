@@ -16,10 +16,10 @@ from conftest import environment
 from cxg_proxy.viewer import trust
 from cxg_proxy.viewer.store import Store
 from cxg_proxy.viewer.stores import Stores
-from stores_fixtures import MEMORY, PLENTY, ignore, names, never, total, write
+from stores_fixtures import ANA, BEN, LAB, MEMORY, PLENTY, ignore, names, needs_root, never, total, write
 
-pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can act for other users")
-ANA, BEN, LAB = 4_001, 4_002, 4_100
+pytest_plugins = ["stores_plugin"]
+pytestmark = needs_root
 FIND = """
 import json, os, sys
 from pathlib import Path
@@ -28,12 +28,6 @@ os.setgroups([]); os.setgid(int(sys.argv[3])); os.setuid(int(sys.argv[3]))
 there = Stores(Path("/nonexistent"), Path(sys.argv[1]), limit=0, memory=0).find(sys.argv[2], None)
 print(json.dumps([str(there.folder), float(there.matrix.columns(range(there.shape[1])).sum())] if there else []))
 """
-
-
-@pytest.fixture(name="site")
-def a_place_that_all_can_reach(short: Path) -> Path:
-    short.chmod(0o755)
-    return short
 
 
 @pytest.fixture(name="source")
