@@ -16,7 +16,7 @@ import anndata
 import pytest
 
 from conftest import until
-from cxg_proxy import alone, annotations
+from cxg_proxy import alone, annotations, disk
 from cxg_proxy.errors import Died, NotPrepared, NotReadable, Problem, StorageSilent
 from cxg_proxy.progress import Phase
 from gateways import SAME_SITE, running_gateway
@@ -94,6 +94,7 @@ def lived(desk: Desk, scene: Callable[[alone.Alone], Any]) -> None:
         finally:
             living.cancel()
             await asyncio.wait({living})
+            await until(lambda: not disk._waiting)  # or a call that is answered later would count for ever
 
     asyncio.run(play())
 
