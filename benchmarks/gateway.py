@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
 import psutil
 
-from conftest import until_now
 from gateways import Gateway, UnixConnection, running_gateway
+from waiting import until_now
 
 DATASETS = 1000
 BIG = 300_000_000

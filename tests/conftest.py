@@ -1,13 +1,9 @@
-"""What the tests share: places, waiting, fake workers, and the check that nothing is left over."""
+"""What every test has: places, and the check that nothing is left over."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import shutil
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,28 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-FAKE = Path(__file__).parent / "workers" / "fake.py"
-
-
-async def until(condition: Callable[[], object], *, seconds: float = 20) -> None:
-    """Wait for a condition; fails when it is not met in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not met within {seconds} s"
-        await asyncio.sleep(0.01)
-
-
-def until_now(condition: Callable[[], object], *, seconds: float = 20) -> None:
-    """The same for tests without a loop."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not met within {seconds} s"
-        time.sleep(0.01)
-
-
-def fake(behaviour: str) -> Callable[[object, Path], list[str]]:
-    """The command of a fake worker, in the form `instances` wants."""
-    return lambda _, socket: [sys.executable, str(FAKE), behaviour, str(socket)]
+from processes import gone
+from waiting import until_now
 
 
 @pytest.fixture
@@ -77,16 +53,3 @@ def no_leftovers() -> Iterator[None]:
     before = {child.pid for child in me.children()}
     yield
     until_now(lambda: all(gone(child.pid) for child in me.children() if child.pid not in before), seconds=3)
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def environment() -> dict[str, str]:
-    """What a fake worker needs of its surroundings: this checkout's code, or the installed one."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

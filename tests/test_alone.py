@@ -16,11 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import until_now
 from cxg_proxy import annotations, roots
-from gateways import PAGE, SAME_SITE, Gateway, running_gateway
-from test_app import COMMAND
-from test_faults import labels_body, write_dataset
+from datasets import labels_body, write_dataset
+from gateways import COMMAND, PAGE, SAME_SITE, Gateway, running_gateway
+from waiting import until_now
 
 pytestmark = pytest.mark.timeout(120)
 

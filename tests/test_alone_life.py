@@ -15,12 +15,12 @@ from typing import Any
 import anndata
 import pytest
 
-from conftest import until
 from cxg_proxy import alone, annotations, disk
 from cxg_proxy.errors import Died, NotPrepared, NotReadable, Problem, StorageSilent
 from cxg_proxy.progress import Phase
+from datasets import labels_body, write_dataset
 from gateways import SAME_SITE, running_gateway
-from test_faults import labels_body, write_dataset
+from waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 HASTY = "from cxg_proxy import app; app.FAILED_SECONDS = 1.0; app.Gateway.launch_instance()"

@@ -8,11 +8,11 @@ from pathlib import Path
 import anndata
 import pytest
 
-from conftest import until_now
 from cxg_proxy import annotations
+from datasets import write_dataset
 from gateways import PAGE, Gateway, UnixConnection, running_gateway
 from labels_gateway import csv, labels_folder, labels_gateway, running_before, saved_labels, where  # noqa: F401 - fixtures
-from test_faults import write_dataset
+from waiting import until_now
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cxg_proxy import annotations
+from datasets import write_dataset
 from gateways import PAGE, SAME_SITE, Gateway, running_gateway
 from labels_gateway import (  # noqa: F401 - fixtures
     FORM,
@@ -26,7 +27,6 @@ from labels_gateway import (  # noqa: F401 - fixtures
     upload_without_token,
     where,
 )
-from test_faults import write_dataset
 
 pytestmark = pytest.mark.timeout(120)
 

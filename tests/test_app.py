@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import gone, until_now
 from gateways import COMMAND, a_dataset, answers, run, running_gateway  # noqa: F401 - fixtures
+from processes import gone
+from waiting import until_now
 
 
 def test_help_teaches_each_option(tmp_path: Path) -> None:

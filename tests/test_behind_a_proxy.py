@@ -3,12 +3,9 @@ and logs do then."""
 
 from __future__ import annotations
 
-import http.client
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,41 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tornado.httputil import HTTPHeaders
 
-from conftest import until_now
 from cxg_proxy import safety
-from gateways import viewer_python
-from test_app import COMMAND
+from ports import TOKEN, ask, on_a_port
 
-TOKEN = "made-by-the-host"
 HEADER = "x-galaxy-entry-point-path"
 PREFIX = "/interactivetool/ep/0a1b/c2d3"
-
-
-@contextmanager
-def on_a_port(folder: Path, *options: str) -> Iterator[int]:
-    """A gateway with a fake worker and our token; the port it listens on."""
-    log = folder / "gateway.log"
-    command = [*COMMAND, "--port=0", f"--token={TOKEN}", f"--home={folder / 'home'}"]
-    command += [f"--viewer-python={viewer_python(folder)}", f"--library=data={folder}", *options]
-    (folder / "pbmc.h5ad").write_bytes(b"x")
-    with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=folder)
-    try:
-        until_now(lambda: "listens on" in log.read_text() or process.poll() is not None)
-        yield int(log.read_text().partition("127.0.0.1:")[2].partition("/")[0])
-    finally:
-        process.terminate()
-        process.wait(10)
-    assert TOKEN not in log.read_text()
-
-
-def ask(port: int, target: str, **headers: str) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    connection.request("GET", target, headers={name.replace("_", "-"): value for name, value in headers.items()})
-    reply = connection.getresponse()
-    reply.read()
-    connection.close()
-    return reply
 
 
 def test_a_token_that_the_host_has_made_lets_in_and_is_printed_nowhere(tmp_path: Path) -> None:

@@ -16,11 +16,10 @@ import httpx
 import pytest
 from server.common.fbs.matrix import decode_matrix_fbs
 
-from conftest import until_now
 from cxg_proxy import annotations
-from test_viewer_labels import BINARY, read, save, table
-from test_viewer_merging import Page
 from viewer_fixtures import LAUNCH, OFFLINE, Server, cells, worker
+from viewer_labels import BINARY, Page, read, save, table
+from waiting import until_now
 
 pytest_plugins = ["viewer_plugin"]
 # cellxgene's encoder calls flatbuffers as its version 2.0 wished.

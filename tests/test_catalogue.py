@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from conftest import until_now
 from gateways import Serve, a_serve  # noqa: F401 - fixtures
+from waiting import until_now
 
 
 def test_the_list_shows_each_dataset_and_its_json_twin_says_the_same(serve: Serve) -> None:

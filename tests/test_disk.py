@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from conftest import until
 from cxg_proxy import disk
 from cxg_proxy.disk import on_disk
 from cxg_proxy.errors import StorageSilent
 from cxg_proxy.limits import within
+from waiting import until
 
 
 async def test_what_a_call_returns_or_raises_comes_back() -> None:

@@ -8,29 +8,16 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import anndata
 import h5py
-import numpy as np
 import psutil
 import pytest
 
-from conftest import gone, until_now
-from gateways import PAGE, SAME_SITE, Gateway, running_gateway
+from datasets import labels_body, write_dataset
+from gateways import PAGE, SAME_SITE, Gateway, failed_page, running_gateway
+from processes import gone
+from waiting import until_now
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def write_dataset(file: Path, *, cells: int = 30, genes: int = 5, embedding: bool = True) -> Path:
-    """A small dataset that cellxgene can show, or cannot for want of an embedding."""
-    random = np.random.default_rng(0)
-    data = anndata.AnnData(random.random((cells, genes)).astype(np.float32))
-    data.obs["kind"] = np.array(["a", "b"])[np.arange(cells) % 2]
-    data.obs["kind"] = data.obs["kind"].astype("category")
-    if embedding:
-        data.obsm["X_umap"] = random.random((cells, 2)).astype(np.float32)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    data.write_h5ad(file)
-    return file
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +41,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 @pytest.fixture(autouse=True, scope="module")
 def _before_the_check(gateway: Gateway, slow_gateway: Gateway) -> None:
     """Have the gateways running before a test's leftovers are counted."""
-
-
-def failed_page(gateway: Gateway, name: str) -> str:
-    """The page a visitor ends on."""
-    gateway.get(f"/view/data/{name}.h5ad/", Accept="text/html")
-    until_now(lambda: gateway.phase(f"data/{name}.h5ad") == "failed", seconds=40)
-    reply = gateway.get(f"/view/data/{name}.h5ad/", Accept="text/html")
-    assert reply.status >= 400
-    assert "Try again" in reply.text
-    assert "Traceback" not in reply.text.partition("<details")[0]
-    return reply.text
 
 
 @pytest.mark.parametrize(
@@ -141,17 +117,6 @@ def test_a_file_replaced_while_open_is_the_new_file_at_the_next_visit(gateway: G
     gateway.get(address, Accept="text/html")
     until_now(lambda: gateway.phase("data/changing.h5ad") == "ready", seconds=40)
     assert gateway.get(address + "api/v0.2/schema").json["schema"]["dataframe"]["nObs"] == 40
-
-
-def labels_body(cells: int, label: str) -> bytes:
-    """What the viewer sends to save one category: a compressed flatbuffer, made by cellxgene's own encoder."""
-    program = (
-        "import sys, zlib, pandas as pd\n"
-        "from server.common.fbs.matrix import encode_matrix_fbs\n"
-        f"df = pd.DataFrame({{'mine': pd.Series([{label!r}] * {cells}, dtype='category')}})\n"
-        "sys.stdout.buffer.write(zlib.compress(bytes(encode_matrix_fbs(df, col_idx=df.columns))))\n"
-    )
-    return subprocess.check_output([sys.executable, "-c", program])
 
 
 def test_labels_saved_through_the_gateway_survive_every_restart(gateway: Gateway) -> None:

@@ -6,18 +6,16 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import pytest
 
-from conftest import until_now
 from cxg_proxy.library import Dataset, Library, escape
 from cxg_proxy.whereabouts import absolute, looked_at
-from gateways import Gateway, Reply, Serve, a_serve, running_gateway  # noqa: F401 - fixtures
+from datasets import HOSTILE, touch
+from gateways import Gateway, Reply, Serve, a_serve, find, found, running_gateway  # noqa: F401 - fixtures
+from ports import TOKEN, ask, on_a_port
 from remote_site import Site, a_site  # noqa: F401 - a fixture
-from test_behind_a_proxy import TOKEN, ask, on_a_port
-from test_library import HOSTILE
+from waiting import until_now
 
 NAMES = [
     *HOSTILE,
@@ -34,16 +32,6 @@ NAMES = [
 ]
 
 
-def find(gateway: Gateway, path: str | Path, more: str = "") -> Reply:
-    return gateway.get(f"/api/find?{more}path={quote(os.fsencode(path), safe='')}")
-
-
-def found(gateway: Gateway, path: str | Path) -> dict[str, Any]:
-    reply = find(gateway, path)
-    assert reply.status == 200, reply.text
-    return dict(reply.json)
-
-
 def kind(reply: Reply) -> tuple[int, str]:
     return reply.status, reply.problem["kind"]
 
@@ -51,12 +39,6 @@ def kind(reply: Reply) -> tuple[int, str]:
 def serving(gateway: Gateway) -> list[list[str]]:
     """The command lines of the viewers."""
     return [argv for each in gateway.workers() if "serve" in (argv := each.cmdline())]
-
-
-def touch(*files: Path) -> None:
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b"")
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import until_now
 from gateways import SAME_SITE, Gateway, UnixConnection, running_gateway
+from waiting import until_now
 
 HOP_BY_HOP = {
     "Connection": "close, X-Secret",

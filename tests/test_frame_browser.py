@@ -9,8 +9,8 @@ from playwright.sync_api import FrameLocator, Page, expect
 
 import pages_samples
 from cxg_proxy import pages
+from pages_samples import READY, VIEWER
 from pages_site import Server, a_browser, a_server, a_tab, no_leftovers_yet  # noqa: F401 - fixtures
-from test_viewer_strip import READY, VIEWER
 
 
 def framed(server: Server, page: Page, address: str) -> FrameLocator:

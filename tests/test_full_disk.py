@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from processes import ALONE
+
 ROOT = Path(__file__).parent.parent
 PROGRAM = Path(__file__).parent / "workers" / "full_disk.py"
-# In a mount namespace of its own, as root of a user namespace where the caller is not root.
-ALONE = ["unshare", "--mount", "--map-root-user"]
 
 
 @pytest.mark.hazard(7)

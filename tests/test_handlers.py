@@ -11,12 +11,12 @@ from urllib.parse import quote
 import psutil
 import pytest
 
-from conftest import until_now
 from cxg_proxy import errors
 from cxg_proxy.handlers import status_of
 from cxg_proxy.library import escape
+from datasets import HOSTILE
 from gateways import PAGE, SAME_SITE, Gateway, Serve, UnixConnection, a_serve, running_gateway  # noqa: F401 - fixtures
-from test_library import HOSTILE
+from waiting import until_now
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import until_now
-from gateways import running_gateway
-from test_faults import SAME_SITE, labels_body, write_dataset
+from datasets import labels_body, write_dataset
+from gateways import SAME_SITE, running_gateway
+from waiting import until_now
 
 pytestmark = pytest.mark.timeout(120)
 # Notes every look-up of a host's name and answers none; waitress parses its default address, 0.0.0.0, as one.

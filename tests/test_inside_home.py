@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from cxg_proxy import annotations
 from cxg_proxy.errors import LabelsNotSaved
 from cxg_proxy.tables import LabelTable, labels_csv
-from test_viewer_labels import BINARY, save, table
 from viewer_fixtures import cells, worker
+from viewer_labels import BINARY, save, table
 
 # cellxgene's encoder calls flatbuffers as its version 2.0 wished.
 pytestmark = pytest.mark.filterwarnings("ignore:numElems is deprecated:DeprecationWarning")

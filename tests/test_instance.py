@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import gone, until
 from cxg_proxy.errors import (
     Died,
     NoEmbedding,
@@ -21,6 +20,8 @@ from cxg_proxy.errors import (
 from cxg_proxy.library import Dataset
 from cxg_proxy.progress import Phase
 from instance_fixtures import Make, a_dataset, pid_of, some_instances  # noqa: F401 - fixtures
+from processes import gone
+from waiting import until
 
 
 async def test_a_dataset_that_is_opened_becomes_ready(instances: Make, dataset: Callable[..., Dataset]) -> None:

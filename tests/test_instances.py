@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import gone, until
 from cxg_proxy.errors import (
     Stopped,
     TooManyInstances,
@@ -15,6 +14,8 @@ from cxg_proxy.instance import Instance
 from cxg_proxy.library import Dataset, Library
 from cxg_proxy.progress import Phase
 from instance_fixtures import Make, a_dataset, pid_of, some_instances  # noqa: F401 - fixtures
+from processes import gone
+from waiting import until
 
 
 async def test_opening_twice_joins_the_same_instance(instances: Make, dataset: Callable[..., Dataset]) -> None:

@@ -25,9 +25,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import environment
 from cxg_proxy import annotations, history, thinning
 from cxg_proxy.annotations import DATASET, GENE_SETS, LABELS
+from processes import environment
 
 ROUNDS = 2000
 NOW = 1_700_000_000.0

@@ -8,25 +8,7 @@ from hypothesis import strategies as st
 
 from cxg_proxy.errors import DatasetNotFound, NotReadable
 from cxg_proxy.library import PLAIN, Library, Scan, escape, readings, unescape
-
-HOSTILE = [
-    "plain.h5ad",
-    "with space.h5ad",
-    "a'b\"c.h5ad",
-    "100%.h5ad",
-    "a#1.h5ad",
-    "a?b.h5ad",
-    "{port}.h5ad",
-    "new\nline.h5ad",
-    "größe-细胞.h5ad",
-    "til~de.h5ad",
-    "~41.h5ad",
-    "a&b;c=d+e.h5ad",
-    "<script>alert(1)</script>.h5ad".replace("/", "∕"),
-    os.fsdecode(b"bytes-\xff\xfe.h5ad"),
-    "-dash.h5ad",
-    "C:\\windows.h5ad",
-]
+from datasets import HOSTILE
 
 
 def names(library: Library, limit: int = 1000) -> list[str]:

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 import cxg_proxy
-from conftest import until_now
 from gateways import COMMAND, a_dataset, answers, run, running_gateway, viewer_python  # noqa: F401 - fixtures
+from waiting import until_now
 
 
 def test_the_socket_is_its_owners_alone_and_goes_with_the_gateway(tmp_path: Path, dataset: Path) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from conftest import environment, until_now
 from cxg_proxy import annotations, lock, whole
 from cxg_proxy.annotations import LABELS
 from cxg_proxy.errors import LabelsNotSaved
+from processes import environment
+from waiting import until_now
 
 HOLDER = (
     "import sys, time; from pathlib import Path; from cxg_proxy import lock, whole\n"

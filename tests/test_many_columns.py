@@ -12,8 +12,8 @@ from cxg_proxy import annotations
 from cxg_proxy.annotations import GENE_SETS, LABELS, Known
 from cxg_proxy.merging import MOST_PARTS
 from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
+from pages_samples import VIEWER
 from pages_site import Server, a_browser, a_server, a_tab, no_leftovers_yet  # noqa: F401 - fixtures
-from test_viewer_strip import VIEWER
 
 MANY = MOST_PARTS + 5
 WHOLE = "0123456789abcdef"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import until_now
 from cxg_proxy.options import Options, aliases
 from gateways import PAGE, Gateway, answers, viewer_python
+from waiting import until_now
 
 COMMAND = [sys.executable, "-m", "cxg_proxy"]
 Start = Callable[..., AbstractContextManager[Gateway]]

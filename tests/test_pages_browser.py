@@ -8,8 +8,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from conftest import until_now
 from pages_site import ARTEFACTS, HIDDEN, Server, a_browser, a_server, a_tab, no_leftovers_yet  # noqa: F401 - fixtures
+from waiting import until_now
 
 KINDS_OF_PAGE = ("library", "opening", "problem", "instances", "labels", "upload")
 SIZES = {"wide": (1280, 800), "narrow": (360, 740)}

@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import environment, gone, until
 from cxg_proxy.errors import Died
 from cxg_proxy.instances import Instances
 from cxg_proxy.library import Library
@@ -21,6 +20,8 @@ from cxg_proxy.progress import Phase
 from cxg_proxy.visits import Visits
 from cxg_proxy.worker import Place
 from preload_fixtures import Forking, Make, a_forking, description, line  # noqa: F401 - a fixture
+from processes import environment, gone
+from waiting import until
 
 
 async def test_a_worker_is_forked_and_ends_with_its_block(forking: Make, short: Path) -> None:

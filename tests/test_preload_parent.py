@@ -10,9 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import gone, until
 from cxg_proxy.process import UNKNOWN, running, words
 from preload_fixtures import LIGHT, Make, a_forking, description, line  # noqa: F401 - a fixture
+from processes import gone
+from waiting import until
 
 
 async def test_workers_outlive_a_parent_that_is_killed_and_the_next_ones_have_a_new_parent(forking: Make) -> None:

@@ -16,10 +16,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import environment, gone, until_now
 from cxg_proxy.viewer.store import fingerprint
 from cxg_proxy.viewer.stores import Stores
+from processes import environment, gone
 from stores_fixtures import MEMORY, maker, names, needs_root, write
+from waiting import until_now
 
 pytest_plugins = ["stores_plugin"]
 NOBODY = 65534

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import gone, until
 from cxg_proxy.process import Child, running, words
+from processes import gone
+from waiting import until
 
 NOTHING: Mapping[str, str] = {}
 

@@ -8,7 +8,6 @@ from typing import Any
 import anndata
 import pytest
 
-from conftest import until_now
 from cxg_proxy import annotations
 from gateways import PAGE, Gateway
 from labels_gateway import (  # noqa: F401 - fixtures
@@ -24,6 +23,7 @@ from labels_gateway import (  # noqa: F401 - fixtures
     saved_labels,
     where,
 )
+from waiting import until_now
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from conftest import until_now
 from cxg_proxy.library import Library
 from gateways import PAGE, Gateway, running_gateway
 from remote_site import CONTENT, SECRET, Site, a_site  # noqa: F401 - fixtures
+from waiting import until_now
 
 VIEW = "/view/remote/atlas.h5ad/"
 

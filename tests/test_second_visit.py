@@ -19,10 +19,10 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Page
 
-from conftest import until_now
 from pages_site import a_browser, a_tab, no_leftovers_yet  # noqa: F401 - fixtures
-from test_behind_a_proxy import TOKEN
+from ports import TOKEN
 from viewer_fixtures import cells
+from waiting import until_now
 
 pytestmark = pytest.mark.timeout(300)
 

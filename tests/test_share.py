@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateways import running_gateway
-from test_find import found, touch
+from datasets import touch
+from gateways import found, running_gateway
 
 HUB = "/hub/user-redirect/cellxgene/"
 

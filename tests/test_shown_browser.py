@@ -13,9 +13,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
-from conftest import until_now
+from notebook_output import NAMES, file_at, output
 from pages_site import ARTEFACTS, a_browser, a_tab, no_leftovers_yet  # noqa: F401 - fixtures
-from test_shown import NAMES, file_at, output
+from waiting import until_now
 
 SERVER = "http://jupyter.test"
 BASE = "/user/ana@lab/"

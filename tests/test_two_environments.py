@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import cxg_proxy
-from conftest import until_now
+from datasets import write_dataset
 from gateways import Worker, running_gateway
-from test_faults import write_dataset
+from waiting import until_now
 
 pytestmark = pytest.mark.timeout(120)
 GATEWAY_NEEDS = ["tornado", "traitlets", "jupyter_core", "platformdirs", "cxg-proxy"]

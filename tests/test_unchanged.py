@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import until_now
 from cxg_proxy.validators import tag
 from cxg_proxy.visits import Visit, Visits
+from datasets import write_dataset
 from gateways import SAME_SITE, Gateway, Reply, UnixConnection, running_gateway
-from test_faults import write_dataset
 from viewer_fixtures import ask
+from waiting import until_now
 
 VIEWER = "/view/data/pbmc.h5ad/"
 LAYOUT = "/api/v0.2/layout/obs?layout-name=umap"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import until_now
 from cxg_proxy import annotations
 from cxg_proxy.tables import read_labels
+from datasets import write_dataset
 from gateways import PAGE, SAME_SITE, Gateway
 from labels_gateway import (  # noqa: F401 - fixtures
     CELLS,
@@ -25,7 +25,7 @@ from labels_gateway import (  # noqa: F401 - fixtures
     upload_without_token,
     where,
 )
-from test_faults import write_dataset
+from waiting import until_now
 
 pytestmark = pytest.mark.timeout(120)
 

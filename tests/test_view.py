@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import until_now
 from gateways import PAGE, SAME_SITE, Serve, a_serve  # noqa: F401 - fixtures
+from waiting import until_now
 
 
 def test_a_viewers_address_without_its_slash_is_completed(serve: Serve) -> None:

@@ -15,32 +15,15 @@ import anndata
 import h5py
 import numpy as np
 import pytest
-from scipy import sparse
 
 from cxg_proxy.errors import ChangedMeanwhile, DamagedFile, NoRoom, Problem, StoreNotWritten
 from cxg_proxy.viewer import build, store
+from datasets import drawn
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = Path(__file__).parent / "workers" / "builder.py"
 ALONE = ["unshare", "--mount", "--map-root-user"]
 MB = 1024**2
-
-
-def drawn(path: Path, cells: int, genes: int, kind: str, **how: Any) -> Path:
-    """A dataset with a tenth of its values stored."""
-    random = np.random.default_rng(6)
-    if kind == "dense":
-        values: Any = random.random((cells, genes), dtype="f4")
-    else:
-        lines, length = (cells, genes) if kind == "csr" else (genes, cells)
-        each = length // 10
-        # One of every ten, so that they rise and none is there twice.
-        indices = np.arange(each, dtype="i4") * 10 + random.integers(0, 10, (lines, each), dtype="i4")
-        made = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix}[kind]
-        data = random.random(lines * each, dtype="f4")
-        values = made((data, indices.ravel(), np.arange(lines + 1) * each), shape=(cells, genes))
-    anndata.AnnData(values, obsm={"X_umap": np.ones((cells, 2))}).write_h5ad(path, **how)
-    return path
 
 
 @pytest.fixture(scope="module")

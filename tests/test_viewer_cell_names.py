@@ -18,8 +18,8 @@ from cxg_proxy import annotations
 from cxg_proxy.errors import NotViewable
 from cxg_proxy.viewer import build, names, options, rest, store
 from cxg_proxy.viewer.expression import Expression
-from test_viewer_rest import PBMC, older
 from viewer_fixtures import cells
+from viewer_samples import PBMC, older
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # cellxgene asks anndata for its version in a way of the past

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from cxg_proxy.annotations import identifiers_digest
 from cxg_proxy.viewer import cells as cell_names
-from test_viewer_summary import summarize
 from viewer_fixtures import cells
+from viewer_samples import summarize
 
 WILD = ["a,b", 'with "quotes"', "#first", "=1+1", "🧬", "x" * 200, "é\t", " "]
 INDEXES: dict[str, Any] = {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from server.common.fbs.matrix import decode_matrix_fbs
 
-from test_viewer_labels import read, save
 from viewer_fixtures import Server, cells, failure, worker
+from viewer_labels import read, save
 
 # cellxgene's encoder calls flatbuffers as its version 2.0 wished.
 pytestmark = pytest.mark.filterwarnings("ignore:numElems is deprecated:DeprecationWarning")

@@ -30,7 +30,7 @@ class Plain:
     """cellxgene as it is."""
 
     def __init__(self, place: str):
-        script = Path(__file__).with_name("viewer_answers.py")
+        script = Path(__file__).parent / "support" / "viewer_answers.py"
         with (Path(place) / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, script],

@@ -14,15 +14,16 @@ import numpy as np
 import psutil
 import pytest
 
-from conftest import environment, gone, until_now
 from cxg_proxy.errors import BadOptions, ChangedMeanwhile, DamagedFile, NotEnoughMemory, Problem, StillPreparing
 from cxg_proxy.viewer import build
 from cxg_proxy.viewer.expression import PATIENCE_SECONDS, Expression, Preparation
 from cxg_proxy.viewer.store import fingerprint
 from cxg_proxy.viewer.stores import Stores
 from cxg_proxy.viewer.unstored import in_memory
+from processes import environment, gone
 from stores_fixtures import MEMORY, PLENTY, Make, ignore, maker, names, never, total, write
 from viewer_fixtures import worker
+from waiting import until_now
 
 pytest_plugins = ["stores_plugin"]
 Prepare = Callable[..., Preparation]

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import environment
 from cxg_proxy.viewer.kept import Bounds, Kept
-from test_full_disk import ALONE
+from processes import ALONE, environment
 
 
 @pytest.fixture(name="folder")

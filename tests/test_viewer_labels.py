@@ -4,42 +4,22 @@ import os
 import resource
 import stat
 import subprocess
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
-from server.common.fbs.matrix import decode_matrix_fbs, encode_matrix_fbs
 
-from viewer_fixtures import LAUNCH, OFFLINE, Reply, Server, failure, worker
+from viewer_fixtures import LAUNCH, OFFLINE, Server, failure, worker
+from viewer_labels import BINARY, read, save, table
 
 pytest_plugins = ["viewer_plugin"]
 # cellxgene's encoder calls flatbuffers as its version 2.0 wished.
 pytestmark = pytest.mark.filterwarnings("ignore:numElems is deprecated:DeprecationWarning")
 
-BINARY = {"Content_Type": "application/octet-stream", "Accept": "application/octet-stream"}
 FORGED = "session=eyJfcGVybWFuZW50Ijp0cnVlLCJjeGdfYW5ub19jb2xsZWN0aW9uIjoiLi4vZXNjYXBlZCJ9.aaaaaa.bbbb"
-
-
-def table(**columns: Sequence[str]) -> bytes:
-    """Labels as cellxgene's page sends them."""
-    frame = pd.DataFrame({name: pd.Categorical(values) for name, values in columns.items()})
-    return zlib.compress(bytes(encode_matrix_fbs(frame, col_idx=frame.columns)))
-
-
-def read(server: Server, category: str) -> list[str]:
-    """One category as cellxgene's page receives it."""
-    reply = server.api(f"annotations/obs?annotation-name={category}", **BINARY)
-    assert reply.status == 200, reply.body
-    return list(decode_matrix_fbs(reply.body)[category])
-
-
-def save(server: Server, query: str = "", **columns: Sequence[str]) -> Reply:
-    return server.api(f"annotations/obs{query}", "PUT", table(**columns), **BINARY)
 
 
 def small_files() -> None:

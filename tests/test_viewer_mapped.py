@@ -14,7 +14,7 @@ import memory
 import servers
 from browser import comparison
 from cxg_proxy.viewer import diffexp, mapped, matrix
-from test_viewer_build_life import drawn
+from datasets import drawn
 
 CELLS, GENES = 20_000, 10_000
 VALUES_BYTES = CELLS * GENES // 10 * 8  # of X as a store has it: a tenth of all values, each with its cell's number

@@ -11,13 +11,11 @@ import pytest
 
 from cxg_proxy import annotations
 from cxg_proxy.merging import Known
-from test_viewer_labels import BINARY, read, table
 from viewer_fixtures import Reply, Server, cells, worker
+from viewer_labels import BINARY, CELLS, Page, table
 
 # cellxgene's encoder calls flatbuffers as its version 2.0 wished.
 pytestmark = pytest.mark.filterwarnings("ignore:numElems is deprecated:DeprecationWarning")
-
-CELLS = 60
 
 
 @pytest.fixture(scope="module")
@@ -44,49 +42,6 @@ def server(servers: list[Server], home: Path) -> Server:
     for name in (annotations.LABELS, annotations.GENE_SETS):
         (home / name).unlink(missing_ok=True)
     return servers[0]
-
-
-class Page:
-    """An open page: it sends back with a save what it was told with what it read, as `static/viewer.js` does."""
-
-    def __init__(self, server: Server, name: str = "one"):
-        self.server, self.name = server, name
-        self.columns: dict[str, list[str]] = {}
-        self.sets: dict[str, list[str]] = {}
-        schema = server.api("schema")
-        self.known = Known.from_text(schema.headers["X-Labels-Known"])
-        for column in schema.json["schema"]["annotations"]["obs"]["columns"]:
-            if column["writable"]:
-                self.columns[column["name"]] = read(server, column["name"])
-        reply = server.api("genesets", Accept="application/json", X_Labels_Tab=name)
-        self.known_sets, self.tid = Known.from_text(reply.headers["X-Labels-Known"]), reply.json["tid"]
-        for each in reply.json["genesets"]:
-            self.sets[each["geneset_name"]] = [gene["gene_symbol"] for gene in each["genes"]]
-
-    def save(self, **changes: str | None) -> Reply:
-        for name, label in changes.items():
-            if label is None:
-                del self.columns[name]
-            else:
-                self.columns[name] = [label] * CELLS
-        known = {"X_Labels_Known": str(self.known), "X_Labels_Tab": self.name}
-        reply = self.server.api("annotations/obs", "PUT", table(**self.columns), **BINARY, **known)
-        assert reply.status == 200
-        self.known = Known.from_text(reply.headers["X-Labels-Known"])
-        return reply
-
-    def save_sets(self, **changes: list[str] | None) -> Reply:
-        self.sets = {name: genes for name, genes in {**self.sets, **changes}.items() if genes is not None}
-        self.tid += 1
-        plain = [
-            {"geneset_name": name, "geneset_description": "", "genes": [{"gene_symbol": gene} for gene in genes]}
-            for name, genes in self.sets.items()
-        ]
-        known = {"X_Labels_Known": str(self.known_sets), "X_Labels_Tab": self.name}
-        reply = self.server.api("genesets", "PUT", {"genesets": plain, "tid": self.tid}, **known)
-        assert reply.status == 200, reply.body
-        self.known_sets = Known.from_text(reply.headers["X-Labels-Known"])
-        return reply
 
 
 def merged(reply: Reply) -> Any:

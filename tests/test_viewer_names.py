@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from cxg_proxy import annotations, tables
 from cxg_proxy.viewer import label_table
-from test_viewer_labels import BINARY, read, save, table
 from viewer_fixtures import Server, cells, worker
+from viewer_labels import BINARY, read, save, table
 
 # cellxgene's encoder calls flatbuffers as its version 2.0 wished.
 pytestmark = pytest.mark.filterwarnings("ignore:numElems is deprecated:DeprecationWarning")

@@ -11,8 +11,8 @@ import pytest
 import cxg_proxy
 from annotated_copies import KINDS, annotate, read, save
 from cxg_proxy import annotations, tables
-from test_viewer_merging import CELLS, Page
 from viewer_fixtures import Server, cells, failure, worker
+from viewer_labels import CELLS, Page
 
 # cellxgene's encoder calls flatbuffers as its version 2.0 wished.
 pytestmark = pytest.mark.filterwarnings("ignore:numElems is deprecated:DeprecationWarning")

@@ -11,10 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import gone, until_now
 from cxg_proxy.machine import usage
-from gateways import SAME_SITE, Gateway, Worker, running_gateway, viewer_python
-from test_faults import failed_page, labels_body, write_dataset
+from datasets import labels_body, write_dataset
+from gateways import SAME_SITE, Gateway, Worker, failed_page, running_gateway, viewer_python
+from processes import gone
+from waiting import until_now
 
 pytestmark = pytest.mark.timeout(120)
 NAMES = ("one", "two", "three", "crashing", "labelled")

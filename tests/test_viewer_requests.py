@@ -11,16 +11,11 @@ import pytest
 
 from cxg_proxy.errors import Busy
 from cxg_proxy.viewer.turns import WAITING, Cancelled, Turns
-from viewer_fixtures import Reply, Server, until, worker
+from viewer_fixtures import Reply, Server, compare, until, worker
 
 pytest_plugins = ["viewer_plugin"]
 
 BINARY = {"Content_Type": "application/octet-stream"}
-
-
-def compare(server: Server, one: Any, other: Any, count: Any = 5) -> Reply:
-    sets = {f"set{number}": {"filter": {"obs": {"index": index}}} for number, index in ((1, one), (2, other))}
-    return server.api("diffexp/obs", "POST", {"mode": "topN", "count": count, **sets})
 
 
 @pytest.mark.hazard(13)

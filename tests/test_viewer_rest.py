@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,19 +12,17 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from anndata.io import write_elem
 from scipy import sparse
 from server.common.config.app_config import AppConfig
 from server.common.constants import Axis
 
 from cxg_proxy.errors import BadOptions, DamagedFile, NotH5ad, NotViewable
 from cxg_proxy.viewer import build, rest, store
+from viewer_samples import PBMC, older
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it asks anndata for its version in a way of the past
     from server.data_anndata.anndata_adaptor import AnndataAdaptor
-
-PBMC = Path(str(files("scanpy"))) / "datasets" / "10x_pbmc68k_reduced.h5ad"
 
 
 class Plain(AnndataAdaptor):
@@ -169,29 +166,6 @@ def test_raw_has_genes_of_its_own(tmp_path: Path) -> None:
 
 def test_the_real_dataset_is_the_same(tmp_path: Path) -> None:
     same(PBMC, tmp_path)
-
-
-def older(path: Path) -> Path:
-    """A file as AnnData wrote it before 0.7: tables of fixed fields, the labels of categories in uns."""
-    random = np.random.default_rng(2)
-    obs = np.zeros(30, [("index", "S9"), ("kind", "i1"), ("size", "f4"), ("multi1", "f8"), ("multi2", "f8")])
-    obs["index"] = [f"cell{number}".encode() for number in range(30)]
-    obs["kind"], obs["size"], obs["multi1"] = random.integers(0, 3, 30), random.random(30), random.random(30)
-    var = np.zeros(5, [("index", "S9"), ("n", "i8")])
-    var["index"] = [f"gene{number}".encode() for number in range(5)]
-    raw = np.zeros(8, [("index", "S9")])
-    raw["index"] = [f"more{number}".encode() for number in range(8)]
-    with h5py.File(path, "w") as file:
-        file["obs"], file["var"], file["raw.var"] = obs, var, raw
-        file["X"] = random.random((30, 5)).astype("f4")
-        write_elem(file, "raw.X", sparse.random(30, 8, 0.5, "csr", "f4", random))
-        obsm = np.zeros(30, [("X_pca", "f8", (7,)), ("X_umap", "f8", (2,))])
-        obsm["X_pca"], obsm["X_umap"] = random.random((30, 7)), random.random((30, 2))
-        file["obsm"] = obsm
-        file["uns/kind_categories"] = np.array([b"B", b"T", b"NK"])
-        file["uns/kind_colors"] = np.array([b"#ff0000", b"#00ff00", b"#0000ff"])
-        file["uns/obs_keys_multicol"] = np.array([b"multi", b"none"])
-    return path
 
 
 @pytest.mark.parametrize("layer", [None, "raw"])

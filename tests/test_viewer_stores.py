@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from conftest import environment
 from cxg_proxy.errors import ChangedMeanwhile, DatasetNotFound
 from cxg_proxy.viewer import build
 from cxg_proxy.viewer.store import fingerprint
 from cxg_proxy.viewer.stores import Stores
+from processes import environment
 from stores_fixtures import (
     MEMORY,
     PLENTY,

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from conftest import environment, until_now
 from cxg_proxy import whole
 from cxg_proxy.errors import NoRoom, StoreNotWritten
 from cxg_proxy.viewer import room
 from cxg_proxy.viewer.building import Claim
 from cxg_proxy.viewer.store import fingerprint
 from cxg_proxy.viewer.stores import Stores
+from processes import environment
 from stores_fixtures import (
     Make,
     ignore,
@@ -27,6 +27,7 @@ from stores_fixtures import (
     used,
     write,
 )
+from waiting import until_now
 
 pytest_plugins = ["stores_plugin"]
 

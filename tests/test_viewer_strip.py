@@ -7,13 +7,10 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from conftest import until_now
+from pages_samples import READY, VIEWER
 from pages_site import HIDDEN, Server, a_browser, a_server, a_tab, no_leftovers_yet  # noqa: F401 - fixtures
+from waiting import until_now
 
-VIEWER = """<!doctype html><html lang="en"><title>CELLxGENE</title><body><div id="root"></div>
-<script src="cxg-proxy/saves.js"></script><script src="cxg-proxy/viewer.js"></script>"""
-READY = {"phase": "ready", "library": "../../../../", "title": "pbmc68k", "changed": False, "problem": None}
-READY["labels"] = "../../../../annotations/shared/x.h5ad"
 STRIPS = {
     "ready": ({}, ""),
     "closed": ({"phase": "closed"}, "This viewer was closed; nothing is lost.Reopen"),

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import anndata
 import h5py
@@ -18,21 +17,12 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 
-from conftest import gone
 from cxg_proxy.viewer.preview import rainbow
+from processes import gone
 from viewer_fixtures import ROOT, cells, until
+from viewer_samples import summarize
 
 pytest_plugins = ["viewer_plugin"]
-
-
-def summarize(*paths: Path | bytes | str) -> list[dict[str, Any]]:
-    lines = "".join(json.dumps(os.fsdecode(path)) + "\n" for path in paths)
-    command = [sys.executable, "-m", "cxg_proxy.viewer", "summarize"]
-    done = subprocess.run(command, input=lines.encode(), capture_output=True, check=True, cwd=ROOT)
-    assert done.stderr == b""
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [answer["path"] for answer in answers] == [os.fsdecode(path) for path in paths]
-    return answers
 
 
 @pytest.fixture(scope="module")

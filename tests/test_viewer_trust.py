@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from conftest import environment
 from cxg_proxy.viewer import trust
 from cxg_proxy.viewer.store import Store
 from cxg_proxy.viewer.stores import Stores
+from processes import environment
 from stores_fixtures import ANA, BEN, LAB, MEMORY, PLENTY, ignore, names, needs_root, never, total, write
 
 pytest_plugins = ["stores_plugin"]

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
+from pages_samples import READY, VIEWER
 from pages_site import Server, a_browser, a_server, a_tab, no_leftovers_yet  # noqa: F401 - fixtures
-from test_viewer_strip import READY, VIEWER
 
 SAVE = "fetch('api/v0.2/annotations/obs', { method: 'PUT', body: 'labels' }).then((reply) => reply.status)"
 ASK = "window.dispatchEvent(new Event('online'))"

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from cxg_proxy.viewer.turns import WAITING
-from test_viewer_requests import compare
-from viewer_fixtures import ROOT, Reply, Server, until
+from viewer_fixtures import ROOT, Reply, Server, compare, until
 
 pytest_plugins = ["viewer_plugin"]
 
@@ -27,7 +26,7 @@ THREADS = 2
 @contextlib.contextmanager
 def started(script: str, *words: object) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="cxgw-") as place:
-        command = [sys.executable, Path(__file__).with_name(script), *words]
+        command = [sys.executable, Path(__file__).parent / "support" / script, *words]
         running = Server(command, Path(place), env={"PYTHONPATH": str(ROOT), "HOME": place, "LANG": "C.UTF-8"})
         try:
             running.wait_for("ready")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from jupyter_fixtures import wait_until
 from PIL import Image, ImageChops
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 ARTEFACTS = Path(os.environ.get("CXG_ARTEFACTS", "build/artefacts"))
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
@@ -76,3 +78,14 @@ def wait_drawn(page: Page | FrameLocator) -> Locator:
     canvas.wait_for()
     wait_until(lambda: ink(picture(canvas)) > 1000, "the cells", 30)
     return canvas
+
+
+def choose(page: Page, menu: str, action: str) -> None:
+    """Choose from one of cellxgene's menus; they open under the pointer, unless the list moves at that moment."""
+    for _ in range(10):
+        page.mouse.move(0, 0)
+        page.get_by_test_id(menu).hover()
+        with contextlib.suppress(PlaywrightTimeoutError):
+            page.get_by_test_id(action).click(timeout=3000)
+            return
+    raise AssertionError(f"{menu} did not open")

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from hub_fixtures import free_ports
 from jupyter_fixtures import TOKEN, JupyterServer, jupyter_server
 
-from test_faults import write_dataset
+from datasets import write_dataset
 
 NAME = """what? #1 50% {x} 'q' "Zellen für Ana".h5ad"""
 BROKEN = "no.h5ad"

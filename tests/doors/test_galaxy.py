@@ -20,11 +20,11 @@ from typing import Any
 import psutil
 import pytest
 
-from conftest import until_now
 from cxg_proxy import annotations, galaxy
 from cxg_proxy.errors import NotSent
 from cxg_proxy.outbox import Outgoing
-from test_faults import write_dataset
+from datasets import write_dataset
+from waiting import until_now
 
 KEY = "the-key-of-a-job"
 TOKEN = "the-token-of-a-job"

@@ -15,8 +15,8 @@ from galaxy_tool import DATA, HOSTILE, Galaxy, Job, words
 from hub_fixtures import free_ports
 
 import cxg_proxy
-from conftest import until_now
-from test_faults import labels_body
+from datasets import labels_body
+from waiting import until_now
 
 pytest_plugins = ["galaxy_plugin"]
 pytestmark = pytest.mark.timeout(300)  # the first test may have to install Galaxy

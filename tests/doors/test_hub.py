@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import stat
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from browser_fixtures import (
     Person,
     a_browser,  # noqa: F401 - a fixture
     a_profile,  # noqa: F401 - a fixture
+    choose,
     difference,
     picture,
     shot,
@@ -77,17 +77,6 @@ def copied_link(page: Page) -> str:
     expect(page.locator("[data-copy-link] .needs-js").first).to_have_text("Copied")
     page.keyboard.press("Escape")
     return str(page.evaluate("navigator.clipboard.readText()"))
-
-
-def choose(page: Page, menu: str, action: str) -> None:
-    """Choose from one of cellxgene's menus; they open under the pointer, unless the list moves at that moment."""
-    for _ in range(10):
-        page.mouse.move(0, 0)
-        page.get_by_test_id(menu).hover()
-        with contextlib.suppress(PlaywrightTimeoutError):
-            page.get_by_test_id(action).click(timeout=3000)
-            return
-    raise AssertionError(f"{menu} did not open")
 
 
 def resembles(new: Path, kept: Path) -> None:

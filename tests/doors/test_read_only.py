@@ -19,7 +19,7 @@ from test_two_tabs import TOKEN, gateway
 
 from cxg_proxy import annotations
 from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
-from test_faults import write_dataset
+from datasets import write_dataset
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -14,7 +14,7 @@ from notebook_pages import VIEWER, cells, notebook, run_all, viewer_in
 from playwright.sync_api import Page, expect
 
 from cxg_proxy import shown
-from test_faults import write_dataset
+from datasets import write_dataset
 
 HOSTILE = [
     "</script><script>alert(1)</script>/<!-- a?b#c %41 `${1}` 'q' \"x\".h5ad",

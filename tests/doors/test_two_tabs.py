@@ -18,12 +18,12 @@ from browser_fixtures import (
     Person,
     a_browser,  # noqa: F401 - a fixture
     a_profile,  # noqa: F401 - a fixture
+    choose,
     shot,
     wait_drawn,
 )
 from jupyter_fixtures import wait_until
 from playwright.sync_api import Page, expect
-from test_hub import choose
 
 import cxg_proxy
 from cxg_proxy import annotations, tables

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from browser_fixtures import shot, wait_drawn
+from browser_fixtures import choose, shot, wait_drawn
 from galaxy_client import PASSWORD, User
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from progress import say
-from test_hub import choose
 
 from cxg_proxy.words import PHASES
 

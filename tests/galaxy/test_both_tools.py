@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import httpx
 import pandas as pd
 import pytest
 from anndata import read_h5ad
+from comparison import ours_and_plain
 from galaxy_client import FINISHED, EntryPoint, User, new_user
 from galaxy_files import LIMIT_SECONDS, OURS, OURS_LIMITED, PLAIN, PLAIN_LIMITED, TOOLS, image_of_tool
 from galaxy_server import Galaxy
-from progress import say, step
 from server.common.fbs.matrix import encode_matrix_fbs
 
 pytestmark = [
@@ -26,7 +26,6 @@ pytestmark = [
 ]
 DATA = TOOLS / "test-data"
 WHOLE_AND_BROKEN = ("pbmc.h5ad", "not_anndata.h5ad", "no_embedding.h5ad")
-README = (TOOLS / "README.md").read_text()
 SAVE = "api/v0.2/annotations/obs?annotation-collection-name=mine"
 GENE_SETS = [{"geneset_name": "my markers", "geneset_description": "", "genes": [{"gene_symbol": "CD79A"}]}]
 # Of files that cannot be shown, by our tool and by plain cellxgene.
@@ -35,15 +34,6 @@ SAID = {
     "no_embedding.h5ad": ("this file has no 2-D embedding, so there is nothing to draw", "No valid layout data"),
 }
 BINARY = {"Content-Type": "application/octet-stream", "Sec-Fetch-Site": "same-origin"}
-
-
-def ours_and_plain(row: str, observe: Callable[[str], str]) -> None:
-    """Observe both, and find what was seen in the README's table."""
-    with step(f"observing: {row}"):
-        seen = [observe(tool) for tool in (OURS, PLAIN)]
-    line = f"| {row} | {' | '.join(seen)} |"
-    say(line)
-    assert line in README
 
 
 @pytest.fixture(scope="module")

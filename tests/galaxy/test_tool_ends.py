@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from anndata import read_h5ad
 from browser_fixtures import Person, shot
+from comparison import ours_and_plain
 from galaxy_client import EntryPoint, User
 from galaxy_files import CHECKOUT, LIMIT_SECONDS, OURS, OURS_LIMITED, PLAIN, TOOLS
 from people import go, save_to_history
 from progress import step
-from test_both_tools import ours_and_plain
 
 pytestmark = pytest.mark.timeout(600, func_only=True)  # what is installed first has limits of its own
 DATA = TOOLS / "test-data"

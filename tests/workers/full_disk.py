@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from cxg_proxy import annotations as kept
 from cxg_proxy.errors import LabelsNotSaved
@@ -104,8 +104,8 @@ def vanished(home: Path) -> None:
 
 def worker(home: Path) -> None:
     """The same through cellxgene: its page is told, in a sentence, that its save has failed."""
-    from test_viewer_labels import read, save  # noqa: PLC0415 - only this scene needs cellxgene
     from viewer_fixtures import cells, worker  # noqa: PLC0415
+    from viewer_labels import read, save  # noqa: PLC0415 - only this scene needs cellxgene
 
     cells().write_h5ad(home.parent / "small.h5ad")
     mount(home)

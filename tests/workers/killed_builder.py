@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from cxg_proxy.viewer.stores import Stores
 from stores_fixtures import MEMORY, PLENTY, ignore, names, never, total

@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from conftest import FAKE, environment
 from cxg_proxy.preload import Preload
 from cxg_proxy.process import Child, fresh, running
+from processes import FAKE, environment
 
 LIGHT = str(FAKE.with_name("light.py"))
 

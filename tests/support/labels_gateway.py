@@ -13,8 +13,8 @@ import pytest
 
 from cxg_proxy import annotations
 from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
+from datasets import write_dataset
 from gateways import PAGE, SAME_SITE, Gateway, Reply, running_gateway
-from test_faults import write_dataset
 
 CELLS = tuple(str(number) for number in range(30))
 START = time.time() - 300  # or they were thinned

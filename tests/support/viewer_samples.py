@@ -1,12 +1,21 @@
 """Small datasets of every kind of matrix, for comparisons with plain cellxgene."""
 
+import json
+import os
+import subprocess
+import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
+from anndata.io import write_elem
 from scipy import sparse
+
+from viewer_fixtures import ROOT
 
 CELLS = 300
 
@@ -68,3 +77,39 @@ def write(kind: str, path: Path) -> None:
     data.obsm["X_pca"] = random.random((data.n_obs, 5)).astype(np.float32)
     data.uns["kind_colors"] = ["#ff0000", "#00ff00", "#0000ff"][: len(names)]
     data.write_h5ad(path)
+
+
+def summarize(*paths: Path | bytes | str) -> list[dict[str, Any]]:
+    lines = "".join(json.dumps(os.fsdecode(path)) + "\n" for path in paths)
+    command = [sys.executable, "-m", "cxg_proxy.viewer", "summarize"]
+    done = subprocess.run(command, input=lines.encode(), capture_output=True, check=True, cwd=ROOT)
+    assert done.stderr == b""
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["path"] for answer in answers] == [os.fsdecode(path) for path in paths]
+    return answers
+
+
+PBMC = Path(str(files("scanpy"))) / "datasets" / "10x_pbmc68k_reduced.h5ad"
+
+
+def older(path: Path) -> Path:
+    """A file as AnnData wrote it before 0.7: tables of fixed fields, the labels of categories in uns."""
+    random = np.random.default_rng(2)
+    obs = np.zeros(30, [("index", "S9"), ("kind", "i1"), ("size", "f4"), ("multi1", "f8"), ("multi2", "f8")])
+    obs["index"] = [f"cell{number}".encode() for number in range(30)]
+    obs["kind"], obs["size"], obs["multi1"] = random.integers(0, 3, 30), random.random(30), random.random(30)
+    var = np.zeros(5, [("index", "S9"), ("n", "i8")])
+    var["index"] = [f"gene{number}".encode() for number in range(5)]
+    raw = np.zeros(8, [("index", "S9")])
+    raw["index"] = [f"more{number}".encode() for number in range(8)]
+    with h5py.File(path, "w") as file:
+        file["obs"], file["var"], file["raw.var"] = obs, var, raw
+        file["X"] = random.random((30, 5)).astype("f4")
+        write_elem(file, "raw.X", sparse.random(30, 8, 0.5, "csr", "f4", random))
+        obsm = np.zeros(30, [("X_pca", "f8", (7,)), ("X_umap", "f8", (2,))])
+        obsm["X_pca"], obsm["X_umap"] = random.random((30, 7)), random.random((30, 2))
+        file["obsm"] = obsm
+        file["uns/kind_categories"] = np.array([b"B", b"T", b"NK"])
+        file["uns/kind_colors"] = np.array([b"#ff0000", b"#00ff00", b"#0000ff"])
+        file["uns/obs_keys_multicol"] = np.array([b"multi", b"none"])
+    return path

@@ -15,11 +15,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 import pytest
 
-from conftest import FAKE, gone, until_now
+from processes import FAKE, gone
+from waiting import until_now
 
 SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
 PAGE = {"Accept": "text/html"}
@@ -215,3 +217,24 @@ def run(*options: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *options], capture_output=True, text=True, timeout=10, cwd=folder, env=environment, check=False
     )
+
+
+def find(gateway: Gateway, path: str | Path, more: str = "") -> Reply:
+    return gateway.get(f"/api/find?{more}path={quote(os.fsencode(path), safe='')}")
+
+
+def found(gateway: Gateway, path: str | Path) -> dict[str, Any]:
+    reply = find(gateway, path)
+    assert reply.status == 200, reply.text
+    return dict(reply.json)
+
+
+def failed_page(gateway: Gateway, name: str) -> str:
+    """The page a visitor ends on."""
+    gateway.get(f"/view/data/{name}.h5ad/", Accept="text/html")
+    until_now(lambda: gateway.phase(f"data/{name}.h5ad") == "failed", seconds=40)
+    reply = gateway.get(f"/view/data/{name}.h5ad/", Accept="text/html")
+    assert reply.status >= 400
+    assert "Try again" in reply.text
+    assert "Traceback" not in reply.text.partition("<details")[0]
+    return reply.text

@@ -182,3 +182,13 @@ def hostile_pages(text: str) -> dict[str, str]:
         "problem": pages.problem(here, pages.ProblemView(wrong, text, text, (viewer,))),
         "instances": pages.instances(here, (viewer,), MACHINE),
     }
+
+
+VIEWER = """<!doctype html><html lang="en"><title>CELLxGENE</title><body><div id="root"></div>
+<script src="cxg-proxy/saves.js"></script><script src="cxg-proxy/viewer.js"></script>"""
+
+
+READY = {"phase": "ready", "library": "../../../../", "title": "pbmc68k", "changed": False, "problem": None}
+
+
+READY["labels"] = "../../../../annotations/shared/x.h5ad"

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 LAUNCH = [sys.executable, "-c", "from server.cli.cli import cli; cli()", "launch"]
 OFFLINE = {"https_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # `cellxgene launch` asks the web for a newer version
@@ -209,3 +209,8 @@ def cells(count: int = 60, genes: int = 12, **parts: Any) -> anndata.AnnData:
     data.uns["kind_colors"] = ["red", "#00ff00", "#0000FF"]
     data.uns["size_colors"] = ["red"]
     return data
+
+
+def compare(server: Server, one: Any, other: Any, count: Any = 5) -> Reply:
+    sets = {f"set{number}": {"filter": {"obs": {"index": index}}} for number, index in ((1, one), (2, other))}
+    return server.api("diffexp/obs", "POST", {"mode": "topN", "count": count, **sets})

@@ -18,8 +18,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import pages_samples
-from conftest import until_now
 from cxg_proxy import added, preview, safety
+from waiting import until_now
 
 STATIC = Path(str(resources.files("cxg_proxy"))) / "static"
 ARTEFACTS = Path(os.environ.get("CXG_ARTEFACTS", "build/artefacts"))
