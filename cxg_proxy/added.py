@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from .handlers import FOLDER, Desk
+from .handlers import FOLDER
 from .library import Dataset
+from .parts import Desk
 from .progress import Phase
+from .worker import SCRIPTS
 
-OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
-SCRIPTS = ("saves.js", "sets.js", "viewer.js")  # in the order in which the page runs them
 TEXTS = {name: (FOLDER / "static" / name).read_bytes() for name in SCRIPTS}
 _LOOK = json.dumps((FOLDER / "static" / "viewer.css").read_text())
 TEXTS["viewer.js"] = f"globalThis.LOOK = {_LOOK};\n".encode() + TEXTS["viewer.js"]

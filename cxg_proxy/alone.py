@@ -17,9 +17,9 @@ from . import roots
 from .disk import on_disk
 from .errors import NoAnswer, Problem
 from .forward import Exchange, WorkerGone
-from .handlers import Desk
 from .instance import Instance
 from .library import Dataset
+from .parts import Desk
 from .progress import Phase
 
 LOOK_SECONDS = 1.0  # so often it is looked whether labels were saved

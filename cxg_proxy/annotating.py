@@ -17,11 +17,11 @@ from tornado.web import HTTPError
 
 from . import annotations as kept
 from . import errors, pages, safety, timeline
-from .disk import on_disk, place_of
+from .disk import on_disk
+from .forward import STALL_SECONDS
 from .handlers import Handler
 from .labelled import LabelsView, UploadView
-from .library import Dataset
-from .limits import STALL_SECONDS
+from .library import Dataset, place_of
 from .outbox import Outgoing
 
 PIECE = 1 << 20

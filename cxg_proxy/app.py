@@ -19,10 +19,9 @@ from tornado.web import Application
 from . import __version__
 from .alone import Alone
 from .errors import BadConfiguration, CannotListen, Problem, Stopped
-from .handlers import Desk
 from .listening import Address, Sockets, private_folder
 from .options import Options
-from .parts import Parts
+from .parts import Desk, Parts
 from .routes import broken_routes, routes
 
 SMALL_BODY = 64_000  # bytes

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from .disk import on_disk
 from .errors import Busy, NotPrepared, Problem, ViewerMissing
-from .labelled import Checked
+from .fitting import Checked
 from .library import Dataset
 from .process import running, words
 from .progress import Phase, Step

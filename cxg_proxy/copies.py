@@ -16,7 +16,7 @@ from typing import IO
 
 from tornado.httputil import HTTPHeaders
 
-from .visits import write_whole
+from .whole import write_whole
 
 ABANDONED_SECONDS = 7 * 86400.0
 

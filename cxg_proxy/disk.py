@@ -21,11 +21,6 @@ Result = TypeVar("Result")
 _waiting: Counter[str] = Counter()  # by place; only the loop's own thread counts
 
 
-def place_of(address: str) -> str:
-    """The library of an address: the disk it lies on, as far as can be said without asking that disk."""
-    return address.partition("/")[0]
-
-
 async def on_disk(work: Callable[[], Result], *, place: str = "", patience: float | None = PATIENCE_SECONDS) -> Result:
     """Call `work` in a thread and return or raise what it does; raises StorageSilent after `patience` seconds.
 

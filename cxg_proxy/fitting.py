@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from .errors import Problem
 from .tables import GENE_SETS_HEADER, UNASSIGNED, GeneSet, LabelTable, aligned
 
 CATEGORIES = "cellxgene_categories"  # in uns: the columns of obs that are labels from the viewer
@@ -61,3 +63,38 @@ def gene_set_columns(sets: Mapping[str, GeneSet]) -> dict[str, list[str]]:
 def is_gene_sets(columns: Iterable[str]) -> bool:
     """Whether a table with these columns is one that `gene_set_columns` has made."""
     return tuple(columns) == GENE_SETS_HEADER
+
+
+@dataclass(frozen=True)
+class CheckedColumn:
+    """A category of an uploaded table; `changed` counts cells whose saved label would be another one."""
+
+    name: str
+    labels: int
+    new: bool
+    changed: int
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How a table of labels fits a dataset."""
+
+    matched: int
+    unmatched: int  # rows that are no cell of the dataset
+    missing: int  # cells without a row
+    cells: int
+    unmatched_names: Sequence[str] = ()
+    columns: Sequence[CheckedColumn] = ()
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Checked:
+        """Read what the child wrote; raises the problem it found, or ValueError, KeyError, TypeError for nonsense."""
+        if isinstance(data["problem"], Mapping):
+            raise Problem.from_json(dict(data["problem"]))
+        columns = [
+            CheckedColumn(str(each["name"]), int(each["labels"]), bool(each["new"]), int(each["changed"]))
+            for each in data["columns"]
+        ]
+        names = [str(name) for name in data["unmatched_names"]]
+        matched, unmatched, missing, cells = (int(data[key]) for key in ("matched", "unmatched", "missing", "cells"))
+        return Checked(matched, unmatched, missing, cells, names, columns)

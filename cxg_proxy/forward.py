@@ -16,6 +16,8 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from .errors import BadRequest
 
+STALL_SECONDS = 300.0  # who neither sends nor reads for so long is cut off; jupyter-server-proxy waits as long
+
 # RFC 9110, section 7.6.1, and what belongs to one connection by custom.
 HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "

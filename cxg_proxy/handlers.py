@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, is_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,10 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from . import errors, pages, safety
-from .catalogue import Catalogue
-from .children import Children
 from .instance import Instance
-from .instances import Instances
-from .library import Dataset, Library
+from .library import Dataset
 from .machine import Usage, usage
-from .outbox import Outbox
-from .preload import Preload
-from .recognition import Recognition
-from .summaries import Summaries
-from .uploads import Uploads
+from .parts import Desk
 
 # The one place where a problem becomes a status code; a subclass that is not named here takes its parent's.
 STATUS: dict[type[errors.Problem], int] = {
@@ -66,36 +58,6 @@ STATUS: dict[type[errors.Problem], int] = {
     errors.CannotListen: 500,
 }
 FOLDER = Path(str(resources.files(__package__)))
-
-
-@dataclass
-class Desk:
-    """What the handlers work with; made once by the application."""
-
-    title: str
-    library: Library
-    catalogue: Catalogue
-    summaries: Summaries
-    instances: Instances
-    preload: Preload
-    children: Children
-    uploads: Uploads
-    recognition: Recognition
-    outbox: Outbox | None  # the way to the host's history, where it has one
-    folder: Path  # the host's own, in which relative paths begin
-    home: Path  # of all labels
-    labels: Callable[[Dataset], Path]  # the folder of this user's labels for a dataset
-    history_limit: int
-    alone: bool  # one dataset is shown, and no list
-    token: str  # "" behind a unix socket, where the file's permissions are the lock
-    xsrf: str
-    cookie: str
-    prefix_header: str  # names the prefix of the proxy in front, "" if none does
-    frame_ancestors: str  # a site that may show our pages in a frame, beside our own
-    read_only: bool
-    max_body: int
-    memory_limit: int
-    touched: Callable[[], None]  # told of every request, for the gateway's own idle end
 
 
 def status_of(problem: errors.Problem) -> int:

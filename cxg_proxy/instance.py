@@ -14,6 +14,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from . import __version__
@@ -21,9 +22,8 @@ from .disk import on_disk
 from .errors import ChangedMeanwhile, Died, Problem, StartTimeout, Stopped, ViewerMismatch, ViewerMissing
 from .forward import Connections
 from .library import Dataset
-from .limits import Limits, within
 from .machine import oom_kills
-from .process import UNKNOWN, Child, running
+from .process import UNKNOWN, Child, running, within
 from .progress import LEGAL, OVER, Phase
 from .visits import Visit, Visits
 from .worker import Command, Place, death, logging_to, no_worker, ordered, steps
@@ -298,3 +298,14 @@ class Instance:
         """Wake everybody who waits for a change."""
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long and how many: times in seconds, 0 for never."""
+
+    most: int = 4
+    idle_seconds: float = 1800
+    start_timeout: float = 600
+    patience: float = 3
+    in_use_seconds: float = 120  # used within this long: never closed to make room for another

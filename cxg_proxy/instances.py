@@ -8,9 +8,8 @@ from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
 from .errors import Stopped, TooManyInstances
-from .instance import Fetch, Instance
+from .instance import Fetch, Instance, Limits
 from .library import Dataset
-from .limits import Limits
 from .progress import Phase
 from .visits import Visits
 from .worker import Command, Place, ordered

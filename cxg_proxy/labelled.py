@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from .errors import Problem
+from .fitting import Checked
 from .outbox import Sent
 
 
@@ -94,41 +93,6 @@ class Offer:
     categories: Sequence[Category] = ()
     gene_sets: int = 0
     own: Sequence[str] = ()  # categories that are columns of this dataset, and are not taken over
-
-
-@dataclass(frozen=True)
-class CheckedColumn:
-    """A category of an uploaded table; `changed` counts cells whose saved label would be another one."""
-
-    name: str
-    labels: int
-    new: bool
-    changed: int
-
-
-@dataclass(frozen=True)
-class Checked:
-    """How a table of labels fits a dataset."""
-
-    matched: int
-    unmatched: int  # rows that are no cell of the dataset
-    missing: int  # cells without a row
-    cells: int
-    unmatched_names: Sequence[str] = ()
-    columns: Sequence[CheckedColumn] = ()
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Checked:
-        """Read what the child wrote; raises the problem it found, or ValueError, KeyError, TypeError for nonsense."""
-        if isinstance(data["problem"], Mapping):
-            raise Problem.from_json(dict(data["problem"]))
-        columns = [
-            CheckedColumn(str(each["name"]), int(each["labels"]), bool(each["new"]), int(each["changed"]))
-            for each in data["columns"]
-        ]
-        names = [str(name) for name in data["unmatched_names"]]
-        matched, unmatched, missing, cells = (int(data[key]) for key in ("matched", "unmatched", "missing", "cells"))
-        return Checked(matched, unmatched, missing, cells, names, columns)
 
 
 @dataclass(frozen=True)

@@ -297,3 +297,8 @@ class Scan:
         if not stat.S_ISREG(found.st_mode) or (is_symlink and not self.library.holds(real)):
             return None
         return Dataset(library, path, root / path, real, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+def place_of(address: str) -> str:
+    """The library of an address: the disk it lies on, as far as can be said without asking that disk."""
+    return address.partition("/")[0]

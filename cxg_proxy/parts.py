@@ -6,18 +6,17 @@ import functools
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import roots
-from .added import OURS, SCRIPTS
 from .annotations import directory, named, saved
 from .catalogue import Catalogue
 from .children import Children
-from .handlers import Desk
+from .instance import Limits
 from .instances import Instances
 from .library import REMOTE, Dataset, Library, escape
-from .limits import Limits
 from .options import Options
 from .outbox import Outbox
 from .preload import Preload
@@ -26,7 +25,7 @@ from .remote import Remotes
 from .summaries import Summaries
 from .uploads import Uploads
 from .visits import Visits
-from .worker import Command, Place, clean_environment, real_worker
+from .worker import OURS, SCRIPTS, Command, Place, clean_environment, real_worker
 
 
 class Parts:
@@ -153,3 +152,33 @@ class Parts:
 def _folder(name: str) -> Path:
     """Absolute, for the workers run elsewhere."""
     return Path(name).expanduser().absolute()
+
+
+@dataclass
+class Desk:
+    """What the handlers work with; made once by the application."""
+
+    title: str
+    library: Library
+    catalogue: Catalogue
+    summaries: Summaries
+    instances: Instances
+    preload: Preload
+    children: Children
+    uploads: Uploads
+    recognition: Recognition
+    outbox: Outbox | None  # the way to the host's history, where it has one
+    folder: Path  # the host's own, in which relative paths begin
+    home: Path  # of all labels
+    labels: Callable[[Dataset], Path]  # the folder of this user's labels for a dataset
+    history_limit: int
+    alone: bool  # one dataset is shown, and no list
+    token: str  # "" behind a unix socket, where the file's permissions are the lock
+    xsrf: str
+    cookie: str
+    prefix_header: str  # names the prefix of the proxy in front, "" if none does
+    frame_ancestors: str  # a site that may show our pages in a frame, beside our own
+    read_only: bool
+    max_body: int
+    memory_limit: int
+    touched: Callable[[], None]  # told of every request, for the gateway's own idle end

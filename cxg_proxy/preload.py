@@ -15,9 +15,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .limits import within
 from .parent import NotForked, Parent
-from .process import Started, fresh, running
+from .process import Started, fresh, running, within
 from .worker import logging_to
 
 IMPORT_SECONDS = 60.0  # nobody waits longer for a parent that has not imported everything

@@ -237,3 +237,12 @@ def words(status: int) -> str:
         signal.SIGBUS: "its file was cut off or its disk went away while it was being read",
     }
     return f"{said.get(-status, 'a signal ended it')}, {name}"
+
+
+async def within(timeout: float, event: asyncio.Event) -> None:
+    """Wait for an event, at most `timeout` seconds."""
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({waiting}, timeout=timeout)  # not wait_for, as in `disk`
+    finally:
+        waiting.cancel()

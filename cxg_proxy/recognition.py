@@ -13,7 +13,8 @@ from . import timeline
 from .children import Children
 from .disk import on_disk
 from .errors import Problem
-from .labelled import Checked, Offer
+from .fitting import Checked
+from .labelled import Offer
 from .library import Dataset
 from .summaries import Summaries
 

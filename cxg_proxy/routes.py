@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .addresses import (
+    Find,
     Health,
     InstanceAction,
     InstancesPage,
@@ -17,10 +18,10 @@ from .addresses import (
 )
 from .annotating import AnnotatedFile, LabelsChange, LabelsFile, LabelsPage
 from .errors import Problem
-from .handlers import FOLDER, Broken, Desk
+from .handlers import FOLDER, Broken
+from .parts import Desk
 from .uploading import LabelsUpload
 from .view import View
-from .whereabouts import Find
 
 
 def broken_routes(problem: Problem) -> list[tuple[Any, ...]]:

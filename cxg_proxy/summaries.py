@@ -22,7 +22,7 @@ from .disk import on_disk
 from .errors import DamagedFile, Problem, ViewerMissing
 from .library import Dataset
 from .process import Child, running, words
-from .visits import write_whole
+from .whole import write_whole
 
 RETRY_SECONDS = 60  # a problem may go away without the file changing, as a permission does
 FORMAT = 3  # counted up when the content of a summary changes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from . import validators
-from .disk import on_disk, place_of
+from .disk import on_disk
 from .handlers import Handler
+from .library import place_of
 from .progress import Phase
 
 METHODS = ("GET", "HEAD")

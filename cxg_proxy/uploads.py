@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .children import Children
 from .errors import NoSuchPage, Problem
-from .labelled import Checked
+from .fitting import Checked
 from .library import Dataset
 
 WAIT_SECONDS = 900.0

@@ -11,13 +11,14 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, stream_request_body
 
 from . import errors, pages, safety, unchanged, validators
-from .added import OURS, SCRIPTS, script, state
-from .disk import on_disk, place_of
-from .forward import SAFE_METHODS, Exchange, WorkerGone, for_worker, refuse_odd_framing
+from .added import script, state
+from .disk import on_disk
+from .forward import SAFE_METHODS, STALL_SECONDS, Exchange, WorkerGone, for_worker, refuse_odd_framing
 from .handlers import Handler, opening
 from .instance import Instance
-from .limits import STALL_SECONDS
+from .library import place_of
 from .progress import Phase
+from .worker import OURS, SCRIPTS
 
 LONGEST_SECONDS = 86_400.0
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from .whole import write_whole
 
 MOST = 2000  # datasets remembered; the longest unopened are forgotten first
 
@@ -65,17 +65,3 @@ class Visits:
             return {str(name): Visit.of(visit) for name, visit in data.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Replace `file` so that a reader sees the old content or the new one, never a part; raises OSError."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
-    try:
-        with os.fdopen(handle, "wb") as beside:
-            beside.write(content)
-        os.replace(name, file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise

@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -109,3 +110,17 @@ def remove_abandoned(folder: int, names: Iterable[str]) -> None:
         with contextlib.suppress(OSError):
             if time.time() - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime > _ABANDONED_SECONDS:
                 os.unlink(name, dir_fd=folder)
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Replace `file` so that a reader sees the old content or the new one, never a part; raises OSError."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
+    try:
+        with os.fdopen(handle, "wb") as beside:
+            beside.write(content)
+        os.replace(name, file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise

@@ -24,6 +24,9 @@ from .process import UNKNOWN, Child, Ordinary, Starter, words
 from .progress import Step
 from .validators import OPTIONS_BESIDE, digest
 
+OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
+SCRIPTS = ("saves.js", "sets.js", "viewer.js")  # in the order in which the page runs them
+
 LOG_BYTES = 1_000_000
 LOG_LINES_WAITING = 10_000
 LOG_PATIENCE = 50  # hundredths of a second that the last lines get

@@ -9,7 +9,7 @@ import pytest
 from cxg_proxy import disk
 from cxg_proxy.disk import on_disk
 from cxg_proxy.errors import StorageSilent
-from cxg_proxy.limits import within
+from cxg_proxy.process import within
 from waiting import until
 
 

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from cxg_proxy.errors import Died
+from cxg_proxy.instance import Limits
 from cxg_proxy.instances import Instances
 from cxg_proxy.library import Library
-from cxg_proxy.limits import Limits
 from cxg_proxy.progress import Phase
 from cxg_proxy.visits import Visits
 from cxg_proxy.worker import Place

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -13,10 +11,10 @@ from collections.abc import Callable
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import NotPrepared, Problem
 
+from .reading import FULL, number
+
 _AT_ONCE = 16 * 1024**2
 _STEP_SECONDS = 0.2
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NUMBER = re.compile(r"errno = (\d+)")  # in HDF5's own words
 
 
 class Output:
@@ -106,11 +104,3 @@ def _copied(source: int, out: int, done: int) -> int:
             return part
     block = os.pread(source, _AT_ONCE, done)
     return os.pwrite(out, block, done) if block else 0
-
-
-def number(error: Exception) -> int | None:
-    """The system's number of an error, also where HDF5 reports it in words alone."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    found = _NUMBER.search(str(error))
-    return int(found[1]) if found else None

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
+import re
 import stat
 import time
 from collections.abc import Callable
 from typing import Any
 
 from cxg_proxy.annotations import display_name
-from cxg_proxy.errors import DamagedFile, DatasetNotFound, NotEnoughMemory, NotH5ad, NotReadable, NotViewable
+from cxg_proxy.errors import (
+    DamagedFile,
+    DatasetNotFound,
+    NotEnoughMemory,
+    NotH5ad,
+    NotReadable,
+    NotViewable,
+)
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NUMBER = re.compile(r"errno = (\d+)")  # in HDF5's own words
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _LOOKALIKES = (
@@ -165,3 +177,11 @@ def fingerprint(path: str) -> str:
     """What tells one state of the file from another, for ETags."""
     status = os.stat(path)
     return f"{os.path.realpath(path)!r} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
+
+
+def number(error: Exception) -> int | None:
+    """The system's number of an error, also where HDF5 reports it in words alone."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = _NUMBER.search(str(error))
+    return int(found[1]) if found else None

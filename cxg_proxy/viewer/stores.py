@@ -22,7 +22,7 @@ from cxg_proxy import whole
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import ChangedMeanwhile, NoRoom, StoreNotWritten
 
-from . import build, output, reading, room, store, trust
+from . import build, reading, room, store, trust
 from .building import Claim, Site
 
 _FOLDER, _SOURCE = "stores", "source.json"
@@ -276,7 +276,7 @@ class Stores:
     def _problem(self, source: str, error: OSError) -> Exception:
         if error.filename is not None and os.fspath(error.filename) == source:
             return reading.open_problem(source, error)
-        if output.number(error) in output.FULL:
+        if reading.number(error) in reading.FULL:
             return NoRoom(display_name(source), detail=f"the disk of {self.cache} is full")
         return StoreNotWritten(display_name(source), detail=f"{self.cache}: {error.strerror or error}")
 

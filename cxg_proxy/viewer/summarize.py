@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import DamagedFile, NotEnoughMemory, Problem
 
+from .summary import blank
+
 _SECONDS = 30
 _BYTES = 2 * 1024**3
 _SET_PARENT_DEATH_SIGNAL = 1  # Linux's PR_SET_PDEATHSIG
@@ -45,21 +47,6 @@ def _answer(line: bytes, describe: Callable[[str], dict[str, Any]], out: BinaryI
     if not isinstance(path, str) or "\0" in path:
         return blank(str(path), Problem(detail="the line is not the path of a file, as a JSON string"))
     return _apart(path, describe, out)
-
-
-def blank(path: str, problem: Problem | None = None) -> dict[str, Any]:
-    """A summary that knows nothing but the problem."""
-    return {
-        "path": path,
-        "cells": None,
-        "genes": None,
-        "identifiers": None,
-        "embeddings": [],
-        "categories": [],
-        "columns": [],
-        "preview": None,
-        "problem": problem.to_json() if problem else None,
-    }
 
 
 def _apart(path: str, describe: Callable[[str], dict[str, Any]], out: BinaryIO) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from cxg_proxy.errors import NoEmbedding, NotViewable, Problem
 
 from . import cells as cell_names
 from . import preview, reading
-from .summarize import blank
 
 _EMBEDDINGS_MAX = 30  # as many as cellxgene shows
 _COLUMNS_MAX = 10_000
@@ -127,3 +126,18 @@ def _blocks(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
     step = max(1, -(-count // _BLOCKS_MAX))
     for block in range(0, count, step):
         yield block * height, min(rows, (block + 1) * height)
+
+
+def blank(path: str, problem: Problem | None = None) -> dict[str, Any]:
+    """A summary that knows nothing but the problem."""
+    return {
+        "path": path,
+        "cells": None,
+        "genes": None,
+        "identifiers": None,
+        "embeddings": [],
+        "categories": [],
+        "columns": [],
+        "preview": None,
+        "problem": problem.to_json() if problem else None,
+    }

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cxg_proxy.instance import Instance
+from cxg_proxy.instance import Instance, Limits
 from cxg_proxy.instances import Instances
 from cxg_proxy.library import Dataset, Library
-from cxg_proxy.limits import Limits
 from cxg_proxy.visits import Visits
 from cxg_proxy.worker import Command, Place
 from processes import environment, fake

@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import pages_samples
-from cxg_proxy import added, preview, safety
+from cxg_proxy import added, preview, safety, worker
 from waiting import until_now
 
 STATIC = Path(str(resources.files("cxg_proxy"))) / "static"
@@ -86,7 +86,7 @@ class Answer(BaseHTTPRequestHandler):
         self.server.asked.append(self.path)
         if "/api/v0." in path:
             self.give_data()
-        elif name in added.SCRIPTS:
+        elif name in worker.SCRIPTS:
             self.reply(added.TEXTS[name], KINDS[".js"])
         elif "/static/" in path:
             self.reply((STATIC / name).read_bytes(), KINDS[Path(name).suffix])
