@@ -15,7 +15,7 @@ from pathlib import Path
 from . import merging, whole
 from .about import DATASET, About, describe, described, directory, display_name, identifiers_digest, named
 from .errors import LabelsNotCertain, LabelsNotSaved
-from .files import GENE_SETS, LABELS, read, same_cells, saved, version
+from .folder import GENE_SETS, LABELS, read, same_cells, saved, version
 from .history import LIMIT, UNBOUNDED, History, NoSuchVersion, Version, digest
 from .lock import PATIENCE_SECONDS, Lock, Taken, locked
 from .merging import Known, Merged

@@ -8,15 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cxg_proxy.errors import (
-    Died,
-    NoEmbedding,
-    Problem,
-    StartTimeout,
-    Stopped,
-    ViewerMismatch,
-    ViewerMissing,
-)
+from cxg_proxy.errors import Died, NoEmbedding, Problem, StartTimeout, Stopped, ViewerMismatch, ViewerMissing
 from cxg_proxy.library import Dataset
 from cxg_proxy.progress import Phase
 from instance_fixtures import Make, a_dataset, pid_of, some_instances  # noqa: F401 - fixtures

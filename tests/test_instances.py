@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cxg_proxy.errors import (
-    Stopped,
-    TooManyInstances,
-)
+from cxg_proxy.errors import Stopped, TooManyInstances
 from cxg_proxy.instance import Instance
 from cxg_proxy.library import Dataset, Library
 from cxg_proxy.progress import Phase

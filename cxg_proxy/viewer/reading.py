@@ -13,14 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cxg_proxy.annotations import display_name
-from cxg_proxy.errors import (
-    DamagedFile,
-    DatasetNotFound,
-    NotEnoughMemory,
-    NotH5ad,
-    NotReadable,
-    NotViewable,
-)
+from cxg_proxy.errors import DamagedFile, DatasetNotFound, NotEnoughMemory, NotH5ad, NotReadable, NotViewable
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NUMBER = re.compile(r"errno = (\d+)")  # in HDF5's own words
