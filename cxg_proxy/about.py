@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from . import whole
+from cxg_proxy.files import atomic
 
 DATASET = "dataset.json"
 
@@ -63,7 +63,7 @@ def identifiers_digest(cells: Iterable[str]) -> str:
 def described(where: Path) -> About | None:
     """What is known of the dataset these labels are for, or None."""
     try:
-        with whole.opened(where) as folder:
+        with atomic.opened(where) as folder:
             return _read(folder)
     except OSError:
         return None
@@ -73,12 +73,12 @@ def describe(folder: int, about: About) -> None:
     """Write it down in an open folder, if that is news."""
     if about != _read(folder):
         text = json.dumps(asdict(about), indent=2, ensure_ascii=False) + "\n"
-        whole.replace(folder, DATASET, text.encode(errors="surrogatepass"))  # as `json` reads it
+        atomic.replace(folder, DATASET, text.encode(errors="surrogatepass"))  # as `json` reads it
 
 
 def _read(folder: int) -> About | None:
     try:
-        known = json.loads(whole.read(folder, DATASET, most=_MOST_BYTES))
+        known = json.loads(atomic.read(folder, DATASET, most=_MOST_BYTES))
         about = About(**{field.name: known.get(field.name) for field in fields(About)})
     except (OSError, ValueError, AttributeError):
         return None

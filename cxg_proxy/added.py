@@ -7,7 +7,7 @@ import json
 from .handlers import FOLDER
 from .library import Dataset
 from .parts import Desk
-from .progress import Phase
+from .steps import Phase
 from .worker import SCRIPTS
 
 TEXTS = {name: (FOLDER / "static" / name).read_bytes() for name in SCRIPTS}

@@ -9,15 +9,16 @@ from pathlib import Path
 
 from tornado.web import HTTPError, StaticFileHandler
 
+from cxg_proxy.files.disk import on_disk
+
 from . import __version__, errors, pages, preview, roots, safety
-from .disk import on_disk
 from .errors import BadRequest, NotReadable, OutsideLibraries
 from .handlers import Handler, plain, row
 from .instance import Instance
 from .library import Dataset, escape, place_of, readings
 from .machine import memory, usage
 from .process import within
-from .progress import Phase
+from .steps import Phase
 from .whereabouts import ELSEWHERE, absolute, below, expanded, looked_at, looked_up
 
 HOME = Path("~/cellxgene")  # where notebooks look for labels unless they are told

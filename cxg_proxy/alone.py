@@ -12,15 +12,16 @@ from pathlib import Path
 
 from tornado.httputil import HTTPHeaders
 
+from cxg_proxy.files.disk import on_disk
+
 from . import annotations as kept
 from . import roots
-from .disk import on_disk
 from .errors import NoAnswer, Problem
 from .forward import Exchange, WorkerGone
 from .instance import Instance
 from .library import Dataset
 from .parts import Desk
-from .progress import Phase
+from .steps import Phase
 
 LOOK_SECONDS = 1.0  # so often it is looked whether labels were saved
 QUIET_SECONDS = 5.0  # after a save, for more saves usually follow

@@ -15,9 +15,10 @@ from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 
+from cxg_proxy.files.disk import on_disk
+
 from . import annotations as kept
 from . import errors, pages, safety, timeline
-from .disk import on_disk
 from .forward import STALL_SECONDS
 from .handlers import Handler
 from .labelled import LabelsView, UploadView

@@ -12,12 +12,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import merging, whole
+from cxg_proxy.files import atomic
+from cxg_proxy.files.lock import PATIENCE_SECONDS, Lock, Taken, locked
+
+from . import merging
 from .about import DATASET, About, describe, described, directory, display_name, identifiers_digest, named
 from .errors import LabelsNotCertain, LabelsNotSaved
 from .folder import GENE_SETS, LABELS, read, same_cells, saved, version
 from .history import LIMIT, UNBOUNDED, History, NoSuchVersion, Version, digest
-from .lock import PATIENCE_SECONDS, Lock, Taken, locked
 from .merging import Known, Merged
 from .tables import Malformed, without_columns
 
@@ -91,7 +93,7 @@ def adopt(
 def versions(where: Path) -> list[Version]:
     """Every version of labels and gene sets that can still be read, newest first."""
     try:
-        with whole.opened(where) as folder:
+        with atomic.opened(where) as folder:
             return History(folder).versions()
     except OSError:
         return []
@@ -152,7 +154,7 @@ class _Edited(Exception):
 
 def _read_version(where: Path, version: str) -> tuple[str, bytes]:
     try:
-        with whole.opened(where) as folder:
+        with atomic.opened(where) as folder:
             return History(folder).read(version)
     except OSError as error:
         raise NoSuchVersion(version) from error
@@ -160,8 +162,8 @@ def _read_version(where: Path, version: str) -> tuple[str, bytes]:
 
 def _write(where: Path, save: _Save, about: Callable[[], About] | None, patience: float) -> Outcome:
     try:
-        whole.make(where)
-        with whole.opened(where) as folder, locked(folder, patience=patience) as lock:
+        atomic.make(where)
+        with atomic.opened(where) as folder, locked(folder, patience=patience) as lock:
             dataset = _told(about)
             _set_apart(where, folder, save, dataset, patience)
             before, merged = _replace(where, folder, save, lock)
@@ -177,16 +179,16 @@ def _write(where: Path, save: _Save, about: Callable[[], About] | None, patience
 
 def _replace(where: Path, folder: int, save: _Save, lock: Lock) -> tuple[bytes | None, Merged]:
     """Replace the file and return what it held, and what it holds; the old is in the history before it goes."""
-    whole.remove_abandoned(folder, filter(_OF_A_WRITER, os.listdir(folder)))
+    atomic.remove_abandoned(folder, filter(_OF_A_WRITER, os.listdir(folder)))
     for _ in range(_ROUNDS):
         before = _current(folder, save.name)
         merged = save.merged(before)
         keep = functools.partial(_keep_the_old, folder, save, before, merged, lock)
         try:
-            whole.replace(folder, save.name, merged.content, at_last=keep)
+            atomic.replace(folder, save.name, merged.content, at_last=keep)
         except _Edited:
             continue
-        except whole.Unconfirmed as error:
+        except atomic.Unconfirmed as error:
             raise LabelsNotCertain(save.name, detail=f"{where}: {error.strerror}") from error
         return before, merged
     raise OSError("another program keeps writing to it")
@@ -194,7 +196,7 @@ def _replace(where: Path, folder: int, save: _Save, lock: Lock) -> tuple[bytes |
 
 def _current(folder: int, name: str) -> bytes | None:
     try:
-        return whole.read(folder, name, follow=True)
+        return atomic.read(folder, name, follow=True)
     except FileNotFoundError:
         return None
 
@@ -221,7 +223,7 @@ def _keep_whole(folder: int, name: str, content: bytes) -> None:
     stem, dot, ending = name.rpartition(".")
     beside = f"{stem}-of-other-cells-{digest(content)[:8]}{dot}{ending}"
     with contextlib.suppress(FileExistsError):
-        whole.create(folder, beside, content)
+        atomic.create(folder, beside, content)
         os.fsync(folder)
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from .disk import on_disk
+from cxg_proxy.files.disk import on_disk
+
 from .errors import DatasetNotFound, NotReadable, StorageSilent
 from .instances import Instances
 from .library import Dataset, Library, Scan, escape

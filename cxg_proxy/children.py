@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from .disk import on_disk
+from cxg_proxy.files.disk import on_disk
+from cxg_proxy.files.scratch import scratch
+
 from .errors import Busy, NotPrepared, Problem, ViewerMissing
 from .fitting import Checked
 from .library import Dataset
 from .process import running, words
-from .progress import Phase, Step
-from .scratch import scratch
+from .steps import Phase, Step
 
 MOST_COPIES = 2  # at once: each takes the room of its dataset
 MOST_CHECKS = 2  # at once: each takes memory; others wait for their turn

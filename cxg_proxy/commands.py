@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import annotations as kept
-from . import words
+from . import formatting
 from .annotations import GENE_SETS, LABELS, NoSuchVersion, Version
 from .errors import Problem
 from .tables import UNASSIGNED, Malformed, count_labels, read_gene_sets
@@ -133,7 +133,7 @@ def _show(where: Path, parsed: argparse.Namespace) -> None:
         return
     for kind, columns in tables.items():
         for name, counts in columns.items():
-            _say(f"{words.printable(name)}" if kind == "labels" else "Gene sets")
+            _say(f"{formatting.printable(name)}" if kind == "labels" else "Gene sets")
             _bars(counts)
 
 
@@ -238,17 +238,19 @@ def _when(seconds: float) -> str:
 
 
 def _size(value: int) -> str:
-    return words.size(value).replace("\u00a0", " ")
+    return formatting.size(value).replace("\u00a0", " ")
 
 
 def _told(version: Version) -> str:
     """What changed, in words."""
     unit = "cell" if version.kind == "labels" else "gene"
-    changes = [f"{words.count(count, unit)} in {words.printable(name)}" for name, count in version.changed.items()]
+    changes = [
+        f"{formatting.count(count, unit)} in {formatting.printable(name)}" for name, count in version.changed.items()
+    ]
     said = ", ".join(changes) or "no labels changed"
     said += f" ({version.origin})" if version.origin != "saved" else ""
     said += (
-        f"; {', '.join(map(words.printable, version.replaced))} had been changed elsewhere too"
+        f"; {', '.join(map(formatting.printable, version.replaced))} had been changed elsewhere too"
         if version.replaced
         else ""
     )
@@ -261,7 +263,7 @@ def _bars(counts: Mapping[str, int]) -> None:
     most = max([count for _, count in shown] or [1]) or 1
     for label, count in shown[:_MOST_LABELS]:
         bar = "█" * max(count > 0, round(_BAR * count / most))
-        _say(f"  {count:>9,}  {bar:<{_BAR}}  {words.printable(label)}")
+        _say(f"  {count:>9,}  {bar:<{_BAR}}  {formatting.printable(label)}")
     if len(shown) > _MOST_LABELS:
         _say(f"  and {len(shown) - _MOST_LABELS} more")
     if counts.get(UNASSIGNED):

@@ -16,7 +16,7 @@ from typing import IO
 
 from tornado.httputil import HTTPHeaders
 
-from .whole import write_whole
+from cxg_proxy.files.atomic import write_whole
 
 ABANDONED_SECONDS = 7 * 86400.0
 

@@ -6,7 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
-from . import whole
+from cxg_proxy.files import atomic
+
 from .about import About, described
 
 LABELS = "cell-labels.csv"
@@ -25,8 +26,8 @@ def version(where: Path, name: str) -> tuple[int, int, int] | None:
 def read(where: Path, name: str) -> bytes | None:
     """The file as it is now, or None if nothing was saved yet; OSError if it is no file, or its folder a link."""
     try:
-        with whole.opened(where) as folder:
-            return whole.read(folder, name, follow=True)
+        with atomic.opened(where) as folder:
+            return atomic.read(folder, name, follow=True)
     except (FileNotFoundError, NotADirectoryError):
         if os.path.islink(where):  # nothing is saved through one, so nothing is read
             raise

@@ -19,7 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import changes, thinning, whole
+from cxg_proxy.files import atomic
+
+from . import changes, thinning
 from .thinning import Kept
 
 FOLDER = "history"
@@ -90,7 +92,7 @@ class History:
         with contextlib.suppress(FileExistsError):
             os.mkdir(FOLDER, 0o700, dir_fd=self._folder)
             os.fsync(self._folder)
-        with whole.opened(FOLDER, inside=self._folder) as inside:
+        with atomic.opened(FOLDER, inside=self._folder) as inside:
             self._file_unfiled(inside)
             names = os.listdir(inside)
             kept = _filed(names)
@@ -101,8 +103,8 @@ class History:
                 packed = _packed(kind, content, before, origin, replaced)
                 kept.append(_store(inside, kept, new, packed))
             for version in thinning.superfluous(kept, _ms(now), self._limit):
-                whole.remove(inside, version.name)
-            whole.remove_abandoned(inside, (name for name in names if name.startswith(".")))
+                atomic.remove(inside, version.name)
+            atomic.remove_abandoned(inside, (name for name in names if name.startswith(".")))
 
     def holds(self, kind: str, content: bytes) -> bool:
         """Whether the newest version is this content."""
@@ -114,25 +116,25 @@ class History:
         """Keep a live file about to be replaced when `keep` cannot: beside it, as a link, which needs no space."""
         unfiled = _unfiled(os.listdir(self._folder))
         for version in thinning.superfluous(unfiled, _ms(now), self._limit):
-            whole.remove(self._folder, version.name)
+            atomic.remove(self._folder, version.name)
         version = _new(kind, content, now)
         aside = f"{_UNFILED}{thinning.stamp(_free(unfiled, version))}-{kind}-{version.digest}-{version.stored}.csv"
         try:
             os.link(name, aside, src_dir_fd=self._folder, dst_dir_fd=self._folder, follow_symlinks=False)
-            whole.read(self._folder, aside, most=1)
+            atomic.read(self._folder, aside, most=1)
         except OSError:  # no links on this file system, or the file itself is a symbolic link
-            whole.remove(self._folder, aside)
-            whole.create(self._folder, aside, content)
+            atomic.remove(self._folder, aside)
+            atomic.create(self._folder, aside, content)
         os.fsync(self._folder)
 
     def _file_unfiled(self, inside: int) -> None:
         """Take what was set aside into the history, now that it can be written again."""
         for version in sorted(_unfiled(os.listdir(self._folder))):
             kept = _filed(os.listdir(inside))
-            content = whole.read(self._folder, version.name)
+            content = atomic.read(self._folder, version.name)
             if not _newest_is(kept, version):
                 _store(inside, kept, version._replace(found=True), _packed(version.kind, content, None, "found"))
-            whole.remove(self._folder, version.name)
+            atomic.remove(self._folder, version.name)
 
     def versions(self) -> list[Version]:
         """Every version that can be read, newest first."""
@@ -144,7 +146,7 @@ class History:
 
     def _names(self) -> list[str]:
         try:
-            with whole.opened(FOLDER, inside=self._folder) as inside:
+            with atomic.opened(FOLDER, inside=self._folder) as inside:
                 return os.listdir(inside)
         except OSError:  # none yet, or nothing of ours
             return []
@@ -165,10 +167,10 @@ class History:
     def _facts_of(self, kept: Kept) -> dict[str, Any]:
         if not kept.name.endswith(".gz"):
             return _facts(kept.kind, self.read(_id(kept.name))[1], None, "found")
-        with whole.opened(FOLDER, inside=self._folder) as inside:
-            start = whole.read(inside, kept.name, most=_FIRST_BYTES)
+        with atomic.opened(FOLDER, inside=self._folder) as inside:
+            start = atomic.read(inside, kept.name, most=_FIRST_BYTES)
             if b"\0" not in start[_HEADER.size :]:
-                start = whole.read(inside, kept.name)
+                start = atomic.read(inside, kept.name)
         facts = json.loads(start[_HEADER.size :].partition(b"\0")[0])
         return facts if isinstance(facts, dict) else {}
 
@@ -187,10 +189,10 @@ class History:
 
     def _content(self, kept: Kept) -> bytes:
         if not kept.name.endswith(".gz"):
-            return whole.read(self._folder, kept.name)
-        with whole.opened(FOLDER, inside=self._folder) as inside:
+            return atomic.read(self._folder, kept.name)
+        with atomic.opened(FOLDER, inside=self._folder) as inside:
             unpack = zlib.decompressobj(wbits=31)
-            content = unpack.decompress(whole.read(inside, kept.name), _MOST_BYTES)
+            content = unpack.decompress(atomic.read(inside, kept.name), _MOST_BYTES)
         if not unpack.eof:
             raise zlib.error("cut off, or larger than any labels")
         return content
@@ -256,7 +258,7 @@ def _facts(kind: str, content: bytes, before: bytes | None, origin: str) -> dict
 def _store(inside: int, kept: list[Kept], version: Kept, packed: bytes) -> Kept:
     text = thinning.stamp(_free(kept, version))
     name = f"{text}-{version.kind}-{version.digest}-{len(packed)}{_FOUND if version.found else ''}.csv.gz"
-    whole.replace(inside, name, packed)
+    atomic.replace(inside, name, packed)
     return version._replace(stamp=text, stored=len(packed), name=name)
 
 

@@ -17,14 +17,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from cxg_proxy.files.disk import on_disk
+
 from . import __version__
-from .disk import on_disk
 from .errors import ChangedMeanwhile, Died, Problem, StartTimeout, Stopped, ViewerMismatch, ViewerMissing
 from .forward import Connections
 from .library import Dataset
 from .machine import oom_kills
 from .process import UNKNOWN, Child, running, within
-from .progress import LEGAL, OVER, Phase
+from .steps import LEGAL, OVER, Phase
 from .visits import Visit, Visits
 from .worker import Command, Place, death, logging_to, no_worker, ordered, steps
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from .errors import Stopped, TooManyInstances
 from .instance import Fetch, Instance, Limits
 from .library import Dataset
-from .progress import Phase
+from .steps import Phase
 from .visits import Visits
 from .worker import Command, Place, ordered
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import platformdirs
 from tornado.netutil import bind_sockets, bind_unix_socket
 
+from cxg_proxy.files.scratch import scratch
+
 from .errors import CannotListen
-from .scratch import scratch
 
 LONGEST_SOCKET = 107  # sun_path holds 108 bytes with the final zero, unix(7)
 LONGEST_NAME = len("/cxg-proxy-12345678/0123456789abcdef.sock")

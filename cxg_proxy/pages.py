@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from tornado.template import Loader
 
-from . import __version__, words
+from . import __version__, formatting
 from .errors import Problem
 from .labelled import LabelsView, UploadView
 
@@ -157,7 +157,7 @@ def library(site: Site, view: LibraryView) -> str:
 
 def opening(site: Site, view: OpeningView) -> str:
     """The page shown while a viewer starts; it reloads itself without script."""
-    return _render("opening.html", site, view=view, phases=json.dumps(words.PHASES))
+    return _render("opening.html", site, view=view, phases=json.dumps(formatting.PHASES))
 
 
 def problem(site: Site, view: ProblemView) -> str:
@@ -189,7 +189,7 @@ def _render(template: str, site: Site, **values: Any) -> str:
 
 @cache
 def _templates() -> Loader:
-    return Loader(str(Path(__file__).parent / "templates"), autoescape="xhtml_escape", namespace=words.FOR_PAGES)
+    return Loader(str(Path(__file__).parent / "templates"), autoescape="xhtml_escape", namespace=formatting.FOR_PAGES)
 
 
 def _query(values: dict[str, Any]) -> str:
@@ -201,7 +201,7 @@ def _query(values: dict[str, Any]) -> str:
 def _showable(value: Any) -> Any:
     """The same data with every text cleaned, so that any file name can be part of a page."""
     if isinstance(value, str):
-        return words.clean(value)
+        return formatting.clean(value)
     if isinstance(value, Problem):
         return _showable({**value.to_json(), "what": value.what})
     if isinstance(value, dict):

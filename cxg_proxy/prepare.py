@@ -17,7 +17,7 @@ from typing import Any
 
 import platformdirs
 
-from . import words
+from . import formatting
 from .errors import Problem
 from .preparing import Outcome, Preparing, Wanted, found
 
@@ -51,9 +51,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         wanted = found(parsed.paths)
     except Problem as problem:
-        return _fail(f"{words.printable(problem.sentence)} {problem.steps[0]}")
+        return _fail(f"{formatting.printable(problem.sentence)} {problem.steps[0]}")
     if not wanted:
-        return _fail(f"there are no .h5ad files in {words.printable(', '.join(map(str, parsed.paths)))}")
+        return _fail(f"there are no .h5ad files in {formatting.printable(', '.join(map(str, parsed.paths)))}")
     outcomes: dict[Wanted, Outcome] = {}
     stopped = asyncio.run(_prepare(parsed, wanted, outcomes))
     for line in _table(outcomes):
@@ -162,7 +162,7 @@ class _Lines:
     def end(self, each: Wanted, outcome: Outcome) -> None:
         """Say what became of it."""
         self._done += 1
-        sys.stderr.write(f"{self._done} of {self._count}: {words.printable(each.name)}: {_said(outcome)}\n")
+        sys.stderr.write(f"{self._done} of {self._count}: {formatting.printable(each.name)}: {_said(outcome)}\n")
         sys.stderr.flush()
 
     def close(self) -> None:
@@ -193,7 +193,7 @@ class _Bar:
         """All of it is."""
         self.hear(each, 1.0)
         if outcome.problem is not None:
-            self._bar.write(f"{words.printable(each.name)}: {_said(outcome)}", file=sys.stderr)
+            self._bar.write(f"{formatting.printable(each.name)}: {_said(outcome)}", file=sys.stderr)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -202,7 +202,7 @@ class _Bar:
 
 def _said(outcome: Outcome) -> str:
     if outcome.problem is not None:
-        return f"failed: {words.printable(outcome.problem.sentence)}"
+        return f"failed: {formatting.printable(outcome.problem.sentence)}"
     return "made" if outcome.made else "was there"
 
 
@@ -212,7 +212,7 @@ def _table(outcomes: dict[Wanted, Outcome]) -> list[str]:
     for each, outcome in outcomes.items():
         there = outcome.problem is None
         shape = f"{outcome.cells:,} × {outcome.genes:,}" if there else ""
-        size = words.size(outcome.bytes).replace("\u00a0", " ") if there else ""
+        size = formatting.size(outcome.bytes).replace("\u00a0", " ") if there else ""
         rows.append((_short(each.name, _LONGEST), shape, size, f"{outcome.seconds:.1f} s", _said(outcome)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [_row(row, widths) for row in rows]
@@ -229,7 +229,7 @@ def _row(row: Sequence[str], widths: Sequence[int]) -> str:
 
 def _short(name: str, most: int) -> str:
     """A name on one line; of a long one, its end tells more."""
-    clean = words.printable(name)
+    clean = formatting.printable(name)
     return clean if len(clean) <= most else f"…{clean[1 - most :]}"
 
 

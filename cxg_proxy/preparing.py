@@ -18,7 +18,7 @@ from .errors import DatasetNotFound, Problem, ViewerMismatch, ViewerMissing
 from .library import Library, Scan
 from .machine import oom_kills
 from .process import Child, running
-from .progress import Phase, Step
+from .steps import Phase, Step
 from .worker import death, no_worker
 
 _MOST = 10_000_000  # files and folders to look at

@@ -8,10 +8,11 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from cxg_proxy.files.disk import on_disk
+
 from . import annotations as kept
 from . import timeline
 from .children import Children
-from .disk import on_disk
 from .errors import Problem
 from .fitting import Checked
 from .labelled import Offer

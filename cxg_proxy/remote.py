@@ -19,9 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, TypeVar
 
+from cxg_proxy.files.disk import on_disk
+
 from . import __version__
 from .copies import Copy, Version, share, sweep
-from .disk import on_disk
 from .errors import NotDownloaded, Problem, StorageSilent
 from .library import Dataset
 from .transfer import BrokenOff, Reply, asked

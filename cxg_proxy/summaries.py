@@ -18,11 +18,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .disk import on_disk
+from cxg_proxy.files.atomic import write_whole
+from cxg_proxy.files.disk import on_disk
+
 from .errors import DamagedFile, Problem, ViewerMissing
 from .library import Dataset
 from .process import Child, running, words
-from .whole import write_whole
 
 RETRY_SECONDS = 60  # a problem may go away without the file changing, as a permission does
 FORMAT = 3  # counted up when the content of a summary changes

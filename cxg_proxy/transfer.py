@@ -21,7 +21,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.netutil import Resolver
 from tornado.tcpclient import TCPClient
 
-from .disk import on_disk
+from cxg_proxy.files.disk import on_disk
 
 REDIRECTS = {301, 302, 303, 307, 308}
 MOST_REDIRECTS = 5

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from . import validators
-from .disk import on_disk
+from cxg_proxy.files.disk import on_disk
+
+from . import etags
 from .handlers import Handler
 from .library import place_of
-from .progress import Phase
+from .steps import Phase
 
 METHODS = ("GET", "HEAD")
 _DATA = "/api/v0."  # below a viewer's address: what its page asks for
@@ -23,8 +24,8 @@ async def held(handler: Handler, address: str, target: str) -> str | None:
     if tags is None or request.method not in METHODS or not target.startswith(_DATA) or not target.isascii():
         return None
     known = await _state(handler, address)
-    tag = validators.tag(known, target, accept) if known else ""
-    return tag if tag and validators.holds(tags, tag) else None
+    tag = etags.tag(known, target, accept) if known else ""
+    return tag if tag and etags.holds(tags, tag) else None
 
 
 async def _state(handler: Handler, address: str) -> str:

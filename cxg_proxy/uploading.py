@@ -9,10 +9,11 @@ from typing import IO
 from tornado.http1connection import HTTP1Connection
 from tornado.web import stream_request_body
 
-from . import errors, multipart, safety, words
+from cxg_proxy.files.disk import on_disk
+
+from . import errors, formatting, multipart, safety
 from .annotating import Labels
 from .annotations import display_name
-from .disk import on_disk
 
 MOST_BYTES = 256_000_000  # of a form with a table in it
 LONGEST_SECONDS = 3600.0
@@ -45,7 +46,7 @@ class LabelsUpload(Labels):
         self.refuse_changes()
         length = safety.declared_length(self.request.headers)
         if length is None or length > MOST_BYTES:
-            raise errors.TooLarge(detail=f"{words.size(MOST_BYTES)} is the most")
+            raise errors.TooLarge(detail=f"{formatting.size(MOST_BYTES)} is the most")
         self._boundary = multipart.boundary_of(self.request.headers.get("Content-Type", ""))
         self._client().set_max_body_size(MOST_BYTES)
         self._client().set_body_timeout(LONGEST_SECONDS)

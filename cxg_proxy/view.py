@@ -10,14 +10,15 @@ from tornado.httputil import HTTPHeaders
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, stream_request_body
 
-from . import errors, pages, safety, unchanged, validators
+from cxg_proxy.files.disk import on_disk
+
+from . import errors, etags, pages, safety, unchanged
 from .added import script, state
-from .disk import on_disk
 from .forward import SAFE_METHODS, STALL_SECONDS, Exchange, WorkerGone, for_worker, refuse_odd_framing
 from .handlers import Handler, opening
 from .instance import Instance
 from .library import place_of
-from .progress import Phase
+from .steps import Phase
 from .worker import OURS, SCRIPTS
 
 LONGEST_SECONDS = 86_400.0
@@ -209,7 +210,7 @@ class View(Handler):
 
     def _not_modified(self, tag: str) -> None:
         self.set_status(304)
-        for name, value in validators.not_modified(tag):
+        for name, value in etags.not_modified(tag):
             self.set_header(name, value)
         self.finish()
 

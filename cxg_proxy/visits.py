@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .whole import write_whole
+from cxg_proxy.files.atomic import write_whole
 
 MOST = 2000  # datasets remembered; the longest unopened are forgotten first
 

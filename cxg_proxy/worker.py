@@ -19,10 +19,10 @@ from typing import Any
 
 from . import __version__
 from .errors import Died, NotEnoughMemory, Problem, ViewerMissing
+from .etags import OPTIONS_BESIDE, digest
 from .library import Dataset
 from .process import UNKNOWN, Child, Ordinary, Starter, words
-from .progress import Step
-from .validators import OPTIONS_BESIDE, digest
+from .steps import Step
 
 OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
 SCRIPTS = ("saves.js", "sets.js", "viewer.js")  # in the order in which the page runs them

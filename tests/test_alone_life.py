@@ -15,9 +15,10 @@ from typing import Any
 import anndata
 import pytest
 
-from cxg_proxy import alone, annotations, disk
+from cxg_proxy import alone, annotations
 from cxg_proxy.errors import Died, NotPrepared, NotReadable, Problem, StorageSilent
-from cxg_proxy.progress import Phase
+from cxg_proxy.files import disk
+from cxg_proxy.steps import Phase
 from datasets import labels_body, write_dataset
 from gateways import SAME_SITE, running_gateway
 from waiting import until

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cxg_proxy import errors
 from cxg_proxy.errors import Died, NoEmbedding, Problem, ViewerMissing
-from cxg_proxy.progress import Phase, Step
+from cxg_proxy.steps import Phase, Step
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Problem)]
 

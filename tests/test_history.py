@@ -17,9 +17,10 @@ import pandas as pd
 import pytest
 
 import cxg_proxy
-from cxg_proxy import annotations, commands, history, thinning, whole
+from cxg_proxy import annotations, commands, history, thinning
 from cxg_proxy.annotations import GENE_SETS, LABELS
 from cxg_proxy.errors import LabelsNotSaved
+from cxg_proxy.files import atomic
 
 NOW = datetime(2026, 3, 5, 15, 30, tzinfo=timezone.utc).timestamp()
 DAY = 86_400
@@ -156,7 +157,7 @@ def test_ten_thousand_saves_stay_below_the_limit_with_yesterday_in_it(in_memory:
     tmp_path = in_memory
     annotations.write(tmp_path, LABELS, labels(-1), now=NOW - DAY)
     limit = 300 * 4096
-    with whole.opened(tmp_path) as folder:  # without the lock and the live file, whose cost is the disk's
+    with atomic.opened(tmp_path) as folder:  # without the lock and the live file, whose cost is the disk's
         kept = history.History(folder, limit)
         for number in range(10_000):
             kept.keep("labels", labels(number), now=NOW + 2.5 * number, origin="saved", before=labels(number - 1))

@@ -10,7 +10,7 @@ import pytest
 
 from cxg_proxy.errors import Died, NoEmbedding, Problem, StartTimeout, Stopped, ViewerMismatch, ViewerMissing
 from cxg_proxy.library import Dataset
-from cxg_proxy.progress import Phase
+from cxg_proxy.steps import Phase
 from instance_fixtures import Make, a_dataset, pid_of, some_instances  # noqa: F401 - fixtures
 from processes import gone
 from waiting import until

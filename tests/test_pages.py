@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pages_samples as samples
-from cxg_proxy import errors, pages, words
+from cxg_proxy import errors, formatting, pages
 
 VOID = {"meta", "link", "img", "input", "wbr", "path"}
 TAGS = set(
@@ -212,9 +212,9 @@ def test_the_bar_is_determinate_only_where_the_share_is_known() -> None:
     assert "Reading the dataset. 3 s, usually 7 s43 %" in flat(known)
 
 
-@pytest.mark.parametrize("phase", words.PHASES)
+@pytest.mark.parametrize("phase", formatting.PHASES)
 def test_every_phase_has_a_sentence(phase: str) -> None:
-    assert words.PHASES[phase] in flat(pages.opening(samples.site("../"), samples.opening(phase=phase)))
+    assert formatting.PHASES[phase] in flat(pages.opening(samples.site("../"), samples.opening(phase=phase)))
 
 
 def test_the_opening_page_names_the_dataset_and_cancels_back_to_the_list() -> None:

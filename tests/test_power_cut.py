@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from cxg_proxy import annotations, lock
+from cxg_proxy import annotations
 from cxg_proxy.annotations import GENE_SETS, LABELS
+from cxg_proxy.files import lock
 from cxg_proxy.merging import Known
 
 

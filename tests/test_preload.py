@@ -16,7 +16,7 @@ from cxg_proxy.errors import Died
 from cxg_proxy.instance import Limits
 from cxg_proxy.instances import Instances
 from cxg_proxy.library import Library
-from cxg_proxy.progress import Phase
+from cxg_proxy.steps import Phase
 from cxg_proxy.visits import Visits
 from cxg_proxy.worker import Place
 from preload_fixtures import Forking, Make, a_forking, description, line  # noqa: F401 - a fixture

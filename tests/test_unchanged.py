@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cxg_proxy.validators import tag
+from cxg_proxy.etags import tag
 from cxg_proxy.visits import Visit, Visits
 from datasets import write_dataset
 from gateways import SAME_SITE, Gateway, Reply, UnixConnection, running_gateway

@@ -150,7 +150,7 @@ def test_a_dataset_beyond_its_memory_is_a_clear_problem(large: Path) -> None:
 
 def test_what_others_print_goes_to_the_log_and_not_between_the_steps() -> None:
     code = (
-        "import os; from cxg_proxy.viewer.child import channel; from cxg_proxy.progress import *;"
+        "import os; from cxg_proxy.viewer.child import channel; from cxg_proxy.steps import *;"
         "tell = channel(); os.write(1, b'noise'); print('more'); tell(Step(Phase.READY).line())"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT)

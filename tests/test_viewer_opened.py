@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from cxg_proxy.progress import Phase, Step
+from cxg_proxy.steps import Phase, Step
 from cxg_proxy.viewer.serve import _Ready
 from cxg_proxy.viewer.store import Store, checksum, signed
 from cxg_proxy.viewer.stores import Stores

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cxg_proxy import whole
 from cxg_proxy.errors import NoRoom, StoreNotWritten
+from cxg_proxy.files import atomic
 from cxg_proxy.viewer import room
 from cxg_proxy.viewer.building import Claim
 from cxg_proxy.viewer.store import fingerprint
@@ -114,7 +114,7 @@ def test_where_nothing_can_be_locked_age_decides(source: Path, make: Make, monke
 def building(stores: Stores, needed: int, done: float) -> Iterator[Claim]:
     """Somebody who builds the store of another dataset, and has come so far."""
     folder = stores.cache / "stores"
-    with whole.opened(folder) as descriptor:
+    with atomic.opened(folder) as descriptor:
         claim = Claim(folder, descriptor, "ab" * 20)
         assert claim.granted()
         with claim.held(), claim.site(needed) as site:

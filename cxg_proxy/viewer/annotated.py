@@ -12,7 +12,7 @@ from cxg_proxy import annotations as kept
 from cxg_proxy.annotations import GENE_SETS, LABELS, display_name
 from cxg_proxy.errors import ChangedMeanwhile, LabelsNotReadable, Problem
 from cxg_proxy.fitting import Fitted, fit
-from cxg_proxy.progress import Phase, Step
+from cxg_proxy.steps import Phase, Step
 from cxg_proxy.tables import GeneSet, Malformed, read_gene_sets, read_labels
 
 from . import child, reading

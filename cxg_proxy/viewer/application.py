@@ -19,7 +19,7 @@ from server.common.utils.data_locator import DataLocator
 from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError
 from werkzeug.exceptions import NotImplemented as NotOffered
 
-from cxg_proxy import __version__, validators
+from cxg_proxy import __version__, etags
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import (
     Busy,
@@ -96,7 +96,7 @@ def load(
         raise NotViewable(display_name(dataset), detail=str(error)) from error
     _read_labels_once(kept, adaptor)
     software = (__version__, cellxgene_version, adaptor.get_library_versions())
-    state = validators.digest(software, dataset, file, sorted(chosen.items()), diffexp_max_cells, read_only)
+    state = etags.digest(software, dataset, file, sorted(chosen.items()), diffexp_max_cells, read_only)
     edition = replies.edition(software, file, [chosen.get(name) for name in replies.OPTIONS])
     own = frozenset(adaptor.get_obs_keys())
     tags = Tags(state, own, kept.version if kept.user_annotations_enabled() else None)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import Died, NotEnoughMemory, Problem
-from cxg_proxy.progress import Phase, Step
+from cxg_proxy.steps import Phase, Step
 
 from .stores import Stores
 

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cxg_proxy import lock, whole
 from cxg_proxy.errors import StoreNotWritten
+from cxg_proxy.files import atomic, lock
 
 from . import room
 from .work import Cancelled
@@ -141,7 +141,7 @@ class Claim:
                 room.clear(self._folder / name)
             elif beside and beside[1] != self._fingerprint and beside[0] == name:
                 self._dead(beside[1], now)
-        whole.remove_abandoned(self._descriptor, (name for name in names if ".lock." in name))
+        atomic.remove_abandoned(self._descriptor, (name for name in names if ".lock." in name))
 
     def _dead(self, fingerprint: str, now: int) -> bool:
         return lock.clear_dead(self._descriptor, f"{fingerprint}.lock", now)

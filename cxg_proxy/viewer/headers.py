@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from flask import Request, Response
 
-from cxg_proxy.validators import PRIVATE
+from cxg_proxy.etags import PRIVATE
 
 _FOREVER = "private, max-age=31536000, immutable"
 _INLINE_SCRIPT = re.compile(rb"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxg_proxy import validators
+from cxg_proxy import etags
 
 _CHECK_BYTES = 16
 _PART = ".part"
@@ -77,12 +77,12 @@ class Kept:
             _log.info("Replies are not kept in %s: %s", self._folder, reason.strerror or reason)
 
     def _file(self, asked: str, encoding: str) -> Path:
-        return self._folder / f"{self._edition}-{validators.digest(asked)}.{encoding}"
+        return self._folder / f"{self._edition}-{etags.digest(asked)}.{encoding}"
 
     def _check(self, asked: str, encoding: str, content: bytes) -> bytes:
         """Bound to its place: a file under another's name is as bad as a damaged one."""
         check = hashlib.blake2b(digest_size=_CHECK_BYTES)
-        check.update(validators.digest(self._edition, asked, encoding).encode())
+        check.update(etags.digest(self._edition, asked, encoding).encode())
         check.update(content)
         return check.digest()
 

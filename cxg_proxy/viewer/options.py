@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import BadOptions
-from cxg_proxy.validators import OPTIONS_BESIDE
+from cxg_proxy.etags import OPTIONS_BESIDE
 
 from . import sidecar
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxg_proxy import __version__
 from cxg_proxy.errors import Problem, ViewerMissing
-from cxg_proxy.progress import Phase, Step
+from cxg_proxy.steps import Phase, Step
 
 from . import child, options, reading
 

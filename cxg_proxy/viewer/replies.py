@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from flask import Flask, Request, Response
 from werkzeug.datastructures import MultiDict
 
-from cxg_proxy import validators
+from cxg_proxy import etags
 
 from . import encodings, tags
 from .kept import Kept
@@ -111,7 +111,7 @@ def _packed(response: Response, content: bytes, encoding: str) -> Response:
 
 def edition(*made_from: object) -> str:
     """A word for all that kept replies are made from."""
-    return validators.digest("replies", *made_from)
+    return etags.digest("replies", *made_from)
 
 
 def prepare(

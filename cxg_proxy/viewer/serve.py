@@ -16,7 +16,7 @@ from typing import Any
 from cxg_proxy import __version__
 from cxg_proxy.annotations import LIMIT, display_name
 from cxg_proxy.errors import CannotListen, NotEnoughMemory, Problem, ViewerMissing
-from cxg_proxy.progress import Phase, Step
+from cxg_proxy.steps import Phase, Step
 
 from . import child, options, reading
 

@@ -11,7 +11,7 @@ import yaml
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import BadOptions
-from cxg_proxy.validators import OPTIONS_BESIDE
+from cxg_proxy.etags import OPTIONS_BESIDE
 
 _BYTES = 64 * 1024
 # What PyYAML raises at tags and values that it cannot make sense of, besides its own errors.

@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cxg_proxy import whole
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import ChangedMeanwhile, NoRoom, StoreNotWritten
+from cxg_proxy.files import atomic
 
 from . import build, reading, room, store, trust
 from .building import Claim, Site
@@ -176,8 +176,8 @@ class Stores:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
-        whole.make(self._folder, for_others=self._for_others)
-        with whole.opened(self._folder) as folder:
+        atomic.make(self._folder, for_others=self._for_others)
+        with atomic.opened(self._folder) as folder:
             yield folder
 
     def _build(self, claim: Claim, source: str, layer: str | None, report: Report, cancelled: Cancelled) -> store.Store:
@@ -222,14 +222,14 @@ class Stores:
             raise
 
     def _put_in_place(self, built: Path, source: str, fingerprint: str) -> store.Store:
-        whole.sync(built / _SOURCE)
-        whole.sync(built)
+        atomic.sync(built / _SOURCE)
+        atomic.sync(built)
         target = Path(os.path.realpath(self._folder)) / fingerprint
         room.remove(target)  # one that could not be used
         used = room.use(built, locked_too=self._for_others)  # from its first instant on
         try:
             built.rename(target)
-            whole.sync(self._folder)
+            atomic.sync(self._folder)
             doubt = (lambda _: "") if self._for_others else trust.doubt_own
             there = self._open(target, fingerprint, doubt, locked_too=self._for_others)
         except _Refused as reason:

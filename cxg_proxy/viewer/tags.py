@@ -6,7 +6,7 @@ from collections.abc import Callable, Container
 
 from flask import Flask, Request
 
-from cxg_proxy import validators
+from cxg_proxy import etags
 
 _KEY = "cxg-proxy-tags"  # of the application's own
 COLUMN = "annotation-name"  # how a request names a column of obs or var
@@ -57,12 +57,12 @@ class Tags:
             return None
         state = self.state
         if self.depends_on_labels(request) and self._labels is not None:
-            state = validators.digest(state, self._labels())
+            state = etags.digest(state, self._labels())
         elif request.endpoint not in _OF_DATASET | _OF_DATASET_AND_LABELS:
             return None
         query = request.query_string.decode("latin-1")
         target = f"{request.path}?{query}" if query else request.path
-        return validators.tag(state, target, request.headers.get("Accept", ""))
+        return etags.tag(state, target, request.headers.get("Accept", ""))
 
     def depends_on_labels(self, request: Request) -> bool:
         """Whether the reply shows labels."""

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from progress import say
 
-from cxg_proxy.words import PHASES
+from cxg_proxy.formatting import PHASES
 
 MISSING = "Proxy target missing"
 # What Chromium says when a network interface came or went meanwhile. Here it shares the machine with the containers,

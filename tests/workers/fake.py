@@ -31,7 +31,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from cxg_proxy import __version__
 from cxg_proxy.errors import NoEmbedding
-from cxg_proxy.progress import Phase, Step
+from cxg_proxy.steps import Phase, Step
 
 BEHAVIOURS = "quick mirror slow deaf crashing gone chatty silent other failing preparing".split()
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
-from .errors import StorageSilent
+from cxg_proxy.errors import StorageSilent
 
 PATIENCE_SECONDS = 10.0
 MOST = 32  # calls that wait for one place at once; a disk that hangs longer gets no more of them

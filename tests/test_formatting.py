@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pages_samples as samples
-from cxg_proxy import words
+from cxg_proxy import formatting
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from cxg_proxy import words
      (9_960_000, "10 MB"), (3e18, "3000 PB")],
 )  # fmt: skip
 def test_sizes_are_si(value: float, said: str) -> None:
-    assert words.size(value).replace("\u00a0", " ") == said
+    assert formatting.size(value).replace("\u00a0", " ") == said
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_sizes_are_si(value: float, said: str) -> None:
      (400 * 86400, "1 year ago"), (800 * 86400, "2 years ago")],
 )  # fmt: skip
 def test_ages_are_told_in_one_unit(age: float, said: str) -> None:
-    assert words.ago(samples.NOW - age, samples.NOW).replace("\u00a0", " ") == said
+    assert formatting.ago(samples.NOW - age, samples.NOW).replace("\u00a0", " ") == said
 
 
 @pytest.mark.parametrize(
@@ -36,25 +36,25 @@ def test_ages_are_told_in_one_unit(age: float, said: str) -> None:
     [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (80, "1 min 20 s"), (3599.7, "1 h"), (7500, "2 h 5 min")],
 )
 def test_durations_are_told_in_two_units(seconds: float, said: str) -> None:
-    assert words.duration(seconds).replace("\u00a0", " ") == said
+    assert formatting.duration(seconds).replace("\u00a0", " ") == said
 
 
 def test_a_time_has_its_exact_form_for_pointer_and_machine() -> None:
-    assert words.when(samples.NOW - 180, samples.NOW) == (
+    assert formatting.when(samples.NOW - 180, samples.NOW) == (
         '<time datetime="2026-05-28T20:23:40+00:00" title="28 May 2026, 20:23 UTC">3\u00a0min ago</time>'
     )
 
 
 @given(st.floats(), st.floats(0, 4e9))
 def test_any_time_a_file_may_claim_can_be_shown(then: float, now: float) -> None:
-    assert re.fullmatch(r"<time [^<>]+>[^<>]+</time>|at an unknown time", words.when(then, now))
+    assert re.fullmatch(r"<time [^<>]+>[^<>]+</time>|at an unknown time", formatting.when(then, now))
 
 
 @given(st.text())
 def test_cutting_a_name_for_line_breaks_loses_nothing(name: str) -> None:
-    assert "".join(words.parts(name)) == name
+    assert "".join(formatting.parts(name)) == name
 
 
 @given(st.text(st.sampled_from("ab `")))
 def test_cutting_a_step_at_its_commands_loses_nothing(step: str) -> None:
-    assert "".join(text for _, text in words.pieces(step)) == step.replace("`", "")
+    assert "".join(text for _, text in formatting.pieces(step)) == step.replace("`", "")

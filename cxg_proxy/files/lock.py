@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from . import whole
+from . import atomic
 
 NAME = ".lock"
 PATIENCE_SECONDS = 15.0
@@ -48,7 +48,7 @@ class Lock:
     def take(self) -> bool:
         """Put our file in place if nobody's is; a link tells the truth on NFS, and is never seen half-written."""
         beside = f"{self.name}.{self.token}"
-        whole.create(self.folder, beside, self._content, durable=False)
+        atomic.create(self.folder, beside, self._content, durable=False)
         try:
             os.link(beside, self.name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
         except FileExistsError:
@@ -59,12 +59,12 @@ class Lock:
                 raise
             return self._take_without_links()
         finally:
-            whole.remove(self.folder, beside)
+            atomic.remove(self.folder, beside)
         return True
 
     def _take_without_links(self) -> bool:
         try:
-            whole.create(self.folder, self.name, self._content, durable=False)
+            atomic.create(self.folder, self.name, self._content, durable=False)
         except FileExistsError:
             return False
         return True
@@ -187,7 +187,7 @@ def _seen(folder: int, name: str) -> Seen | None:
     """What a lock file says, and when it was last touched; opened anew each time, for NFS looks again only then."""
     content = b""
     with contextlib.suppress(OSError):
-        content = whole.read(folder, name, most=4096)
+        content = atomic.read(folder, name, most=4096)
     with contextlib.suppress(FileNotFoundError):
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         return (content, status.st_ino, status.st_mtime_ns)
@@ -226,7 +226,7 @@ def _break(folder: int, name: str, stale: Seen) -> bool:
     except OSError:
         return False
     finally:
-        whole.remove(folder, away)
+        atomic.remove(folder, away)
     return True
 
 

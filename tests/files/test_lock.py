@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cxg_proxy import annotations, lock, whole
+from cxg_proxy import annotations
 from cxg_proxy.annotations import LABELS
 from cxg_proxy.errors import LabelsNotSaved
+from cxg_proxy.files import atomic, lock
 from processes import environment
 from waiting import until_now
 
@@ -72,13 +73,13 @@ def test_the_lock_of_a_killed_writer_on_this_machine_is_broken_at_once(tmp_path:
 
 def test_a_number_that_another_process_has_now_does_not_keep_the_lock(tmp_path: Path) -> None:
     planted(tmp_path, **{**lock._here(), "started": "0"})
-    with whole.opened(tmp_path) as folder, lock.locked(folder, patience=0):
+    with atomic.opened(tmp_path) as folder, lock.locked(folder, patience=0):
         pass
 
 
 def test_a_silent_writer_on_another_machine_loses_the_lock_after_a_while_but_not_before(tmp_path: Path) -> None:
     planted(tmp_path)
-    with whole.opened(tmp_path) as folder:
+    with atomic.opened(tmp_path) as folder:
         with pytest.raises(lock.Taken, match="process 1 on laptop"), lock.locked(folder, patience=0.3, stale=10):
             pass
         assert json.loads((tmp_path / lock.NAME).read_text())["host"] == "laptop"
@@ -90,12 +91,12 @@ def test_a_silent_writer_on_another_machine_loses_the_lock_after_a_while_but_not
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"pid": -1}'])
 def test_a_lock_that_says_nothing_is_broken_after_a_while(tmp_path: Path, content: bytes) -> None:
     (tmp_path / lock.NAME).write_bytes(content)
-    with whole.opened(tmp_path) as folder, lock.locked(folder, patience=10, stale=0.1):
+    with atomic.opened(tmp_path) as folder, lock.locked(folder, patience=10, stale=0.1):
         pass
 
 
 def test_a_writer_that_slept_while_another_took_over_is_told_so(tmp_path: Path) -> None:
-    with whole.opened(tmp_path) as folder, lock.locked(folder) as held:
+    with atomic.opened(tmp_path) as folder, lock.locked(folder) as held:
         (tmp_path / lock.NAME).unlink()
         planted(tmp_path)
         with pytest.raises(lock.Taken, match="took over"):
@@ -123,7 +124,7 @@ def test_a_save_that_slept_while_another_server_took_over_changes_nothing(
 
 def test_a_fresh_lock_taken_away_by_mistake_goes_back(tmp_path: Path) -> None:
     planted(tmp_path, token="fresh")
-    with whole.opened(tmp_path) as folder:
+    with atomic.opened(tmp_path) as folder:
         lock._break(folder, lock.NAME, (b"an older one", 1, 1))
     assert json.loads((tmp_path / lock.NAME).read_text())["token"] == "fresh"
     assert os.listdir(tmp_path) == [lock.NAME]
@@ -136,7 +137,7 @@ def _save_many(where: Path, letter: str, count: int) -> None:
 
 def _count_alone(where: Path, count: int) -> None:
     """Read, wait, write: only a lock keeps two of these from losing numbers."""
-    with whole.opened(where) as folder:
+    with atomic.opened(where) as folder:
         for _ in range(count):
             with lock.locked(folder, patience=30):
                 number = int((where / "number").read_text())
@@ -201,7 +202,7 @@ def test_of_two_that_see_no_lock_only_one_takes_it(
             raise PermissionError(1, "Operation not permitted")
 
         monkeypatch.setattr(os, "link", refused)
-    with whole.opened(tmp_path) as folder:
+    with atomic.opened(tmp_path) as folder:
         one, other = lock.Lock(folder), lock.Lock(folder)
         assert [one.take(), other.take()] == [True, False]
         one.check()
@@ -214,7 +215,7 @@ def test_of_two_that_see_no_lock_only_one_takes_it(
 
 
 def test_named_locks_of_one_folder_do_not_wait_for_each_other(tmp_path: Path) -> None:
-    with whole.opened(tmp_path) as folder:
+    with atomic.opened(tmp_path) as folder:
         one, other, same = lock.Lock(folder, "a.lock"), lock.Lock(folder, "b.lock"), lock.Lock(folder, "a.lock")
         assert lock.Attempts(one).taken()
         with lock.kept(one):
@@ -232,7 +233,7 @@ def test_named_locks_of_one_folder_do_not_wait_for_each_other(tmp_path: Path) ->
 def test_a_lock_is_cleared_only_when_its_holder_is_certainly_dead(tmp_path: Path) -> None:
     now = time.time_ns()
     planted(tmp_path, host="elsewhere")
-    with whole.opened(tmp_path) as folder:
+    with atomic.opened(tmp_path) as folder:
         assert not lock.clear_dead(folder, lock.NAME, now)
         assert lock.clear_dead(folder, lock.NAME, now + int((lock.ABANDONED_SECONDS + 60) * 1e9))
         planted(tmp_path, **{**lock._here(), "started": "0"})

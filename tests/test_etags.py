@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.http import parse_etags
 
-from cxg_proxy.validators import digest, holds, not_modified, tag
+from cxg_proxy.etags import digest, holds, not_modified, tag
 
 OURS = tag("as it is", "/api/v0.2/layout/obs?layout-name=umap", "application/octet-stream")
 TAGS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters='"\x7f'), max_size=12)

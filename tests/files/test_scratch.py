@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cxg_proxy.scratch import ABANDONED_SECONDS, scratch
+from cxg_proxy.files.scratch import ABANDONED_SECONDS, scratch
 
 HOLDER = (
-    "import sys; from pathlib import Path; from cxg_proxy.scratch import scratch\n"
+    "import sys; from pathlib import Path; from cxg_proxy.files.scratch import scratch\n"
     "with scratch(Path(sys.argv[1]), 'x-') as folder:\n"
     "    print(folder, flush=True); sys.stdin.read()\n"
 )

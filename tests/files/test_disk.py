@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cxg_proxy import disk
-from cxg_proxy.disk import on_disk
 from cxg_proxy.errors import StorageSilent
+from cxg_proxy.files import disk
+from cxg_proxy.files.disk import on_disk
 from cxg_proxy.process import within
 from waiting import until
 
@@ -77,7 +77,7 @@ async def test_a_place_that_hangs_takes_no_turns_from_another() -> None:
 def test_a_call_that_never_returns_cannot_keep_the_process_from_ending() -> None:
     program = (
         "import asyncio, time\n"
-        "from cxg_proxy.disk import on_disk\n"
+        "from cxg_proxy.files.disk import on_disk\n"
         "from cxg_proxy.errors import StorageSilent\n"
         "async def main():\n"
         "    try:\n"
