@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from cxg_proxy import annotations
 from cxg_proxy.errors import LabelsNotSaved
-
-ROOT = Path(__file__).parent.parent
+from places import CHECKOUT
 
 
 @given(st.binary(min_size=1, max_size=255).filter(lambda name: b"/" not in name and b"\0" not in name))
@@ -113,7 +112,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> No
         "    for letter in b'ab': kept.write(where, kept.LABELS, bytes([letter]) * 300_000)\n"
     )
     for delay in (0.0, 0.003, 0.007, 0.011, 0.02, 0.03):
-        writer = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT)
+        writer = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=CHECKOUT)
         try:
             before = annotations.version(tmp_path, annotations.LABELS)
             while annotations.version(tmp_path, annotations.LABELS) == before:

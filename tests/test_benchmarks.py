@@ -25,8 +25,9 @@ import servers
 import table
 import viewer
 from browser import NotServed
+from places import CHECKOUT
 
-PROGRAM = Path(__file__).parent.parent / "benchmarks" / "viewer.py"
+PROGRAM = CHECKOUT / "benchmarks" / "viewer.py"
 SIZE = data.Size(1300, 250)
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from places import CHECKOUT, WORKERS
 from processes import ALONE
 
-ROOT = Path(__file__).parent.parent
-PROGRAM = Path(__file__).parent / "workers" / "full_disk.py"
+PROGRAM = WORKERS / "full_disk.py"
 
 
 @pytest.mark.hazard(7)
@@ -22,7 +22,7 @@ PROGRAM = Path(__file__).parent / "workers" / "full_disk.py"
 @pytest.mark.parametrize("scene", ["full", "read-only", "vanished", "worker"])
 def test_a_save_without_a_disk_is_told_and_loses_nothing(scene: str, tmp_path: Path) -> None:
     command = [*ALONE, sys.executable, str(PROGRAM), scene, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
     hint = "mounting a file system needs root, or user namespaces (sysctl kernel.unprivileged_userns_clone=1)"
     assert "unshare failed" not in done.stderr, f"{hint}: {done.stderr}"
     assert done.returncode == 0, done.stdout + done.stderr

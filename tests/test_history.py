@@ -21,10 +21,11 @@ from cxg_proxy import annotations, commands, history, thinning
 from cxg_proxy.annotations import GENE_SETS, LABELS
 from cxg_proxy.errors import LabelsNotSaved
 from cxg_proxy.files import atomic
+from places import WORKERS
 
 NOW = datetime(2026, 3, 5, 15, 30, tzinfo=timezone.utc).timestamp()
 DAY = 86_400
-FAULTY = Path(__file__).parent / "workers" / "faulty_writer.py"
+FAULTY = WORKERS / "faulty_writer.py"
 
 
 def labels(number: int) -> bytes:

@@ -27,11 +27,12 @@ from hypothesis import strategies as st
 
 from cxg_proxy import annotations, history, thinning
 from cxg_proxy.annotations import DATASET, GENE_SETS, LABELS
+from places import WORKERS
 from processes import environment
 
 ROUNDS = 2000
 NOW = 1_700_000_000.0
-WRITER = Path(__file__).parent / "workers" / "killed_writer.py"
+WRITER = WORKERS / "killed_writer.py"
 KINDS = {LABELS: "labels", GENE_SETS: "gene-sets"}
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import cxg_proxy
+from places import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 SOURCE = CHECKOUT / "cxg_proxy" / "labextension"
 BUILT = CHECKOUT / "build" / "labextension"
 INSTALLED = Path(sys.prefix) / "share" / "jupyter" / "labextensions" / "cxg-proxy"

@@ -15,8 +15,8 @@ from traitlets.config import Config, PyFileConfigLoader
 
 import cxg_proxy
 from cxg_proxy.app import Gateway
+from places import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(cxg_proxy.__file__).parent
 # Hosts set these for each user, or a person at a terminal does.
 NOT_FOR_ADMINISTRATORS = {

@@ -19,9 +19,9 @@ import pytest
 from cxg_proxy.errors import ChangedMeanwhile, DamagedFile, NoRoom, Problem, StoreNotWritten
 from cxg_proxy.viewer import build, store
 from datasets import drawn
+from places import CHECKOUT, WORKERS
 
-ROOT = Path(__file__).parent.parent
-PROGRAM = Path(__file__).parent / "workers" / "builder.py"
+PROGRAM = WORKERS / "builder.py"
 ALONE = ["unshare", "--mount", "--map-root-user"]
 MB = 1024**2
 
@@ -47,7 +47,7 @@ def test_a_file_larger_than_its_memory_is_built_within_it(kind: str, tmp_path: P
     size = 100_000 * genes * 4 if kind == "dense" else 100_000 * genes // 10 * 8
     assert size >= 3 * memory
     command = started("measured", path, tmp_path, memory)
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
     assert int(done.stdout) < memory
 
 
@@ -90,7 +90,7 @@ def test_a_builder_killed_at_any_moment_leaves_no_store(medium: Path, tmp_path: 
     for count in range(1, 6):
         folder = tmp_path / str(count)
         folder.mkdir()
-        with subprocess.Popen(started("told", medium, folder, 4 * MB), stdout=subprocess.PIPE, cwd=ROOT) as process:
+        with subprocess.Popen(started("told", medium, folder, 4 * MB), stdout=subprocess.PIPE, cwd=CHECKOUT) as process:
             for _ in range(count):
                 if not process.stdout.readline():
                     break
@@ -107,7 +107,7 @@ def test_a_builder_killed_at_any_moment_leaves_no_store(medium: Path, tmp_path: 
 def test_a_disk_that_cannot_be_written_is_told_and_leaves_no_store(scene: str, tmp_path: Path) -> None:
     path = drawn(tmp_path / "a.h5ad", 5000, 600, "csr")
     command = started(scene, path, tmp_path, 8 * MB, alone=True)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
     assert "unshare failed" not in done.stderr, done.stderr
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from cxg_proxy import annotations
 from cxg_proxy.tables import LabelTable, labels_csv, read_labels
 from cxg_proxy.viewer.upload import Upload
-from viewer_fixtures import ROOT, cells
+from places import CHECKOUT
+from viewer_fixtures import cells
 
 CELLS = [f"cell#{number}" for number in range(60)]
 
@@ -42,7 +43,7 @@ def check(dataset: Path, where: Path, content: bytes, options: Any = None) -> tu
     output.unlink(missing_ok=True)
     command = [sys.executable, "-m", "cxg_proxy.viewer", "check", "--labels", where, "--input", table]
     command += ["--options", json.dumps(options or {}), "--output", output, "--", dataset]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as child:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CHECKOUT) as child:
         assert child.stdout
         (line,) = child.stdout
     assert child.returncode == 0

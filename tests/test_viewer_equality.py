@@ -16,6 +16,7 @@ import pytest
 
 import viewer_samples
 from cxg_proxy.viewer.stores import Stores
+from places import SUPPORT
 from stores_fixtures import MEMORY, PLENTY, ignore, never
 from viewer_fixtures import Server, worker
 
@@ -30,7 +31,7 @@ class Plain:
     """cellxgene as it is."""
 
     def __init__(self, place: str):
-        script = Path(__file__).parent / "support" / "viewer_answers.py"
+        script = SUPPORT / "viewer_answers.py"
         with (Path(place) / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, script],

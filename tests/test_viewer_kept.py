@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxg_proxy.viewer.kept import Bounds, Kept
+from places import WORKERS
 from processes import ALONE, environment
 
 
@@ -73,7 +74,7 @@ def test_parts_whose_writer_was_killed_make_room(folder: Path) -> None:
 
 @pytest.mark.parametrize("scene", ["full", "read-only"])
 def test_a_disk_that_takes_nothing_more_gives_what_it_has(scene: str, tmp_path: Path) -> None:
-    command = [*ALONE, sys.executable, str(Path(__file__).parent / "workers" / "kept_replies.py"), scene, str(tmp_path)]
+    command = [*ALONE, sys.executable, str(WORKERS / "kept_replies.py"), scene, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []  # it was there in the namespace only

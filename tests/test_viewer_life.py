@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 import cxg_proxy
-from viewer_fixtures import ROOT, Launched, Server, failure, until, worker
+from places import CHECKOUT
+from viewer_fixtures import Launched, Server, failure, until, worker
 
 pytest_plugins = ["viewer_plugin"]
 
@@ -34,7 +35,7 @@ def test_it_tells_its_steps_in_order_and_answers_from_ready_on(large: Path) -> N
 
 def test_its_first_word_comes_before_the_heavy_imports() -> None:
     code = "import sys, cxg_proxy.viewer.__main__, cxg_proxy.viewer.serve; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT).stdout.split()
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=CHECKOUT).stdout.split()
     assert not {b"numpy", b"h5py", b"anndata", b"flask", b"server", b"waitress", b"pandas"} & set(loaded)
 
 
@@ -153,7 +154,7 @@ def test_what_others_print_goes_to_the_log_and_not_between_the_steps() -> None:
         "import os; from cxg_proxy.viewer.child import channel; from cxg_proxy.steps import *;"
         "tell = channel(); os.write(1, b'noise'); print('more'); tell(Step(Phase.READY).line())"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=CHECKOUT)
     assert told.stdout == b'{"phase": "ready"}\n'
     assert told.stderr == b"noisemore\n"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from viewer_fixtures import ROOT
+from places import CHECKOUT
 
 ROOM = 150 * 2**20
 PROGRAM = """
@@ -63,7 +63,7 @@ def test_no_question_copies_the_matrix(tmp_path: Path, kind: str, write: object)
     write(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, tmp_path, kind, str(ROOM)],
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        env={"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,

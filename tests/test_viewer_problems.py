@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 import pytest
 
-from viewer_fixtures import ROOT, cells, failure, worker
+from places import CHECKOUT
+from viewer_fixtures import cells, failure, worker
 
 pytest_plugins = ["viewer_plugin"]
 
@@ -145,7 +146,7 @@ def test_a_file_of_somebody_else(small: Path, tmp_path: Path) -> None:
         path.chmod(0o600)
         code = "import os, sys; from cxg_proxy.viewer import reading; os.setgroups([]); os.setuid(65534);"
         command = [sys.executable, "-c", code + "reading.check(sys.argv[1])", path]
-        tried = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        tried = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
         assert "NotReadable: cxgw-private.h5ad: the file is not readable by you." in tried.stderr
     finally:
         path.unlink()

@@ -16,6 +16,7 @@ from cxg_proxy.errors import ChangedMeanwhile, DatasetNotFound
 from cxg_proxy.viewer import build
 from cxg_proxy.viewer.store import fingerprint
 from cxg_proxy.viewer.stores import Stores
+from places import WORKERS
 from processes import environment
 from stores_fixtures import (
     MEMORY,
@@ -92,7 +93,7 @@ def test_a_builder_that_is_cancelled_leaves_nothing(cache: Path, source: Path, s
 
 @pytest.mark.timeout(120)
 def test_killed_at_any_moment_the_next_builder_makes_it_right(cache: Path, source: Path, make: Make) -> None:
-    program = Path(__file__).parent / "workers" / "killed_builder.py"
+    program = WORKERS / "killed_builder.py"
     command = [sys.executable, str(program), str(cache), str(source), "40"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ from cxg_proxy.viewer import room
 from cxg_proxy.viewer.building import Claim
 from cxg_proxy.viewer.store import fingerprint
 from cxg_proxy.viewer.stores import Stores
+from places import WORKERS
 from processes import environment
 from stores_fixtures import (
     Make,
@@ -207,7 +208,7 @@ def test_the_usual_limit_is_half_of_what_the_stores_could_have(cache: Path, sour
 
 @pytest.mark.timeout(120)
 def test_a_disk_that_is_full_while_a_store_is_built_leaves_nothing_of_it(tmp_path: Path) -> None:
-    program = Path(__file__).parent / "workers" / "full_cache.py"
+    program = WORKERS / "full_cache.py"
     command = ["unshare", "--mount", "--map-root-user", sys.executable, str(program), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     assert "unshare failed" not in done.stderr, done.stderr

@@ -18,8 +18,9 @@ import scanpy as sc
 from scipy import sparse
 
 from cxg_proxy.viewer.preview import rainbow
+from places import CHECKOUT
 from processes import gone
-from viewer_fixtures import ROOT, cells, until
+from viewer_fixtures import cells, until
 from viewer_samples import summarize
 
 pytest_plugins = ["viewer_plugin"]
@@ -120,7 +121,7 @@ def reader_of(path: Path, summaries: psutil.Process) -> psutil.Process | None:
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, "nobody listens"])
 def test_the_reader_of_a_file_that_holds_it_up_ends_with_the_summaries(endless_wait: Path, end: object) -> None:
     command = [sys.executable, "-m", "cxg_proxy.viewer", "summarize"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as summaries:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CHECKOUT) as summaries:
         assert summaries.stdin
         assert summaries.stdout
         summaries.stdin.write(json.dumps(str(endless_wait)).encode() + b"\n")
@@ -147,7 +148,7 @@ def test_a_large_dataset_is_sampled_alike_each_time(large: Path) -> None:
 
 def test_a_line_that_is_no_path_is_answered_too() -> None:
     command = [sys.executable, "-m", "cxg_proxy.viewer", "summarize"]
-    done = subprocess.run(command, input=b"nonsense\n{}\n", capture_output=True, check=True, cwd=ROOT)
+    done = subprocess.run(command, input=b"nonsense\n{}\n", capture_output=True, check=True, cwd=CHECKOUT)
     assert [json.loads(line)["problem"]["kind"] for line in done.stdout.splitlines()] == ["Problem", "Problem"]
 
 
@@ -158,5 +159,5 @@ def test_the_rainbow_is_d3s() -> None:
 
 def test_summaries_need_neither_cellxgene_nor_anndata() -> None:
     code = "import sys, cxg_proxy.viewer.summary; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT).stdout.split()
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=CHECKOUT).stdout.split()
     assert not {b"anndata", b"server", b"pandas", b"flask", b"scipy"} & set(loaded)

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from cxg_proxy.viewer.turns import WAITING
-from viewer_fixtures import ROOT, Reply, Server, compare, until
+from places import CHECKOUT, SUPPORT
+from viewer_fixtures import Reply, Server, compare, until
 
 pytest_plugins = ["viewer_plugin"]
 
@@ -26,8 +27,8 @@ THREADS = 2
 @contextlib.contextmanager
 def started(script: str, *words: object) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="cxgw-") as place:
-        command = [sys.executable, Path(__file__).parent / "support" / script, *words]
-        running = Server(command, Path(place), env={"PYTHONPATH": str(ROOT), "HOME": place, "LANG": "C.UTF-8"})
+        command = [sys.executable, SUPPORT / script, *words]
+        running = Server(command, Path(place), env={"PYTHONPATH": str(CHECKOUT), "HOME": place, "LANG": "C.UTF-8"})
         try:
             running.wait_for("ready")
             yield running

@@ -15,7 +15,8 @@ from scipy import sparse
 
 from cxg_proxy import annotations
 from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
-from viewer_fixtures import ROOT, cells
+from places import CHECKOUT
+from viewer_fixtures import cells
 
 KINDS = [("T cell", "B", "10", "9")[number % 4] for number in range(60)]
 SETS = [
@@ -38,7 +39,7 @@ def started(dataset: Path, where: Path, output: Path, options: Any = None, **pop
     command = [sys.executable, "-m", "cxg_proxy.viewer", "annotate", "--labels", where]
     command += ["--options", json.dumps(options or {}), "--output", output, "--", dataset]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=ROOT, **popen)
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=CHECKOUT, **popen)
 
 
 def annotate(dataset: Path, where: Path, output: Path, options: Any = None, **popen: Any) -> list[dict[str, Any]]:

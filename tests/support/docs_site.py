@@ -17,7 +17,8 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from places import CHECKOUT
+
 SOURCES = sorted((CHECKOUT / "docs").glob("*.md"))
 # What people read elsewhere, and what the pages include.
 DOCUMENTS = [

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import psutil
 
-FAKE = Path(__file__).parents[1] / "workers" / "fake.py"
+from places import WORKERS
+
+FAKE = WORKERS / "fake.py"
 
 
 def fake(behaviour: str) -> Callable[[object, Path], list[str]]:

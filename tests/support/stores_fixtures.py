@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from places import WORKERS
 from processes import environment
 from viewer_fixtures import cells
 
-MAKER = Path(__file__).parents[1] / "workers" / "store_maker.py"
+MAKER = WORKERS / "store_maker.py"
 MEMORY = 2**28
 PLENTY = 2**62
 ANA, BEN, LAB = 4_001, 4_002, 4_100  # users and a group, of this machine or not

@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import psutil
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 LAUNCH = [sys.executable, "-c", "from server.cli.cli import cli; cli()", "launch"]
 OFFLINE = {"https_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # `cellxgene launch` asks the web for a newer version
@@ -152,7 +151,7 @@ def worker(
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": place,
-            "PYTHONPATH": f"{path}{os.pathsep}{ROOT}",
+            "PYTHONPATH": f"{path}{os.pathsep}{CHECKOUT}",
             "LANG": "C.UTF-8",
         }
         server = Server(command, home, env=environment, **popen)

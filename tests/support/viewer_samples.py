@@ -15,7 +15,7 @@ import pandas as pd
 from anndata.io import write_elem
 from scipy import sparse
 
-from viewer_fixtures import ROOT
+from places import CHECKOUT
 
 CELLS = 300
 
@@ -82,7 +82,7 @@ def write(kind: str, path: Path) -> None:
 def summarize(*paths: Path | bytes | str) -> list[dict[str, Any]]:
     lines = "".join(json.dumps(os.fsdecode(path)) + "\n" for path in paths)
     command = [sys.executable, "-m", "cxg_proxy.viewer", "summarize"]
-    done = subprocess.run(command, input=lines.encode(), capture_output=True, check=True, cwd=ROOT)
+    done = subprocess.run(command, input=lines.encode(), capture_output=True, check=True, cwd=CHECKOUT)
     assert done.stderr == b""
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["path"] for answer in answers] == [os.fsdecode(path) for path in paths]
