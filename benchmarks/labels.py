@@ -25,7 +25,7 @@ import pandas as pd
 from server.common.annotations.local_file_csv import AnnotationsLocalFile
 
 from cxg_proxy import annotations
-from cxg_proxy.merging import Known
+from cxg_proxy.annotations.merge import Known
 from cxg_proxy.viewer import page
 from cxg_proxy.viewer.labels import Labels
 

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from cxg_proxy.annotations.alignment import Checked
 from cxg_proxy.files.disk import on_disk
 from cxg_proxy.files.scratch import scratch
 
 from .errors import Busy, NotPrepared, Problem, ViewerMissing
-from .fitting import Checked
 from .library import Dataset
 from .process import running, words
 from .steps import Phase, Step

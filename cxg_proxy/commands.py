@@ -15,11 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cxg_proxy.annotations.tables import UNASSIGNED, Malformed, count_labels, read_gene_sets
+
 from . import annotations as kept
 from . import formatting
 from .annotations import GENE_SETS, LABELS, NoSuchVersion, Version
 from .errors import Problem
-from .tables import UNASSIGNED, Malformed, count_labels, read_gene_sets
 
 NOTHING, USAGE = 1, 2  # exit statuses
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .fitting import Checked
+from cxg_proxy.annotations.alignment import Checked
+
 from .outbox import Sent
 
 

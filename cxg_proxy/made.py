@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cxg_proxy.annotations.tables import UNASSIGNED, LabelTable, labels_csv
+
 from . import annotations as kept
 from .notebook import HOME
-from .tables import UNASSIGNED, LabelTable, labels_csv
 
 if TYPE_CHECKING:
     import pandas as pd

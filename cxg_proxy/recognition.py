@@ -8,13 +8,13 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from cxg_proxy.annotations.alignment import Checked
 from cxg_proxy.files.disk import on_disk
 
 from . import annotations as kept
 from . import timeline
 from .children import Children
 from .errors import Problem
-from .fitting import Checked
 from .labelled import Offer
 from .library import Dataset
 from .summaries import Summaries

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+from cxg_proxy.annotations.history import digest
+from cxg_proxy.annotations.tables import UNASSIGNED, Malformed, count_labels, read_gene_sets
+
 from . import annotations as kept
 from .annotations import GENE_SETS, LABELS, About, Version
 from .errors import NoSuchVersion, NotReadable
-from .history import digest
 from .labelled import Bar, Category, Change, Day, Entry, Offer, Shown
-from .tables import UNASSIGNED, Malformed, count_labels, read_gene_sets
 
 MOST_BARS = 50
 MOST_CATEGORIES = 40

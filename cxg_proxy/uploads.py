@@ -8,9 +8,10 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxg_proxy.annotations.alignment import Checked
+
 from .children import Children
 from .errors import NoSuchPage, Problem
-from .fitting import Checked
 from .library import Dataset
 
 WAIT_SECONDS = 900.0

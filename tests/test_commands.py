@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cxg_proxy import annotations
-from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
+from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
 
 START = 1_790_000_000.0
 CELLS = tuple(f"c{number}" for number in range(10))

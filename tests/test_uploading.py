@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cxg_proxy import annotations
-from cxg_proxy.tables import read_labels
+from cxg_proxy.annotations.tables import read_labels
 from datasets import write_dataset
 from gateways import PAGE, SAME_SITE, Gateway
 from labels_gateway import (  # noqa: F401 - fixtures

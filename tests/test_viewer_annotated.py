@@ -13,7 +13,7 @@ import scanpy as sc
 import cxg_proxy
 from annotated_copies import KINDS, SETS, a_home, a_rich_dataset, annotate, content, problem, read, save, started  # noqa: F401 - fixtures
 from cxg_proxy import annotations
-from cxg_proxy.tables import LabelTable, labels_csv
+from cxg_proxy.annotations.tables import LabelTable, labels_csv
 from viewer_fixtures import cells, until
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cxg_proxy import annotations
-from cxg_proxy.tables import LabelTable, labels_csv, read_labels
+from cxg_proxy.annotations.tables import LabelTable, labels_csv, read_labels
 from cxg_proxy.viewer.upload import Upload
 from places import CHECKOUT
 from viewer_fixtures import cells

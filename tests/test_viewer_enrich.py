@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annotated_copies import KINDS, SETS, a_home, a_rich_dataset, annotate, read, save  # noqa: F401 - fixtures
-from cxg_proxy.fitting import ordered
-from cxg_proxy.tables import GeneSet
+from cxg_proxy.annotations.alignment import ordered
+from cxg_proxy.annotations.tables import GeneSet
 from cxg_proxy.viewer.enrich import enrich
 from viewer_fixtures import cells
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cxg_proxy import annotations
-from cxg_proxy.merging import Known
+from cxg_proxy.annotations.merge import Known
 from viewer_fixtures import Reply, Server, cells, worker
 from viewer_labels import BINARY, CELLS, Page, table
 

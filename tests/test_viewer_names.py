@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxg_proxy import annotations, tables
+from cxg_proxy import annotations
+from cxg_proxy.annotations import tables
 from cxg_proxy.viewer import label_table
 from viewer_fixtures import Server, cells, worker
 from viewer_labels import BINARY, read, save, table

@@ -10,7 +10,8 @@ import pytest
 
 import cxg_proxy
 from annotated_copies import KINDS, annotate, read, save
-from cxg_proxy import annotations, tables
+from cxg_proxy import annotations
+from cxg_proxy.annotations import tables
 from viewer_fixtures import Server, cells, failure, worker
 from viewer_labels import CELLS, Page
 

@@ -10,10 +10,10 @@ from typing import TypeVar
 from cxg_proxy import __version__
 from cxg_proxy import annotations as kept
 from cxg_proxy.annotations import GENE_SETS, LABELS, display_name
+from cxg_proxy.annotations.alignment import Fitted, fit
+from cxg_proxy.annotations.tables import GeneSet, Malformed, read_gene_sets, read_labels
 from cxg_proxy.errors import ChangedMeanwhile, LabelsNotReadable, Problem
-from cxg_proxy.fitting import Fitted, fit
 from cxg_proxy.steps import Phase, Step
-from cxg_proxy.tables import GeneSet, Malformed, read_gene_sets, read_labels
 
 from . import child, reading
 from .child import Order

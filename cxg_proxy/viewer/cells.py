@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 
 from cxg_proxy.annotations import display_name, identifiers_digest
+from cxg_proxy.annotations.alignment import CATEGORIES
 from cxg_proxy.errors import BadOptions
-from cxg_proxy.fitting import CATEGORIES
 
 from . import reading
 

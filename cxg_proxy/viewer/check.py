@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cxg_proxy import annotations as kept
+from cxg_proxy.annotations.alignment import fit
+from cxg_proxy.annotations.tables import LabelTable, Malformed, labels_csv, read_labels
 from cxg_proxy.errors import LabelsNotReadable, Problem
-from cxg_proxy.fitting import fit
-from cxg_proxy.tables import LabelTable, Malformed, labels_csv, read_labels
 
 from . import cells, child, options, reading
 from .output import Output

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from cxg_proxy.fitting import CATEGORIES, gene_set_columns, is_gene_sets, ordered
-from cxg_proxy.tables import GeneSet
+from cxg_proxy.annotations.alignment import CATEGORIES, gene_set_columns, is_gene_sets, ordered
+from cxg_proxy.annotations.tables import GeneSet
 
 try:
     from anndata.io import read_elem, write_elem

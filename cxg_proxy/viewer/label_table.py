@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from cxg_proxy.tables import LabelTable, read_labels, without_comments
+from cxg_proxy.annotations.tables import LabelTable, read_labels, without_comments
 
 from . import cells
 

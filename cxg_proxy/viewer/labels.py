@@ -19,9 +19,9 @@ from server.common.annotations.annotations import Annotations
 from server.common.errors import AnnotationsError, DisabledFeatureError, ObsoleteRequest
 
 from cxg_proxy import annotations as kept
+from cxg_proxy.annotations.merge import Known
+from cxg_proxy.annotations.tables import GeneSet, LabelTable, aligned, gene_sets_csv, labels_csv, read_gene_sets
 from cxg_proxy.errors import LabelsNotReadable
-from cxg_proxy.merging import Known
-from cxg_proxy.tables import GeneSet, LabelTable, aligned, gene_sets_csv, labels_csv, read_gene_sets
 
 from . import label_table, page
 from .label_table import Table, texts_of

@@ -14,7 +14,7 @@ from typing import Any
 from flask import g, has_request_context, request
 
 from cxg_proxy.annotations import Outcome
-from cxg_proxy.merging import Known
+from cxg_proxy.annotations.merge import Known
 
 KNOWN = "X-Labels-Known"  # `Known` as text, in both directions
 TAB = "X-Labels-Tab"  # which of the open pages asks

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from cxg_proxy.tables import UNASSIGNED, Malformed
+from cxg_proxy.annotations.tables import UNASSIGNED, Malformed
 
 _LINE_BYTES = 1_000_000
 _COLUMNS_MAX = 500

@@ -18,7 +18,7 @@ from playwright.sync_api import Page, expect
 from test_two_tabs import TOKEN, gateway
 
 from cxg_proxy import annotations
-from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
+from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
 from datasets import write_dataset
 
 pytestmark = pytest.mark.timeout(300)

@@ -26,7 +26,8 @@ from jupyter_fixtures import wait_until
 from playwright.sync_api import Page, expect
 
 import cxg_proxy
-from cxg_proxy import annotations, tables
+from cxg_proxy import annotations
+from cxg_proxy.annotations import tables
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -16,7 +16,7 @@ from people import Waits, fill_form, label_cells, log_in, press_stop, run_and_fo
 from playwright.sync_api import Page
 from progress import say, step
 
-from cxg_proxy.tables import UNASSIGNED, read_labels
+from cxg_proxy.annotations.tables import UNASSIGNED, read_labels
 
 pytestmark = pytest.mark.timeout(600, func_only=True)  # what is installed first has limits of its own
 ROUNDS = 3

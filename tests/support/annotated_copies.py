@@ -14,7 +14,7 @@ import pytest
 from scipy import sparse
 
 from cxg_proxy import annotations
-from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
+from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
 from places import CHECKOUT
 from viewer_fixtures import cells
 

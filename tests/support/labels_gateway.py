@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cxg_proxy import annotations
-from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
+from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
 from datasets import write_dataset
 from gateways import PAGE, SAME_SITE, Gateway, Reply, running_gateway
 

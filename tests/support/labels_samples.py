@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cxg_proxy import fitting, labelled, pages
+from cxg_proxy import labelled, pages
+from cxg_proxy.annotations import alignment
 
 NOW = 1_780_000_000.0
 CHANGES = ("first", "rows", "removed", "new", "changed")
@@ -103,9 +104,9 @@ def nothing_saved(**changes: object) -> labelled.LabelsView:
 
 def upload(**changes: object) -> labelled.UploadView:
     columns = [
-        fitting.CheckedColumn("cell type", 12, new=False, changed=88),
-        fitting.CheckedColumn("doublet", 2, new=True, changed=0),
-        fitting.CheckedColumn("a category with a name that is rather long for what it says", 1, new=False, changed=0),
+        alignment.CheckedColumn("cell type", 12, new=False, changed=88),
+        alignment.CheckedColumn("doublet", 2, new=True, changed=0),
+        alignment.CheckedColumn("a category with a name that is rather long for what it says", 1, new=False, changed=0),
     ]
     cells = ["AAACATACAACCAC-1", "AAACATTGAGCTAC-1", "=cmd|' /C calc'!A0", "x" * 80, "细胞"]
     view = labelled.UploadView(
@@ -115,14 +116,14 @@ def upload(**changes: object) -> labelled.UploadView:
         api="api/annotations/shared/pbmc68k.h5ad",
         id="0123456789abcdef",
         file="my labels (2).csv",
-        checked=fitting.Checked(612, 31, 88, 700, cells, columns),
+        checked=alignment.Checked(612, 31, 88, 700, cells, columns),
     )
     return replace(view, **changes)  # type: ignore[arg-type]
 
 
 def labels_pages(site: pages.Site) -> dict[str, str]:
     """The pages of labels in each of their states."""
-    fit = fitting.Checked(612, 4, 88, 700)
+    fit = alignment.Checked(612, 4, 88, 700)
     damaged = labelled.Shown("labels", NOW, None, problem="The row of 'A' has 2 fields, but the header has 3.")
     reader = replace(site, read_only=True)
     return {
@@ -135,5 +136,5 @@ def labels_pages(site: pages.Site) -> dict[str, str]:
         "labels-read-only": pages.labels(reader, labels(offers=(offer(),), said="uploaded", large=True)),
         "labels-damaged": pages.labels(site, labels(shown=(damaged,), waiting="x", said="adopted")),
         "upload": pages.upload(site, upload()),
-        "upload-fits": pages.upload(site, upload(checked=fitting.Checked(700, 0, 0, 700))),
+        "upload-fits": pages.upload(site, upload(checked=alignment.Checked(700, 0, 0, 700))),
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cxg_proxy import errors, fitting, labelled, pages
+from cxg_proxy import errors, labelled, pages
+from cxg_proxy.annotations import alignment
 from labels_samples import NOW, entry, labels, labels_pages, offer, upload
 
 HOSTILE = "a'b\"<script>alert(1)</script>&amp;\n\udcff{{ 1 }}"
@@ -170,8 +171,8 @@ def hostile_pages(text: str) -> dict[str, str]:
     other = offer(folder=text, name=text, path=text, categories=(kept,), own=(text,))
     more: dict[str, object] = {"name": text, "label": text, "page": text, "api": text}
     labels_view = labels(**more, href=text, shown=seen, days=days, offers=(other,), said=text, waiting=text)
-    column = fitting.CheckedColumn(text, 1, new=True, changed=1)
-    checked = fitting.Checked(1, 1, 1, 1, (text,), (column,))
+    column = alignment.CheckedColumn(text, 1, new=True, changed=1)
+    checked = alignment.Checked(1, 1, 1, 1, (text,), (column,))
     return {
         "labels": pages.labels(here, labels_view),
         "upload": pages.upload(here, upload(**more, id=text, file=text, checked=checked)),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 from server.common.fbs.matrix import decode_matrix_fbs, encode_matrix_fbs
 
-from cxg_proxy.merging import Known
+from cxg_proxy.annotations.merge import Known
 from viewer_fixtures import Reply, Server
 
 CELLS = 60  # of a dataset that pages label

@@ -12,8 +12,8 @@ import pytest
 import cxg_proxy
 from cxg_proxy import annotations
 from cxg_proxy.annotations import GENE_SETS, LABELS, About, Known
+from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_labels
 from cxg_proxy.errors import LabelsNotSaved
-from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_labels
 
 PATH = "/data/pbmc.h5ad"
 BEFORE, AFTER, THIRD = ("a1", "a2", "a3"), ("b1", "b2"), ("a1", "a2", "c1")

@@ -12,20 +12,16 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxg_proxy.errors import LabelsNotCertain, LabelsNotSaved
 from cxg_proxy.files import atomic
 from cxg_proxy.files.lock import PATIENCE_SECONDS, Lock, Taken, locked
 
-from . import merging
-from .about import DATASET, About, describe, described, directory, display_name, identifiers_digest, named
-from .errors import LabelsNotCertain, LabelsNotSaved
-from .folder import GENE_SETS, LABELS, read, same_cells, saved, version
-from .history import LIMIT, UNBOUNDED, History, NoSuchVersion, Version, digest
-from .merging import Known, Merged
+from . import merge
+from .about import DATASET, About, describe, described
+from .folder import GENE_SETS, LABELS, read
+from .history import UNBOUNDED, History, NoSuchVersion, Version, digest
+from .merge import Known, Merged
 from .tables import Malformed, without_columns
-
-# And all that is defined here:
-__all__ = ["GENE_SETS", "LABELS", "LIMIT", "About", "Known", "NoSuchVersion", "Version", "described", "digest"]
-__all__ += ["directory", "display_name", "identifiers_digest", "named", "read", "same_cells", "saved", "version"]
 
 _KINDS = {LABELS: "labels", GENE_SETS: "gene-sets"}
 _OF_A_WRITER = re.compile(rf"\.({LABELS}|{GENE_SETS}|{DATASET}|lock)\.").match
@@ -142,8 +138,8 @@ class _Save:
             return Merged(self.content)
         try:
             if self.name == LABELS:
-                return merging.merge_labels(self.content, theirs, self.known, self.cells())
-            return merging.merge_gene_sets(self.content, theirs, self.known)
+                return merge.merge_labels(self.content, theirs, self.known, self.cells())
+            return merge.merge_gene_sets(self.content, theirs, self.known)
         except Malformed:  # somebody's edit that nobody can read; it is in the history
             return Merged(self.content)
 

@@ -10,8 +10,8 @@ from playwright.sync_api import Page
 
 from cxg_proxy import annotations
 from cxg_proxy.annotations import GENE_SETS, LABELS, Known
-from cxg_proxy.merging import MOST_PARTS
-from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
+from cxg_proxy.annotations.merge import MOST_PARTS
+from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
 from pages_samples import VIEWER
 from pages_site import Server, a_browser, a_server, a_tab, no_leftovers_yet  # noqa: F401 - fixtures
 

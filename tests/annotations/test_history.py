@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 
 import cxg_proxy
-from cxg_proxy import annotations, commands, history, thinning
-from cxg_proxy.annotations import GENE_SETS, LABELS
+from cxg_proxy import annotations, commands
+from cxg_proxy.annotations import GENE_SETS, LABELS, history, retention
 from cxg_proxy.errors import LabelsNotSaved
 from cxg_proxy.files import atomic
 from places import WORKERS
@@ -238,7 +238,7 @@ def test_links_planted_in_place_of_our_folders_and_files_lead_nowhere(tmp_path: 
     annotations.write(where, LABELS, labels(1), now=NOW, about=lambda: about)
     (where / "history").unlink()
     annotations.write(where, LABELS, labels(2), now=NOW + 1)
-    (where / "history" / f"{thinning.stamp(0)}-labels-{'0' * 16}-1.csv.gz").symlink_to(outside / "secret")
+    (where / "history" / f"{retention.stamp(0)}-labels-{'0' * 16}-1.csv.gz").symlink_to(outside / "secret")
     annotations.write(where, LABELS, labels(3), now=NOW + 1000 * DAY)
     assert os.listdir(outside) == ["secret"]
     assert (outside / "secret").read_bytes() == b"secret"

@@ -8,7 +8,7 @@ import io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxg_proxy import changes
+from cxg_proxy.annotations import diff
 
 NAMES = st.text(min_size=1, max_size=6).filter(lambda text: text.isprintable())
 
@@ -37,24 +37,24 @@ def test_changes_are_counted_for_any_text_the_same_in_any_order(
     if turn:
         new = {name: texts[::-1] for name, texts in new.items()}
     after = csv_of(cells[::-1] if turn else cells, new)
-    found = changes.summary(csv_of(cells, old), after, gene_sets=False)
-    assert found == changes.Summary(("k", "m"), len(cells), {name: n for name, n in expected.items() if n})
+    found = diff.summary(csv_of(cells, old), after, gene_sets=False)
+    assert found == diff.Summary(("k", "m"), len(cells), {name: n for name, n in expected.items() if n})
 
 
 @given(st.lists(st.sampled_from(["unassigned", "T, x", 'a "b"', "line\nbreak"]), min_size=3, max_size=3))
 def test_the_short_way_to_count_agrees(texts: list[str]) -> None:
     cells, before = ["a", "b", "c"], ["T, x"] * 3
-    found = changes.summary(csv_of(cells, {"k": before}), csv_of(cells, {"k": texts}), gene_sets=False)
+    found = diff.summary(csv_of(cells, {"k": before}), csv_of(cells, {"k": texts}), gene_sets=False)
     count = sum(map(str.__ne__, before, texts))
-    assert found == changes.Summary(("k",), 3, {"k": count} if count else {})
+    assert found == diff.Summary(("k",), 3, {"k": count} if count else {})
 
 
 def test_gene_sets_are_counted_by_their_genes() -> None:
     head = b"# Gene sets generated on Monday\ngene_set_name,gene_set_description,gene_symbol,gene_description\n"
-    found = changes.summary(head + b"one,,CD3E,\ntwo,,CD4,\n", head + b"one,,CD3E,\none,,CD8A,\n", gene_sets=True)
-    assert found == changes.Summary(("one",), 2, {"one": 1, "two": 1})
+    found = diff.summary(head + b"one,,CD3E,\ntwo,,CD4,\n", head + b"one,,CD3E,\none,,CD8A,\n", gene_sets=True)
+    assert found == diff.Summary(("one",), 2, {"one": 1, "two": 1})
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300), st.booleans())
 def test_no_content_keeps_a_version_from_being_described(old: bytes, new: bytes, gene_sets: bool) -> None:
-    changes.summary(old, new, gene_sets=gene_sets)
+    diff.summary(old, new, gene_sets=gene_sets)

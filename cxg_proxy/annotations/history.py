@@ -21,8 +21,8 @@ from typing import Any
 
 from cxg_proxy.files import atomic
 
-from . import changes, thinning
-from .thinning import Kept
+from . import diff, retention
+from .retention import Kept
 
 FOLDER = "history"
 LIMIT = 200_000_000  # bytes, of who was told no other
@@ -102,7 +102,7 @@ class History:
                     kept = _with_lost(inside, kept, kind, digest(before))
                 packed = _packed(kind, content, before, origin, replaced)
                 kept.append(_store(inside, kept, new, packed))
-            for version in thinning.superfluous(kept, _ms(now), self._limit):
+            for version in retention.superfluous(kept, _ms(now), self._limit):
                 atomic.remove(inside, version.name)
             atomic.remove_abandoned(inside, (name for name in names if name.startswith(".")))
 
@@ -115,10 +115,10 @@ class History:
     def set_aside(self, kind: str, name: str, content: bytes, *, now: float) -> None:
         """Keep a live file about to be replaced when `keep` cannot: beside it, as a link, which needs no space."""
         unfiled = _unfiled(os.listdir(self._folder))
-        for version in thinning.superfluous(unfiled, _ms(now), self._limit):
+        for version in retention.superfluous(unfiled, _ms(now), self._limit):
             atomic.remove(self._folder, version.name)
         version = _new(kind, content, now)
-        aside = f"{_UNFILED}{thinning.stamp(_free(unfiled, version))}-{kind}-{version.digest}-{version.stored}.csv"
+        aside = f"{_UNFILED}{retention.stamp(_free(unfiled, version))}-{kind}-{version.digest}-{version.stored}.csv"
         try:
             os.link(name, aside, src_dir_fd=self._folder, dst_dir_fd=self._folder, follow_symlinks=False)
             atomic.read(self._folder, aside, most=1)
@@ -159,7 +159,7 @@ class History:
             replaced = tuple(map(str, facts.get("replaced", ())))
         except (OSError, ValueError, KeyError, TypeError, NoSuchVersion):
             return None
-        time = thinning.milliseconds(kept.stamp) / 1000
+        time = retention.milliseconds(kept.stamp) / 1000
         return Version(
             _id(kept.name), kept.kind, time, size, rows, columns, changed, origin, replaced=replaced, lost=kept.lost
         )
@@ -215,13 +215,13 @@ def _matching(names: list[str], start: str, end: str) -> Iterator[Kept]:
         match = _NAME.fullmatch(name.removeprefix(start).removesuffix(end))
         if match and name.startswith(start) and name.endswith(end):
             with contextlib.suppress(ValueError):  # no such day
-                thinning.milliseconds(match["stamp"])
+                retention.milliseconds(match["stamp"])
                 stored, lost, found = int(match["stored"]), bool(match["lost"]), bool(match["found"])
                 yield Kept(match["stamp"], match["kind"], match["digest"], stored, name, lost, found)
 
 
 def _new(kind: str, content: bytes, now: float) -> Kept:
-    return Kept(thinning.stamp(_ms(now)), kind, digest(content), len(content), "")
+    return Kept(retention.stamp(_ms(now)), kind, digest(content), len(content), "")
 
 
 def _newest_is(kept: list[Kept], wanted: Kept) -> bool:
@@ -246,17 +246,17 @@ def _ms(seconds: float) -> int:
 def _free(kept: list[Kept], wanted: Kept) -> int:
     """A time after that of every other version: their order is the order of saving, whatever the clocks say."""
     newest = max((version.stamp for version in kept if version.kind == wanted.kind), default="")
-    time = thinning.milliseconds(wanted.stamp)
-    return max(time, thinning.milliseconds(newest) + 1) if newest else time
+    time = retention.milliseconds(wanted.stamp)
+    return max(time, retention.milliseconds(newest) + 1) if newest else time
 
 
 def _facts(kind: str, content: bytes, before: bytes | None, origin: str) -> dict[str, Any]:
-    summary = changes.summary(before, content, gene_sets=kind == "gene-sets")
+    summary = diff.summary(before, content, gene_sets=kind == "gene-sets")
     return {**asdict(summary), "size": len(content), "origin": origin}
 
 
 def _store(inside: int, kept: list[Kept], version: Kept, packed: bytes) -> Kept:
-    text = thinning.stamp(_free(kept, version))
+    text = retention.stamp(_free(kept, version))
     name = f"{text}-{version.kind}-{version.digest}-{len(packed)}{_FOUND if version.found else ''}.csv.gz"
     atomic.replace(inside, name, packed)
     return version._replace(stamp=text, stored=len(packed), name=name)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from cxg_proxy import annotations
 from cxg_proxy.annotations import Known
-from cxg_proxy.merging import MOST_PARTS, merge_gene_sets, merge_labels
-from cxg_proxy.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
+from cxg_proxy.annotations.merge import MOST_PARTS, merge_gene_sets, merge_labels
+from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
+from cxg_proxy.files import atomic
 
 CELLS = ("c1", "c2", "c3")
 Columns = dict[str, tuple[str, ...]]
@@ -250,14 +251,14 @@ def test_an_edit_between_the_look_and_the_replacement_is_merged_too(
     tab = Tab(tmp_path)
     tab.save(type="T")
     edits = [csv({"type": ("T",) * 3, "by hand": (str(number),) * 3}) for number in range(2)]
-    create = annotations.whole.create
+    create = atomic.create
 
     def edited_meanwhile(folder: int, name: str, content: bytes, **how: bool) -> None:
         create(folder, name, content, **how)
         if name.startswith(f".{annotations.LABELS}.") and edits:
             (tmp_path / annotations.LABELS).write_bytes(edits.pop())
 
-    monkeypatch.setattr(annotations.whole, "create", edited_meanwhile)
+    monkeypatch.setattr(atomic, "create", edited_meanwhile)
     assert tab.save(type="B").kept == ("by hand",)
     assert on_disk(tmp_path) == {"type": ("B",) * 3, "by hand": ("0",) * 3}
 

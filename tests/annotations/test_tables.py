@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxg_proxy import tables
-from cxg_proxy.tables import GeneSet, LabelTable, Malformed
+from cxg_proxy.annotations import tables
+from cxg_proxy.annotations.tables import GeneSet, LabelTable, Malformed
 
 # NUL is refused by older Pythons.
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=8)

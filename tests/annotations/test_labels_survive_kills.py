@@ -25,8 +25,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cxg_proxy import annotations, history, thinning
-from cxg_proxy.annotations import DATASET, GENE_SETS, LABELS
+from cxg_proxy import annotations
+from cxg_proxy.annotations import DATASET, GENE_SETS, LABELS, history, retention
 from places import WORKERS
 from processes import environment
 
@@ -203,7 +203,7 @@ class Watched:
         now = {key: text for key, (kind, text) in listed.items() if kind == name}
         gone = {key for key in self.filed[name] if key not in now and key not in self.thinned}
         union = [named(key, found=key in self.found) for key in {*gone, *now}]
-        allowed = {version.name for version in thinning.superfluous(union, round(self.now * 1000), history.LIMIT)}
+        allowed = {version.name for version in retention.superfluous(union, round(self.now * 1000), history.LIMIT)}
         assert gone <= allowed, "a version was lost"
         self.thinned |= gone
         self.unfiled[name] = {key: text for key, text in now.items() if key.startswith("unfiled-")}
@@ -236,10 +236,10 @@ def visible(folder: Path, end: str, start: str = "") -> dict[str, Path]:
     return {name.removesuffix("-found"): file for name, file in names.items()}
 
 
-def named(key: str, *, found: bool) -> thinning.Kept:
+def named(key: str, *, found: bool) -> retention.Kept:
     stamp, rest = key.removeprefix("unfiled-").split("-", 1)
     kind, digest, stored = rest.rsplit("-", 2)
-    return thinning.Kept(stamp, kind, digest, int(stored), key, found=found)
+    return retention.Kept(stamp, kind, digest, int(stored), key, found=found)
 
 
 def once(texts: list[str]) -> list[str]:

@@ -12,8 +12,8 @@ import pytest
 
 from cxg_proxy import annotations
 from cxg_proxy.annotations import GENE_SETS, LABELS
+from cxg_proxy.annotations.merge import Known
 from cxg_proxy.files import lock
-from cxg_proxy.merging import Known
 
 
 class Cache:

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cxg_proxy import annotations
+from cxg_proxy.annotations.tables import LabelTable, labels_csv
 from cxg_proxy.errors import LabelsNotSaved
-from cxg_proxy.tables import LabelTable, labels_csv
 from viewer_fixtures import cells, worker
 from viewer_labels import BINARY, save, table
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import Problem
+from cxg_proxy.errors import Problem
+
 from .tables import GENE_SETS_HEADER, UNASSIGNED, GeneSet, LabelTable, aligned
 
 CATEGORIES = "cellxgene_categories"  # in uns: the columns of obs that are labels from the viewer

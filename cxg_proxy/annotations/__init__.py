@@ -1,0 +1,34 @@
+"""One user's labels and gene sets for one dataset: two CSV files and their history, written by nobody else."""
+
+from .about import DATASET, About, described, directory, display_name, identifiers_digest, named
+from .folder import GENE_SETS, LABELS, read, same_cells, saved, version
+from .history import LIMIT, NoSuchVersion, Version, digest
+from .merge import Known
+from .store import Outcome, adopt, read_version, restore, versions, write
+
+__all__ = [
+    "DATASET",
+    "GENE_SETS",
+    "LABELS",
+    "LIMIT",
+    "About",
+    "Known",
+    "NoSuchVersion",
+    "Outcome",
+    "Version",
+    "adopt",
+    "described",
+    "digest",
+    "directory",
+    "display_name",
+    "identifiers_digest",
+    "named",
+    "read",
+    "read_version",
+    "restore",
+    "same_cells",
+    "saved",
+    "version",
+    "versions",
+    "write",
+]
