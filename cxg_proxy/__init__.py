@@ -21,9 +21,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .made import save_labels
-    from .notebook import annotate, gene_sets, labels
-    from .shown import show
+    from cxg_proxy.notebook.display import show
+    from cxg_proxy.notebook.read import annotate, gene_sets, labels
+    from cxg_proxy.notebook.save import save_labels
 
 __all__ = ["annotate", "gene_sets", "labels", "save_labels", "show"]
 
@@ -33,7 +33,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Load the notebook's functions when they are asked for: the gateway needs none of them."""
     if name in __all__:
-        module = {"save_labels": ".made", "show": ".shown"}.get(name, ".notebook")
+        module = {"save_labels": ".notebook.save", "show": ".notebook.display"}.get(name, ".notebook.read")
         return getattr(importlib.import_module(module, __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

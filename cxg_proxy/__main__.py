@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from . import __version__, early
+from cxg_proxy.doors import early_socket
+
+from . import __version__
 
 # Each way loads what it needs. Galaxy asks for the version before it starts its tool, while it shows the tool's link
 # already: of the two, neither waits for anything to be loaded.
@@ -17,16 +19,16 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout.write(f"{__version__}\n")
         return
     if arguments[:1] == ["annotations"]:
-        from . import commands  # noqa: PLC0415 - see above
+        from cxg_proxy.commands import annotations  # noqa: PLC0415 - see above
 
-        sys.exit(commands.main(arguments[1:]))
+        sys.exit(annotations.main(arguments[1:]))
     if arguments[:1] == ["prepare"]:
-        from . import prepare  # noqa: PLC0415 - see above
+        from cxg_proxy.commands import prepare  # noqa: PLC0415 - see above
 
         sys.exit(prepare.main(arguments[1:]))
     if arguments[:1] == ["galaxy"]:
-        sockets = early.listening(arguments[1:])
-        from . import galaxy  # noqa: PLC0415 - see above
+        sockets = early_socket.listening(arguments[1:])
+        from cxg_proxy.doors import galaxy  # noqa: PLC0415 - see above
 
         galaxy.main(arguments[1:], sockets)
     else:

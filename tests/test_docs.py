@@ -22,8 +22,9 @@ from jupyterhub.spawner import Spawner
 from traitlets.config import Config, PyFileConfigLoader
 
 import cxg_proxy
-from cxg_proxy import commands, errors, prepare
+from cxg_proxy import errors
 from cxg_proxy.app import Gateway
+from cxg_proxy.commands import annotations, prepare
 from cxg_proxy.options import Options, aliases, flags
 from cxg_proxy.viewer import __main__ as viewer
 from cxg_proxy.viewer import options as viewer_options
@@ -185,7 +186,7 @@ def accept(words: list[str]) -> None:
             executable = Path(sys.executable).with_name(f"jupyter-{rest[0]}")
             subprocess.run([executable, *rest[1:], "--help"], check=True, capture_output=True, timeout=30)
     elif rest[0] in ("annotations", "prepare"):
-        module: Any = {"annotations": commands, "prepare": prepare}[rest[0]]
+        module: Any = {"annotations": annotations, "prepare": prepare}[rest[0]]
         if len(rest) > 1 and rest[1:] != ["--help"]:
             module._parser().parse_args(rest[1:])
     elif rest[0] not in ("--help", "--help-all", "--version", "galaxy"):

@@ -147,5 +147,5 @@ def test_the_version_which_galaxy_asks_for_before_its_tool_may_listen_is_told_be
     )
     assert asked.stdout == f"{cxg_proxy.__version__}\n"
     loaded = {line.rpartition("|")[2].strip() for line in asked.stderr.splitlines()}
-    assert "cxg_proxy.early" in loaded
+    assert "cxg_proxy.doors.early_socket" in loaded
     assert not loaded & {"tornado", "traitlets", "asyncio", "cxg_proxy.app"}

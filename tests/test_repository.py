@@ -55,7 +55,7 @@ def test_the_command_and_the_tile_are_installed() -> None:
     found = {(each.group, each.name): each.value for each in distribution("cxg-proxy").entry_points}
     assert found == {
         ("console_scripts", "cxg-proxy"): "cxg_proxy.__main__:main",
-        ("jupyter_serverproxy_servers", "cellxgene"): "cxg_proxy.jupyter:setup",
+        ("jupyter_serverproxy_servers", "cellxgene"): "cxg_proxy.doors.jupyter:setup",
     }
 
 

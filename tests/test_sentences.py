@@ -34,9 +34,9 @@ def test_every_problem_stands_there_with_its_very_sentence(name: str) -> None:
 
 def test_no_sentence_stands_there_that_the_program_does_not_say() -> None:
     strip = (PACKAGE / "static" / "viewer.js").read_text()
-    said = [text for name in ("notebook", "made", "shown") for text in texts(PACKAGE / f"{name}.py")]
+    said = [text for name in ("read", "save", "display") for text in texts(PACKAGE / "notebook" / f"{name}.py")]
     said += [file.read_text() for file in (CHECKOUT / "cxg_proxy" / "labextension" / "src").glob("*.ts")]
-    said += [(PACKAGE / "static" / "show.js").read_text()]
+    said += [(PACKAGE / "notebook" / "show.js").read_text()]
     for anchor, sentence in sentences().items():
         if anchor.startswith("strip-"):
             for piece in filter(None, map(str.strip, sentence.split("…"))):
@@ -48,9 +48,9 @@ def test_no_sentence_stands_there_that_the_program_does_not_say() -> None:
             assert anchor in KINDS
 
 
-@pytest.mark.parametrize("module", ["made", "shown"])
+@pytest.mark.parametrize("module", ["save", "display"])
 def test_every_error_of_a_function_for_notebooks_stands_there(module: str) -> None:
-    nodes = ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text()))
+    nodes = ast.walk(ast.parse((PACKAGE / "notebook" / f"{module}.py").read_text()))
     raised = [node.exc for node in nodes if isinstance(node, ast.Raise)]
     told = [error.args[0] for error in raised if isinstance(error, ast.Call) and error.args]
     said = ["".join(map(written, text.values)) for text in told if isinstance(text, ast.JoinedStr)]

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 
 import cxg_proxy
-from cxg_proxy import annotations, commands
+from cxg_proxy import annotations
 from cxg_proxy.annotations import GENE_SETS, LABELS, history, retention
+from cxg_proxy.commands.annotations import main
 from cxg_proxy.errors import LabelsNotSaved
 from cxg_proxy.files import atomic
 from places import WORKERS
@@ -189,7 +190,7 @@ def test_who_does_not_know_how_much_room_there_may_be_removes_nothing_for_it(tmp
     for file in (where / "history").iterdir():  # its name tells how large it is
         file.rename(file.with_name(f"{file.name.rpartition('-')[0]}-{history.LIMIT // 3}.csv.gz"))
     first = annotations.versions(where)[-1]
-    assert commands.main(["restore", str(dataset), first.id, "--home", str(home)]) == 0
+    assert main(["restore", str(dataset), first.id, "--home", str(home)]) == 0
     cxg_proxy.save_labels(dataset, pd.Series(["x", "y"], index=["a", "b"], name="mine"), home=home)
     assert len(annotations.versions(where)) == 8
     annotations.write(where, LABELS, labels(9), history_limit=history.LIMIT)

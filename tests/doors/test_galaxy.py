@@ -20,7 +20,8 @@ from typing import Any
 import psutil
 import pytest
 
-from cxg_proxy import annotations, galaxy
+from cxg_proxy import annotations
+from cxg_proxy.doors import galaxy
 from cxg_proxy.errors import NotSent
 from cxg_proxy.outbox import Outgoing
 from datasets import write_dataset

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from jupyter_fixtures import JupyterServer, jupyter_server, wait_until
 
-from cxg_proxy import jupyter
+from cxg_proxy.doors import jupyter
 
 POLLED = ["api/find?path=plain.h5ad", "api/health", "api/instances", "api/progress/home/plain.h5ad", "metrics"]
 HOSTILE = ["plain.h5ad", "a#1.h5ad", "a?b.h5ad", "50% {x} 'q'.h5ad", "Zellen für Ana.h5ad", "line\nbreak.h5ad"]

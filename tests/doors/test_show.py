@@ -13,7 +13,7 @@ from jupyter_fixtures import TOKEN, JupyterServer, jupyter_server, wait_until
 from notebook_pages import VIEWER, cells, notebook, run_all, viewer_in
 from playwright.sync_api import Page, expect
 
-from cxg_proxy import shown
+from cxg_proxy.notebook import display
 from datasets import write_dataset
 
 HOSTILE = [
@@ -161,7 +161,7 @@ def test_in_a_dark_theme_the_texts_have_its_colour(server: JupyterServer, root: 
 
 def test_a_notebook_that_is_not_trusted_shows_the_text(server: JupyterServer, root: Path, profile: Person) -> None:
     file = root / "pbmc.h5ad"
-    left = {"text/html": shown._output(file, 700), "text/plain": shown._text(file)}
+    left = {"text/html": display._output(file, 700), "text/plain": display._text(file)}
     page = opened(profile(), server, write(root, "foreign", "cxg_proxy.show('pbmc.h5ad')", output=left))
     expect(cells(page).first.get_by_text("Elsewhere, run this at a terminal")).to_be_visible()
     expect(cells(page).first.get_by_text(f"cxg-proxy {file}")).to_be_visible()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cxg_proxy import shown
+from cxg_proxy.notebook import display
 from datasets import HOSTILE
 
 NAMES = [
@@ -25,4 +25,4 @@ def file_at(folder: Path, name: str = "pbmc.h5ad") -> Path:
 
 
 def output(file: Path, height: int = 700) -> str:
-    return shown._output(file, height)
+    return display._output(file, height)

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 import pytest
 
 import cxg_proxy
-from cxg_proxy import shown
+from cxg_proxy.notebook import display
 from notebook_output import NAMES, file_at, output
 
 
@@ -77,7 +77,7 @@ def test_no_name_leaves_its_place_in_the_output(name: str, tmp_path: Path) -> No
 
 
 def test_the_script_can_stand_in_a_page_and_is_short() -> None:
-    script = (Path(shown.__file__).parent / "static" / "show.js").read_text()
+    script = (Path(display.__file__).parent / "show.js").read_text()
     assert not [word for word in ("</script", "<script", "<!--") if word in script.lower()]
     assert script.count("\n") <= 150
 

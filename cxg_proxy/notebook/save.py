@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cxg_proxy import annotations as kept
 from cxg_proxy.annotations.tables import UNASSIGNED, LabelTable, labels_csv
 
-from . import annotations as kept
-from .notebook import HOME
+from .read import HOME
 
 if TYPE_CHECKING:
     import pandas as pd

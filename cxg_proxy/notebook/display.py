@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 _WHERE = "cellxgene shows {} here when this cell is run in JupyterLab or Notebook 7, on a server with cxg-proxy."
 _ELSEWHERE = "Elsewhere, run this at a terminal of the machine that holds the file:"
-_SCRIPT = "static/show.js"
+_SCRIPT = "show.js"
 # In a script, none of these may stand as itself: `</script>` and `<!--` would end it or turn it around.
 _NOT_IN_A_SCRIPT = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&'`"}
 

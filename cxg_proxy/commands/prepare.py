@@ -17,8 +17,9 @@ from typing import Any
 
 import platformdirs
 
-from . import formatting
-from .errors import Problem
+from cxg_proxy import formatting
+from cxg_proxy.errors import Problem
+
 from .preparing import Outcome, Preparing, Wanted, found
 
 FAILED, STOPPED = 1, 130  # exit statuses

@@ -15,12 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cxg_proxy import annotations as kept
+from cxg_proxy import formatting
+from cxg_proxy.annotations import GENE_SETS, LABELS, NoSuchVersion, Version
 from cxg_proxy.annotations.tables import UNASSIGNED, Malformed, count_labels, read_gene_sets
-
-from . import annotations as kept
-from . import formatting
-from .annotations import GENE_SETS, LABELS, NoSuchVersion, Version
-from .errors import Problem
+from cxg_proxy.errors import Problem
 
 NOTHING, USAGE = 1, 2  # exit statuses
 

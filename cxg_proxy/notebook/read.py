@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cxg_proxy import annotations as kept
 from cxg_proxy.annotations.alignment import CATEGORIES, Fitted, fit, gene_set_columns, is_gene_sets, ordered
 from cxg_proxy.annotations.tables import GeneSet, LabelTable, Malformed, read_gene_sets, read_labels
-
-from . import annotations as kept
 
 if TYPE_CHECKING:
     import anndata

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import cxg_proxy
 from cxg_proxy import annotations
 from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
-from cxg_proxy.notebook import NotSaved
+from cxg_proxy.notebook.read import NotSaved
 
 CELLS = [f"cell#{number}" for number in range(12)]
 KINDS = ["T 10", "T 9", "unassigned", "B"] * 3

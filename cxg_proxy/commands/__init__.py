@@ -1,0 +1,1 @@
+"""What `cxg-proxy` does beside running the gateway: `annotations` and `prepare`."""

@@ -1,0 +1,1 @@
+"""A host's words become options of the gateway."""

@@ -1,0 +1,1 @@
+"""The five functions for notebooks."""
