@@ -26,8 +26,8 @@ from server.common.annotations.local_file_csv import AnnotationsLocalFile
 
 from cxg_proxy import annotations
 from cxg_proxy.annotations.merge import Known
-from cxg_proxy.viewer import page
-from cxg_proxy.viewer.labels import Labels
+from cxg_proxy.viewer.cellxgene import page_headers
+from cxg_proxy.viewer.cellxgene.labels import Labels
 
 LABELS = ("unassigned", "T cell", "B cell, naive", "NK", "monocyte", "“odd”")
 CATEGORIES = ("cell type", "quality", "batch remark")
@@ -81,7 +81,7 @@ def ours(where: Path, adaptor: Adaptor, saves: int, limit: int) -> tuple[list[fl
         nonlocal known
         known = now
 
-    with mock.patch.object(page, "known") as asked, mock.patch.object(page, "saved", remember):
+    with mock.patch.object(page_headers, "known") as asked, mock.patch.object(page_headers, "saved", remember):
         for number in range(saves):
             begin = _random.randrange(len(frame) - 200)
             frame.iloc[begin : begin + 200, number % len(CATEGORIES)] = LABELS[number % len(LABELS)]

@@ -50,39 +50,40 @@ def _serve(parsed: argparse.Namespace) -> int:
 
 
 def _summarize(parsed: argparse.Namespace) -> int:
-    from .summarize import summarize  # noqa: PLC0415 - see above
+    from cxg_proxy.viewer.jobs.summarize import summarize  # noqa: PLC0415 - see above
 
     return summarize(sys.stdin.buffer, sys.stdout.buffer)
 
 
 def _annotate(parsed: argparse.Namespace) -> int:
-    from .annotated import annotate  # noqa: PLC0415 - see above
+    from cxg_proxy.viewer.jobs.annotate import annotate  # noqa: PLC0415 - see above
+
     from .child import Order  # noqa: PLC0415 - see above
 
     return annotate(Order(parsed.dataset, parsed.labels, parsed.options, parsed.output))
 
 
 def _check(parsed: argparse.Namespace) -> int:
-    from .check import Order, check  # noqa: PLC0415 - see above
+    from cxg_proxy.viewer.jobs.check import Order, check  # noqa: PLC0415 - see above
 
     return check(Order(parsed.dataset, parsed.labels, parsed.options, parsed.output, parsed.input))
 
 
 def _preload(parsed: argparse.Namespace) -> int:
-    from .preload import preload  # noqa: PLC0415 - the other commands do not need it
+    from .fork_server import preload  # noqa: PLC0415 - the other commands do not need it
 
     return preload(parsed.control, main)
 
 
 def _compile(parsed: argparse.Namespace) -> int:
-    from .rehearsal import rehearse  # noqa: PLC0415 - see above
+    from .precompile import rehearse  # noqa: PLC0415 - see above
 
     rehearse()
     return 0
 
 
 def _build(parsed: argparse.Namespace) -> int:
-    from .prepare import Order, prepare  # noqa: PLC0415 - see above
+    from cxg_proxy.viewer.jobs.build_store import Order, prepare  # noqa: PLC0415 - see above
 
     return prepare(
         Order(

@@ -17,8 +17,9 @@ from cxg_proxy import __version__
 from cxg_proxy.annotations import LIMIT, display_name
 from cxg_proxy.errors import CannotListen, NotEnoughMemory, Problem, ViewerMissing
 from cxg_proxy.steps import Phase, Step
+from cxg_proxy.viewer.source import h5ad
 
-from . import child, options, reading
+from . import child, options
 
 _PATIENCE_SECONDS = 1.0
 _ROOM_BYTES = 32 * 1024**2
@@ -116,7 +117,7 @@ def _start(order: Order, tell: Callable[[Step], None], ready: _Ready) -> tuple[A
     """
     tell(Step(Phase.LOADING, done=0.0))
     dataset = os.path.abspath(order.dataset)
-    reading.look(dataset)
+    h5ad.look(dataset)
     try:
         chosen = options.gather(dataset, order.options)
         load, read = _loader()
@@ -139,15 +140,15 @@ def _start(order: Order, tell: Callable[[Step], None], ready: _Ready) -> tuple[A
 
 
 def _state(application: Any) -> str:
-    from .tags import Tags  # noqa: PLC0415 - it imports flask, and `starting` must be out before
+    from cxg_proxy.viewer.cellxgene.reply_tags import Tags  # noqa: PLC0415 - it imports flask, and `starting` must be out before
 
     return Tags.used_by(application).state
 
 
 def _loader() -> tuple[Callable[..., Any], Callable[..., Any]]:
     try:
-        from .application import load  # noqa: PLC0415 - heavy, and perhaps not installed
-        from .opened import read  # noqa: PLC0415 - as above
+        from cxg_proxy.viewer.cellxgene.application import load  # noqa: PLC0415 - heavy, and perhaps not installed
+        from cxg_proxy.viewer.dataset.load import read  # noqa: PLC0415 - as above
     except ImportError as error:
         raise ViewerMissing(sys.executable, detail=str(error)) from error
     return load, read
@@ -157,13 +158,13 @@ def _stores(order: Order) -> Any:
     """Where stores are and may be made, or None."""
     if order.cache is None:
         return None
-    from . import room  # noqa: PLC0415 - it imports h5py
-    from .stores import Stores  # noqa: PLC0415 - as above
+    from cxg_proxy.viewer.store import eviction  # noqa: PLC0415 - it imports h5py
+    from cxg_proxy.viewer.store.cache import Stores  # noqa: PLC0415 - as above
 
     limit = order.cache_limit
     if limit is None:
         try:
-            limit = max(1, room.usual_limit(order.cache))  # 0 would mean that nobody wants a store
+            limit = max(1, eviction.usual_limit(order.cache))  # 0 would mean that nobody wants a store
         except OSError:  # who builds a store meets the same, and says so
             limit = 1
     return Stores(order.cache, order.shared_cache, limit=limit, memory=order.build_memory)
@@ -173,8 +174,8 @@ def _listen(order: Order, application: Any) -> Any:
     from waitress.channel import HTTPChannel  # noqa: PLC0415 - it may be missing, and `starting` must be out before
     from waitress.server import create_server  # noqa: PLC0415 - as above
 
-    from .limits import BODY_BYTES, Parser  # noqa: PLC0415 - it imports waitress, too
-    from .turns import WAITING  # noqa: PLC0415 - after those that say what is missing
+    from cxg_proxy.viewer.cellxgene.admission import WAITING  # noqa: PLC0415 - after those that say what is missing
+    from cxg_proxy.viewer.cellxgene.request_limits import BODY_BYTES, Parser  # noqa: PLC0415 - it imports waitress, too
 
     class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         parser_class = Parser

@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cxg_proxy.viewer.store import fingerprint
-from cxg_proxy.viewer.stores import Stores
+from cxg_proxy.viewer.store.cache import Stores
+from cxg_proxy.viewer.store.store import fingerprint
 from processes import environment, gone
 from stores_fixtures import MEMORY, maker, names, needs_root, write
 from waiting import until_now

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from scipy import sparse
 
-from cxg_proxy.viewer import build, matrix, store
+from cxg_proxy.viewer.store import build, matrix, store
 
 PLAIN = {"compression": None, "chunks": None, "shuffle": False}
 

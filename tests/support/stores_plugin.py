@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cxg_proxy.viewer.stores import Stores
+from cxg_proxy.viewer.store.cache import Stores
 from stores_fixtures import MEMORY, PLENTY, Make, ignore, never, write
 
 

@@ -10,15 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cxg_proxy.viewer import diffexp, opened
 from cxg_proxy.viewer.__main__ import main
-from cxg_proxy.viewer.expression import Expression
-from cxg_proxy.viewer.matrix import Dense
-from cxg_proxy.viewer.rest import Rest
+from cxg_proxy.viewer.compute import diffexp
+from cxg_proxy.viewer.dataset import load
+from cxg_proxy.viewer.dataset.expression import Expression
+from cxg_proxy.viewer.dataset.metadata import Rest
+from cxg_proxy.viewer.store.matrix import Dense
 
 PLACE = Path.cwd()
 LOCK = threading.Lock()
-READ = opened.read
+READ = load.read
 
 
 def note(what: str) -> None:
@@ -78,5 +79,5 @@ def read(*how: Any) -> tuple[Rest, Any]:
 if sys.argv[1] == "blocks":
     del sys.argv[1]
     diffexp._BLOCK_VALUES = 1
-opened.read = read  # type: ignore[assignment]
+load.read = read  # type: ignore[assignment]
 sys.exit(main(sys.argv[1:]))

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cxg_proxy.viewer import child, opened
-from cxg_proxy.viewer.application import load
-from cxg_proxy.viewer.expression import Expression
-from cxg_proxy.viewer.matrix import Matrix
-from cxg_proxy.viewer.rest import Rest
+from cxg_proxy.viewer import child
+from cxg_proxy.viewer.cellxgene.application import load
+from cxg_proxy.viewer.dataset.expression import Expression
+from cxg_proxy.viewer.dataset.metadata import Rest
+from cxg_proxy.viewer.progress import Cancelled
 from cxg_proxy.viewer.serve import Order, _listen, _turn
-from cxg_proxy.viewer.work import Cancelled
+from cxg_proxy.viewer.store.matrix import Matrix
 
 
 class Pending:
@@ -53,7 +53,7 @@ def main(dataset: str, socket: str, threads: str) -> None:
     place = Path(socket).parent
 
     def read(path: str, layer: str | None) -> tuple[Rest, Any]:
-        rest, whole = opened.read(path, layer, None, lambda *_: None)
+        rest, whole = read(path, layer, None, lambda *_: None)
         return rest, Pending(whole, place)
 
     order = Order(dataset, socket, place / "labels", {}, threads=int(threads))

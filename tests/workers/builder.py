@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from cxg_proxy.errors import NoRoom, Problem, StoreNotWritten
-from cxg_proxy.viewer import build, store
+from cxg_proxy.viewer.store import build, store
 
 
 def make(path: str, into: Path, memory: int, report=lambda _: None) -> None:

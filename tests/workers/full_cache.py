@@ -11,8 +11,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from cxg_proxy.errors import NoRoom
-from cxg_proxy.viewer import room
-from cxg_proxy.viewer.stores import Stores
+from cxg_proxy.viewer.store import eviction
+from cxg_proxy.viewer.store.cache import Stores
 from stores_fixtures import MEMORY, PLENTY, ignore, names, never, total, write
 
 SIZE = 64 * 1024 * 1024
@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
     refused(stores, source, others_fill)
     filler.unlink()
     assert total(stores.make(str(source), None, ignore, never)) > 0
-    assert room.free(cache) > 0
+    assert eviction.free(cache) > 0
 
 
 if __name__ == "__main__":

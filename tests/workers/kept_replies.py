@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from cxg_proxy.viewer.kept import Kept
+from cxg_proxy.viewer.cellxgene.reply_files import Kept
 
 SIZE = 1024 * 1024
 REPLY = os.urandom(SIZE // 4)

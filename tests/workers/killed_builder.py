@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from cxg_proxy.viewer.stores import Stores
+from cxg_proxy.viewer.store.cache import Stores
 from stores_fixtures import MEMORY, PLENTY, ignore, names, never, total
 
 

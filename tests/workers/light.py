@@ -26,7 +26,7 @@ import threading
 import fake
 
 import cxg_proxy
-from cxg_proxy.viewer import preload
+from cxg_proxy.viewer import fork_server
 
 
 def describe(arguments):
@@ -85,5 +85,5 @@ KIND, STARTED_BY = sys.argv[1], os.getppid()
 if KIND == "old":
     cxg_proxy.__version__ = "0.0.9"
 if sys.argv[2] == "preload":
-    sys.exit(preload.preload(int(sys.argv[4]), work, load, lambda: iter(())))
+    sys.exit(fork_server.preload(int(sys.argv[4]), work, load, lambda: iter(())))
 sys.exit(work(sys.argv[2:]))

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from cxg_proxy.errors import Problem
-from cxg_proxy.viewer import build
-from cxg_proxy.viewer.stores import Stores
+from cxg_proxy.viewer.store import build
+from cxg_proxy.viewer.store.cache import Stores
 
 
 def say(**what: object) -> None:

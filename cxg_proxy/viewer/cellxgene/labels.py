@@ -1,0 +1,252 @@
+"""cellxgene's annotations interface on `cxg_proxy.annotations`: two fixed files, whichever browser asks."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from server import __version__ as cellxgene_version
+from server.common.annotations.annotations import Annotations
+from server.common.errors import AnnotationsError, DisabledFeatureError, ObsoleteRequest
+
+from cxg_proxy import annotations as kept
+from cxg_proxy.annotations.merge import Known
+from cxg_proxy.annotations.tables import GeneSet, LabelTable, aligned, gene_sets_csv, labels_csv, read_gene_sets
+from cxg_proxy.errors import LabelsNotReadable
+
+from . import label_table, page_headers
+from .label_table import Table, texts_of
+from .page_headers import Fit
+
+_TABS = 1000  # pages whose last save of gene sets is remembered
+
+
+class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
+    """One user's labels and gene sets for one dataset; no cookie and no collection name decides where they are.
+
+    Labels that are shown but read-only look like the dataset's own categories to cellxgene's page.
+    """
+
+    def __init__(
+        self,
+        where: Path,
+        dataset: str,
+        *,
+        shown: bool,
+        read_only: bool,
+        gene_sets_read_only: bool,
+        history_limit: int = kept.LIMIT,
+    ):
+        # "user-annotations" is asked by cellxgene before it reads labels and before it saves them.
+        super().__init__({"user-annotations": shown, "genesets-save": not gene_sets_read_only})
+        self.where = where
+        self.writable = shown and not read_only
+        self._dataset, self._history_limit = dataset, history_limit
+        self._about: kept.About | None = None
+        self._cells: tuple[str, ...] | None = None
+        self._lock = threading.RLock()
+        self._labels = _Remembered(where, kept.LABELS)
+        self._gene_sets = _Remembered(where, kept.GENE_SETS)
+        self._tids: OrderedDict[str, int] = OrderedDict()  # by page
+
+    def is_safe_collection_name(self, name: str | None) -> bool:
+        """Any name will do: it is accepted for the sake of cellxgene's page, and used for nothing."""
+        return True
+
+    def set_collection(self, name: str) -> None:
+        """Do nothing: there is one collection."""
+
+    def version(self) -> str:
+        """Changes whenever the labels do, for ETags."""
+        return str(kept.version(self.where, kept.LABELS))
+
+    def get_schema(self, data_adaptor: Any) -> list[dict[str, Any]]:
+        """The columns of the labels, which cellxgene's page lets nobody edit unless they are writable."""
+        return [{**column, "writable": self.writable} for column in super().get_schema(data_adaptor)]
+
+    def read_labels(self, data_adaptor: Any) -> pd.DataFrame:
+        """The labels as they are on disk now, one row for each cell of the dataset."""
+        self.check_user_annotations_enabled()
+        with self._lock:
+            read = self._labels.get(lambda content: self._parse_labels(content, data_adaptor))
+        page_headers.read(read.known, read.fit, read.hidden)
+        return read.shown
+
+    def write_labels(self, df: pd.DataFrame, data_adaptor: Any) -> None:
+        """Save the labels, merged with what others have saved since the page read them."""
+        if not self.writable:
+            raise DisabledFeatureError("These labels are read-only.")
+        columns = {str(name): texts_of(df[name]) for name in df.columns}
+        text = self._header("Annotations")
+        if not df.empty:
+            text += labels_csv(LabelTable(str(df.index.name or "index"), self._names(data_adaptor), columns))
+        with self._lock:
+            outcome = self._write(kept.LABELS, text, data_adaptor)
+        unseen = data_adaptor.get_obs_columns()
+        kept_too = tuple(name for name in outcome.kept if name not in unseen)
+        page_headers.saved(Known.of(columns, outcome.known), replace(outcome, kept=kept_too))
+
+    def read_gene_sets(self, data_adaptor: Any, context: Any = None) -> tuple[dict[str, Any], int]:
+        """The gene sets as they are on disk now, and the number of the page's last save."""
+        with self._lock:
+            read = self._gene_sets.get(lambda content: self._parse_gene_sets(content, data_adaptor))
+            page_headers.read(read.known)
+            return read.shown, self._tids.get(page_headers.tab(), 0)
+
+    def write_gene_sets(self, gs: Any, tid: Any, data_adaptor: Any) -> None:
+        """Save the gene sets, merged likewise, unless a later save of the same page was here already."""
+        self.check_gene_sets_save_enabled()
+        if type(tid) is not int or tid < 0:
+            raise ValueError("tid must be a whole number, 0 or more.")
+        checked = data_adaptor.check_new_gene_sets(gs)
+        sets = {each.name: each for each in map(_set, checked.values() if isinstance(checked, dict) else checked)}
+        with self._lock:
+            tab = page_headers.tab()
+            if tid <= self._tids.get(tab, 0):
+                raise ObsoleteRequest("These gene sets are older than the saved ones. Reload the page.")
+            text = self._header("Gene sets") + gene_sets_csv(sets.values())
+            outcome = self._write(kept.GENE_SETS, text, data_adaptor)
+            self._tids[tab] = tid  # only now: a save that failed may be tried again
+            self._tids.move_to_end(tab)
+            if len(self._tids) > _TABS:
+                self._tids.popitem(last=False)
+        page_headers.saved(Known.of(sets, outcome.known), outcome)
+
+    def _write(self, name: str, text: str, data_adaptor: Any) -> kept.Outcome:
+        return kept.write(
+            self.where,
+            name,
+            text.encode(),
+            known=page_headers.known(),
+            cells=lambda: self._names(data_adaptor),
+            about=lambda: self._described(data_adaptor),
+            history_limit=self._history_limit,
+        )
+
+    def _described(self, data_adaptor: Any) -> kept.About:
+        """The dataset as it was loaded: the file may be another one by now."""
+        if self._about is None:
+            path, cells = os.path.realpath(self._dataset), data_adaptor.original_obs_index.astype(str)
+            digest = kept.identifiers_digest(cells)
+            self._about = kept.About(kept.display_name(self._dataset), path, len(cells), digest)
+        return self._about
+
+    def _names(self, data_adaptor: Any) -> tuple[str, ...]:
+        """What the cells are called in the file."""
+        if self._cells is None:
+            self._cells = tuple(pd.Index(data_adaptor.get_obs_index()).astype(str))
+        return self._cells
+
+    def update_parameters(self, parameters: dict[str, Any], data_adaptor: Any) -> None:
+        """Tell cellxgene's page what may be edited; a fixed, named collection keeps it from asking for a name."""
+        parameters.update(
+            {
+                "annotations": self.writable,
+                "annotations_genesets_readonly": not self.gene_sets_save_enabled(),
+                "annotations_genesets_name_is_read_only": True,
+                "user_annotation_collection_name_enabled": False,
+                "annotations-data-collection-is-read-only": True,
+                "annotations-data-collection-name": "labels",
+                "annotations-user-data-idhash": "",
+            }
+        )
+
+    def _header(self, what: str) -> str:
+        now, dataset = datetime.now().astimezone().isoformat(timespec="seconds"), kept.display_name(self._dataset)
+        return f"# {what} generated on {now} using cellxgene version {cellxgene_version}\n# Dataset: {dataset}\n"
+
+    def _parse_labels(self, content: bytes, data_adaptor: Any) -> _Read:
+        with self._explained(kept.LABELS):
+            table = label_table.read(content)
+            table, hidden = label_table.without_columns(table, data_adaptor.get_obs_columns(), self._dataset)
+            digest = "" if hidden else kept.digest(content)  # a page that is not told of a column does not know all
+            read = _fitted(table, digest, lambda: self._names(data_adaptor), data_adaptor)
+            return read._replace(hidden=hidden)
+
+    def _parse_gene_sets(self, content: bytes, data_adaptor: Any) -> _Read:
+        with self._explained(kept.GENE_SETS):
+            sets = read_gene_sets(content)
+            shown = dict(data_adaptor.check_new_gene_sets({name: _plain(each) for name, each in sets.items()}))
+            return _Read(shown, Known.of(sets, kept.digest(content)))
+
+    @contextmanager
+    def _explained(self, name: str) -> Any:
+        try:
+            yield
+        except (ValueError, KeyError, OSError, AnnotationsError) as error:
+            detail = str(error.args[-1] if error.args else error).strip().rstrip(".")
+            raise LabelsNotReadable(str(self.where / name), detail=detail) from error
+
+
+class _Read(NamedTuple):
+    """What cellxgene gets, what its page knows then, and for labels how they fit the dataset."""
+
+    shown: Any
+    known: Known
+    fit: Fit | None = None
+    hidden: tuple[str, ...] = ()  # categories that are columns of the dataset by now
+
+
+def _fitted(table: Table, digest: str, names: Callable[[], tuple[str, ...]], data_adaptor: Any) -> _Read:
+    """One row per cell, in the dataset's order; cells that the file does not name are unassigned."""
+    there = table.texts
+    if not there.columns:
+        return _Read(pd.DataFrame(), Known(digest))
+    cells = names()
+    same = there.cells == cells
+    without = 0 if same else len(set(cells).difference(there.cells))
+    fit = Fit(len(cells), without, len(there.cells) - (len(cells) - without))
+    columns = aligned(there, cells)
+    index = pd.Index(data_adaptor.get_obs_index(), name=there.index or None)
+    read = table.columns if same else {}
+    shown = {name: read[name] if name in read else _categorical(labels) for name, labels in columns.items()}
+    # A page that saves without the rows of other cells does not know the whole file.
+    return _Read(pd.DataFrame(shown, index=index), Known.of(columns, "" if fit.gone else digest), fit)
+
+
+def _categorical(labels: tuple[str, ...]) -> pd.Categorical:
+    """The same as pandas makes of them, three times as fast."""
+    categories = sorted(set(labels))
+    codes = map({label: code for code, label in enumerate(categories)}.__getitem__, labels)
+    return pd.Categorical.from_codes(np.fromiter(codes, dtype=np.int32, count=len(labels)), categories)
+
+
+def _set(plain: dict[str, Any]) -> GeneSet:
+    genes = ((gene["gene_symbol"], gene.get("gene_description") or "") for gene in plain["genes"])
+    return GeneSet(plain["geneset_name"], plain.get("geneset_description") or "", tuple(genes))
+
+
+def _plain(each: GeneSet) -> dict[str, Any]:
+    genes = [{"gene_symbol": symbol, "gene_description": about} for symbol, about in each.genes]
+    return {"geneset_name": each.name, "geneset_description": each.description, "genes": genes}
+
+
+class _Remembered:
+    """What was parsed from a file, for as long as the file stays as it was."""
+
+    def __init__(self, where: Path, name: str):
+        self._where, self._name = where, name
+        self._version: object = self
+        self._value: Any = None
+
+    def get(self, parse: Callable[[bytes], Any]) -> Any:
+        version = kept.version(self._where, self._name)
+        if version != self._version:
+            self._value = parse(self._content())
+            self._version = version
+        return self._value
+
+    def _content(self) -> bytes:
+        try:
+            return kept.read(self._where, self._name) or b""
+        except OSError as error:
+            raise LabelsNotReadable(str(self._where / self._name), detail=error.strerror or str(error)) from error

@@ -1,0 +1,158 @@
+"""The innermost loops of the statistics, compiled: what is known of one gene in two groups of cells.
+
+They take a block of genes, so that threads can share a matrix and stop between two blocks. None starts threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+
+from cxg_proxy.viewer.numba_cache import compiled
+
+IN_A, IN_B = 1, 2  # bits of a cell's group; a cell may be in both
+# What a gene's values may hold that makes arithmetic raise floating-point errors, as bits.
+NO_LOGARITHM, PLUS_INFINITY, MINUS_INFINITY = 1, 2, 4
+MEAN, SQUARES, ODDITIES = range(3)  # rows of the result for A, then the same for B
+ROWS = 6
+
+_VALUES = (np.float32, np.float64, np.int32, np.int64)
+# Sums may be made in any order, so that several values are added at once: the same order every time.
+_any_order = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+_inner = numba.njit(nogil=True, error_model="numpy")
+
+
+@_any_order
+def _sum(values, count):  # type: ignore[no-untyped-def]  # numba gives the types, here and below
+    total = 0.0
+    for place in range(count):
+        total += values[place]
+    return total
+
+
+@_any_order
+def _squares(values, count, mean):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for place in range(count):
+        deviation = values[place] - mean
+        total += deviation * deviation
+    return total
+
+
+@_inner
+def _take_logarithms(values, count, logarithms):  # type: ignore[no-untyped-def]
+    """log(1 + value), from the table where it is a small whole number, as most counts are."""
+    oddities = 0
+    for place in range(count):
+        value = values[place]
+        if 0 <= value < len(logarithms) and value == np.floor(value):
+            values[place] = logarithms[int(value)]
+        else:
+            if value <= -1:
+                oddities = NO_LOGARITHM
+            values[place] = np.log1p(value)
+    return oddities
+
+
+@_inner
+def _infinities(values, count):  # type: ignore[no-untyped-def]
+    oddities = 0
+    for place in range(count):
+        if values[place] == np.inf:
+            oddities |= PLUS_INFINITY
+        elif values[place] == -np.inf:
+            oddities |= MINUS_INFINITY
+    return oddities
+
+
+@_inner
+def _conclude(values, count, cells, logarithms, gene, found):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - no keywords in compiled code
+    """Mean and sum of squared deviations of a gene in `cells` cells, of which `count` have a value, others 0."""
+    oddities = 0
+    if len(logarithms):
+        oddities = _take_logarithms(values, count, logarithms)
+    mean = _sum(values, count) / cells
+    found[MEAN, gene] = mean
+    found[SQUARES, gene] = _squares(values, count, mean) + (cells - count) * mean * mean
+    if not np.isfinite(mean):
+        oddities |= _infinities(values, count)
+    found[ODDITIES, gene] = oddities
+
+
+@compiled
+def of_sparse(indptr, indices, data, first, groups, sizes, logarithms, a, b, found):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - as above
+    """Fill the columns of `found` from `first` on for a block of genes of a matrix stored by columns.
+
+    indptr: int64, where the block's genes begin and the last one ends; indices, data: those of the block alone.
+    groups: uint8, each cell's. sizes: float64, cells in A and in B. logarithms: float64, log(1 + n) of the first whole
+    numbers if values are counts, empty if they stay as they are. a, b: float64, room for one value more than each group
+    has cells. Returns False if the matrix names a cell that is not there, or one twice.
+    """
+    cells = np.uint32(len(groups))
+    for row in range(len(indptr) - 1):
+        in_a = 0
+        in_b = 0
+        for place in range(indptr[row] - indptr[0], indptr[row + 1] - indptr[0]):
+            cell = np.uint32(indices[place])
+            if cell >= cells:
+                return False
+            # Written for every cell and kept for those of the group: faster than to decide.
+            value = np.float64(data[place])
+            a[in_a] = value
+            b[in_b] = value
+            in_a += groups[cell] & IN_A
+            in_b += groups[cell] >> 1
+            if in_a == len(a) or in_b == len(b):
+                return False
+        _conclude(a, in_a, sizes[0], logarithms, first + row, found[:3])
+        _conclude(b, in_b, sizes[1], logarithms, first + row, found[3:])
+    return True
+
+
+@compiled
+def of_dense(values, first, groups, sizes, logarithms, a, b, found):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - as above
+    """The same for genes x cells, the first of them being gene number `first` of the matrix."""
+    for row in range(values.shape[0]):
+        in_a = 0
+        in_b = 0
+        for cell in range(values.shape[1]):
+            value = np.float64(values[row, cell])
+            a[in_a] = value
+            b[in_b] = value
+            in_a += groups[cell] & IN_A
+            in_b += groups[cell] >> 1
+        _conclude(a, in_a, sizes[0], logarithms, first + row, found[:3])
+        _conclude(b, in_b, sizes[1], logarithms, first + row, found[3:])
+    return True
+
+
+def takes(dtype: np.dtype[Any]) -> bool:
+    """Whether there is code for values of this kind; others are to be made float64 before."""
+    return dtype.isnative and dtype.type in _VALUES
+
+
+def compile() -> None:  # noqa: A001 - what it does
+    """Compile every kernel for every kind of values, or load the code where it is kept already."""
+    for _ in compiling():
+        pass
+
+
+def compiling() -> Iterator[None]:
+    """The same one by one. To compile a function does not run it: no thread is started."""
+    numbers, groups, found = types.float64[::1], types.uint8[::1], types.float64[:, ::1]
+    for kind in _VALUES:
+        value = numba.from_dtype(np.dtype(kind))
+        parts = (_read_only(types.int64), _read_only(types.int32), _read_only(value), types.intp)
+        of_sparse.compile((*parts, groups, numbers, numbers, numbers, numbers, found))
+        yield
+        of_dense.compile((_read_only(value, 2), types.intp, groups, numbers, numbers, numbers, numbers, found))
+        yield
+
+
+def _read_only(value: Any, dimensions: int = 1) -> Any:
+    """The type of an array as the matrices hold it."""
+    return types.Array(value, dimensions, "C", readonly=True)

@@ -1,0 +1,1 @@
+"""A dataset as the viewer holds it: metadata and expression, from a store or from the file."""

@@ -1,0 +1,37 @@
+"""How a viewer opens its dataset: from its store, or from the file itself while the store is made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from cxg_proxy.errors import Problem
+from cxg_proxy.viewer.source import h5ad
+from cxg_proxy.viewer.store import store
+from cxg_proxy.viewer.store.cache import Stores
+
+from . import metadata
+from .expression import Expression
+from .metadata import Rest
+
+_log = logging.getLogger(__name__)
+
+
+def read(
+    path: str, layer: str | None, stores: Stores | None, tell: Callable[[float | None, str], None]
+) -> tuple[Rest, Expression]:
+    """Everything but the matrix, and the matrix, which may still be in preparation; raises the file's Problem.
+
+    `tell` hears of the preparation, as `Expression.in_preparation` says.
+    """
+    try:
+        of = store.fingerprint(path, layer)  # before anything is read, so that what is read later can be told apart
+        there = None if stores is None else stores.find(path, layer)
+    except OSError as error:
+        raise h5ad.open_problem(path, error) from error
+    if there is not None:
+        try:
+            return metadata.of_store(there), Expression.of_store(there)
+        except Problem as problem:  # its disk has just failed or was cleared: the file itself is still there
+            _log.warning("The store of %s cannot be used: %s", path, problem.sentence)
+    return metadata.read(path, layer), Expression.in_preparation(stores, path, layer, of=of, tell=tell)

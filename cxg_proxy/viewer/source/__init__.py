@@ -1,0 +1,1 @@
+"""A dataset as its author wrote it: an .h5ad file."""

@@ -1,0 +1,171 @@
+"""Where the matrix of a dataset lies in its .h5ad file, and what it is: X, a layer, or the matrix of `raw`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cxg_proxy.annotations import display_name
+from cxg_proxy.errors import BadOptions, NotViewable
+
+from . import h5ad
+
+RAW = ("raw", "raw/X")  # what an option `layer` calls the matrix of `raw`; a layer named raw goes before
+_CELLS_MAX = 2**31 - 1  # what an int32 can number
+_CACHE_BYTES = 1 << 20
+_INT32 = np.iinfo(np.int32)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A matrix in an open file: `place` is its HDF5 group (sparse) or dataset (dense), `var` that of its genes."""
+
+    place: Any
+    kind: str  # csr, csc or dense
+    shape: tuple[int, int]
+    stored: np.dtype[Any]  # what a value is in the file
+    dtype: np.dtype[Any]  # and in the viewer
+    var: Any
+
+
+@contextlib.contextmanager
+def opened(path: str, *, cache: int = 0) -> Iterator[Any]:
+    """The file, open for reading, once it has been seen to be AnnData; raises the problem of whatever fails in it.
+
+    `cache` is how many bytes of a dataset HDF5 keeps unpacked, its own default at least.
+    """
+    h5ad.check(path)
+    try:
+        # Without HDF5's own lock, which some network file systems refuse.
+        with h5py.File(path, "r", locking=False, rdcc_nbytes=max(cache, _CACHE_BYTES)) as file:
+            h5ad.check_anndata(path, file)
+            yield file
+    except h5ad.ERRORS as error:
+        raise h5ad.open_problem(path, error) from error
+
+
+def status(file: Any) -> os.stat_result:
+    """What the system says of the open file, which may not be at its path any more."""
+    return os.fstat(file.id.get_vfd_handle())
+
+
+def own(file: Any, place: Any, path: str) -> Any:
+    """The group or dataset, if it and all in it lie in the file itself; raises NotViewable.
+
+    HDF5 can take data from any other file. Whoever prepares datasets for others would hand on what only they may read,
+    and nobody would see that such a file has changed.
+    """
+    if place is None:
+        return None
+    inside: list[Any] = [place]
+    if isinstance(place, h5py.Group):
+        place.visititems(lambda _, each: inside.append(each))  # follows no links
+    if place.file.filename != file.filename or any(map(_is_elsewhere, inside)):
+        raise NotViewable(display_name(path), detail=f"{place.name} lies in another file; write a file that holds all")
+    return place
+
+
+def _is_elsewhere(place: Any) -> bool:
+    """Whether a dataset takes its values from another file, or a group has a link to one."""
+    if isinstance(place, h5py.Dataset):
+        return bool(place.external or place.is_virtual)
+    return any(isinstance(place.get(name, getlink=True), h5py.ExternalLink) for name in place)
+
+
+def find(file: Any, layer: str | None, path: str) -> Source:
+    """The matrix that stands for X; raises BadOptions for a layer that is not there, NotViewable for a bad matrix."""
+    name = display_name(path)
+    place, var = (own(file, each, path) for each in _place(file, layer, name))
+    kind, shape, stored = _described(place, name)
+    if 0 in shape:
+        raise NotViewable(name, detail=f"it holds {shape[0]} cells and {shape[1]} genes")
+    if shape[0] > _CELLS_MAX:
+        raise NotViewable(name, detail="it holds more than two thousand million cells")
+    rows = _length(file["obs"]), _length(var)
+    if any(count not in (None, there) for count, there in zip(rows, shape, strict=True)):
+        detail = f"its matrix is of {shape[0]} cells and {shape[1]} genes, but obs has {rows[0]} rows and var {rows[1]}"
+        raise NotViewable(name, detail=detail)
+    dtype = viewed(stored)
+    if dtype is None:
+        raise NotViewable(name, detail=f"its matrix holds values of the kind {stored}, not numbers")
+    return Source(place, kind, shape, stored, dtype, var)
+
+
+def viewed(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
+    """What a value of this kind becomes in the viewer, None if it cannot be shown.
+
+    cellxgene makes float32 of every kind that float32 holds exactly (`AnndataAdaptor._validate_data_types`), which
+    includes true and false, and keeps the others. It fails over complex numbers; a long double becomes a double.
+    """
+    if dtype.kind not in "biuf":
+        return None
+    native = dtype.newbyteorder("=")
+    if native.kind == "f" and native.itemsize > 8:
+        return np.dtype(np.float64)
+    return np.dtype(np.float32) if np.can_cast(native, np.float32) else native
+
+
+def check_values(dtype: np.dtype[Any], least: Any, most: Any, path: str) -> None:
+    """Raise NotViewable for whole numbers that cellxgene refuses, since its pages have 32 bits for each; None: none."""
+    if dtype.kind in "iu" and least is not None and (least < _INT32.min or most > _INT32.max):
+        detail = f"its matrix holds whole numbers from {least} to {most}, beyond what its page can hold (32 bits)"
+        raise NotViewable(display_name(path), detail=detail)
+
+
+def _place(file: Any, layer: str | None, name: str) -> tuple[Any, Any]:
+    layers = file.get("layers")
+    known = list(layers) if isinstance(layers, h5py.Group) else []
+    if layer is None:
+        return file.get("X"), file["var"]
+    if layer in known:
+        return layers[layer], file["var"]
+    raw = _raw(file)
+    if layer in RAW and raw:
+        return raw
+    names = known + ["raw"] * bool(raw)
+    detail = f"layer is {layer!r}, but the file has {', '.join(names[:12]) or 'none'}"
+    raise BadOptions(name, detail=detail)
+
+
+def _length(table: Any) -> int | None:
+    """How many rows a table has, None if only anndata could tell."""
+    if isinstance(table, h5py.Group):
+        table = table.get(_text(table.attrs.get("_index", "_index")))
+    return int(table.shape[0]) if isinstance(table, h5py.Dataset) and table.shape else None
+
+
+def _raw(file: Any) -> tuple[Any, Any] | None:
+    """The matrix and the genes of `raw`; before AnnData 0.7 they were beside X."""
+    for matrix, genes in (("raw/X", "raw/var"), ("raw.X", "raw.var")):
+        if matrix in file and genes in file:
+            return file[matrix], file[genes]
+    return None
+
+
+def _described(place: Any, name: str) -> tuple[str, tuple[int, int], np.dtype[Any]]:
+    if isinstance(place, h5py.Group):
+        kind = _text(place.attrs.get("h5sparse_format", place.attrs.get("encoding-type", "")))
+        kind = kind.removesuffix("_matrix")
+        shape = place.attrs.get("shape", place.attrs.get("h5sparse_shape", ()))
+        if kind in ("csr", "csc"):
+            return kind, _plane(shape, name), place["data"].dtype
+        raise NotViewable(name, detail=f"its matrix is of the kind {kind or 'that nothing says'}")
+    if isinstance(place, h5py.Dataset) and place.shape is not None and place.attrs.get("encoding-type") != "null":
+        return "dense", _plane(place.shape, name), place.dtype
+    raise NotViewable(name, detail="it has no matrix X")
+
+
+def _plane(shape: Any, name: str) -> tuple[int, int]:
+    if len(shape) != 2:
+        raise NotViewable(name, detail=f"its matrix has {len(shape)} dimensions")
+    return int(shape[0]), int(shape[1])
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,145 @@
+"""The large arrays of a store as files: written at any place, on the disk to stay, and told of in the user's words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxg_proxy.errors import NoRoom, StoreNotWritten
+from cxg_proxy.viewer.progress import Work
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_AT_ONCE = 16 * 1024**2
+_BEHIND = 64 * 1024**2
+
+
+class ArrayFile:
+    """One new file; whatever keeps it from being written is raised as NoRoom or StoreNotWritten, about `which`."""
+
+    def __init__(self, path: Path, which: str, work: Work, behind: ThreadPoolExecutor | None = None):
+        self._which = which
+        self._work = work
+        self._behind = behind
+        self._flushing: Future[None] | None = None
+        self._unflushed = 0
+        with told(which):
+            # Never for others to write to; whether they may read is the owner's umask.
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._descriptor = os.open(path, flags, 0o644)
+
+    def write(self, values: NDArray[Any], offset: int) -> None:
+        """Write the values so many bytes behind the file's beginning."""
+        view = values.data.cast("B")
+        while view:
+            with told(self._which):
+                count = os.pwrite(self._descriptor, view[:_AT_ONCE], offset)
+            self._work.done(count)
+            view, offset = view[count:], offset + count
+            self._flush_behind(count)
+
+    def write_parts(self, values: NDArray[Any], bounds: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
+        """Write each part of the values, from one of the bounds (in bytes) to the next, at its offset in the file."""
+        view = values.data.cast("B")
+        edges, count = bounds.tolist(), 0
+        with told(self._which):
+            for start, end, offset in zip(edges, edges[1:], offsets.tolist(), strict=False):
+                while start < end:
+                    written = os.pwrite(self._descriptor, view[start:end], offset)
+                    start, offset = start + written, offset + written  # noqa: PLW2901 - the rest of the part
+                    count += written
+                if count >= _AT_ONCE:
+                    self._work.done(count)
+                    self._flush_behind(count)
+                    count = 0
+        self._work.done(count)
+
+    def _flush_behind(self, count: int) -> None:
+        """Have the disk write while we go on, or all of it would be waited for in the end."""
+        self._unflushed += count
+        if self._behind and self._unflushed >= _BEHIND and (self._flushing is None or self._flushing.done()):
+            self._check_flushed()
+            self._unflushed = 0
+            self._flushing = self._behind.submit(os.fdatasync, self._descriptor)
+
+    def _check_flushed(self) -> None:
+        """Raise what kept the disk from writing: the system says it once, and the next flush may well succeed."""
+        if self._flushing is not None:
+            with told(self._which):
+                self._flushing.result()
+
+    def finish(self) -> int:
+        """Have it on the disk, to stay; returns its size in bytes."""
+        self._check_flushed()
+        with told(self._which):
+            os.fsync(self._descriptor)
+            size = os.fstat(self._descriptor).st_size
+        self._work.done(size)
+        return size
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._flushing is not None:
+            self._flushing.exception()  # it must not be closed under the flush
+        os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def files(folder: Path, names: Sequence[str], which: str, work: Work) -> Iterator[list[ArrayFile]]:
+    """New files in the folder, closed in the end."""
+    with contextlib.ExitStack() as stack:
+        behind = stack.enter_context(ThreadPoolExecutor(1, "flush"))
+        made = []
+        for name in names:
+            made.append(ArrayFile(folder / name, which, work, behind))
+            stack.callback(made[-1].close)
+        yield made
+
+
+def check_room(folder: Path, size: int, which: str) -> None:
+    """Say at once what would otherwise be found out when the disk is full, for others too."""
+    with told(which):
+        room = os.statvfs(folder)
+    free = room.f_bavail * room.f_frsize
+    if free < size:
+        detail = f"it takes {size / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
+        raise NoRoom(which, detail=detail)
+
+
+def write_whole(folder: Path, name: str, content: bytes | memoryview, which: str, work: Work) -> None:
+    """A small file, on the disk to stay."""
+    with files(folder, (name,), which, work) as (file,):
+        file.write(np.frombuffer(content, np.uint8), 0)
+        file.finish()
+
+
+def outlast(folder: Path, which: str) -> None:
+    """Have the folder's list of files on the disk, too."""
+    with told(which):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def told(which: str) -> Iterator[None]:
+    """Tell in the user's words why the system refuses to write."""
+    try:
+        yield
+    except OSError as error:
+        raise problem(which, error) from error
+
+
+def problem(which: str, error: OSError) -> StoreNotWritten:
+    """What the system's refusal to write means."""
+    kind = NoRoom if error.errno in _FULL else StoreNotWritten
+    return kind(which, detail=error.strerror or str(error))

@@ -1,0 +1,151 @@
+"""Makes the column store of a dataset: one look through the file, in bounded memory, with progress, and cancellable."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cxg_proxy.annotations import display_name
+from cxg_proxy.errors import ChangedMeanwhile, DamagedFile, DatasetNotFound, NotH5ad, NotViewable
+from cxg_proxy.viewer.progress import Cancelled, Work
+from cxg_proxy.viewer.source import chunks, h5ad, metadata, names
+from cxg_proxy.viewer.source.matrix import Source, check_values, find, opened, status
+
+from . import array_files, columns, store
+from .value_range import Spread
+
+__all__ = ["Cancelled", "build"]
+
+_MB = 1024**2
+_CHANGED = (DamagedFile, DatasetNotFound, NotH5ad, NotViewable)  # what a file looks like that is being written
+
+
+def build(
+    source: str,
+    layer: str | None,
+    into: Path,
+    *,
+    memory: int,
+    report: Callable[[float], None],
+    cancelled: Callable[[], bool],
+) -> None:
+    """Make the store of the file's matrix in the empty folder `into`, the manifest last; all of it is on the disk then.
+
+    `memory`, in bytes, bounds what is used besides the program itself; a compressed chunk of the file that is larger
+    must be held all the same. `report` hears the share that is done, 0 to 1. Raises Cancelled soon after `cancelled`
+    says so, or a Problem; what is in the folder then is no store, and the caller's to remove.
+    """
+    work = Work(report, cancelled)
+    with _unchanged(source, layer) as known:
+        made = _Build(source, layer, into, memory, work).make(known)
+    which = display_name(source)
+    beside = into / f".{store.MANIFEST}"
+    array_files.write_whole(into, beside.name, made.to_bytes(), which, work)
+    with array_files.told(which):
+        os.replace(beside, into / store.MANIFEST)
+    array_files.outlast(into, which)
+    work.finished()
+
+
+@contextlib.contextmanager
+def _unchanged(path: str, layer: str | None) -> Iterator[str]:
+    """The file's fingerprint; raises ChangedMeanwhile if it is another one in the end, whatever else was raised."""
+    h5ad.check(path)
+    try:
+        before = store.fingerprint(path, layer)
+    except OSError as error:
+        raise h5ad.open_problem(path, error) from error
+    try:
+        yield before
+    except _CHANGED as problem:
+        if not _is_still(path, layer, before):
+            raise ChangedMeanwhile(display_name(path)) from problem
+        raise
+    if not _is_still(path, layer, before):
+        raise ChangedMeanwhile(display_name(path))
+
+
+def _is_still(path: str, layer: str | None, fingerprint: str) -> bool:
+    try:
+        return store.fingerprint(path, layer) == fingerprint
+    except OSError:
+        return False
+
+
+class _Build:
+    """The files of one store while they are made."""
+
+    def __init__(self, path: str, layer: str | None, into: Path, memory: int, work: Work):
+        self._path, self._layer = path, layer
+        self._which = display_name(path)
+        self._into = into
+        self._memory = memory
+        self._work = work
+        self._spread = Spread()
+
+    def make(self, fingerprint: str) -> store.Manifest:
+        """Write all but the manifest, which is returned."""
+        with opened(self._path) as file:
+            chunk = chunks.chunk_bytes(find(file, self._layer, self._path).place)
+        # Room for the chunk in which one piece ends and the next begins, or it would be unpacked twice.
+        with opened(self._path, cache=chunk + chunk // 8) as file:
+            self._check_is(file, fingerprint)
+            found = find(file, self._layer, self._path)
+            metadata.write(file, found, self._into / store.REST, self._path, self._which)
+            sizes = self._write_matrix(found, max(self._memory // 4, self._memory - 2 * chunk))
+            self._check_is(file, fingerprint)
+        check_values(found.dtype, self._spread.least, self._spread.most, self._path)
+        with array_files.told(self._which):
+            (self._into / store.REPLIES).mkdir()
+            sizes[store.REST] = os.stat(self._into / store.REST).st_size
+            checksums = {name: store.checksum(self._into / name) for name in sizes if name in store.SMALL}
+        return store.Manifest(
+            store.FORMAT,
+            fingerprint,
+            "dense" if found.kind == "dense" else "sparse",
+            found.shape,
+            found.dtype.str,
+            self._spread.distribution,
+            names.differ(self._into / store.REST),
+            sizes,
+            checksums,
+        )
+
+    def _check_is(self, file: Any, fingerprint: str) -> None:
+        """The file that is open must be the one at the path."""
+        if store.fingerprint_of(self._path, status(file), self._layer) != fingerprint:
+            raise ChangedMeanwhile(self._which)
+
+    def _write_matrix(self, found: Source, memory: int) -> dict[str, int]:
+        kind = "dense" if found.kind == "dense" else "sparse"
+        large = [name for name in store.ARRAYS[kind] if name not in store.SMALL]
+        with array_files.files(self._into, large, self._which, self._work) as files:
+            if kind == "dense":
+                self._write_dense(found, files, memory)
+            else:
+                self._write_sparse(found, files, memory)
+            sizes = {name: file.finish() for name, file in zip(large, files, strict=True)}
+        if kind == "sparse":
+            sizes["indptr"] = os.stat(self._into / "indptr").st_size
+        return sizes
+
+    def _write_dense(self, found: Source, files: list[array_files.ArrayFile], memory: int) -> None:
+        count = found.shape[0] * found.shape[1]
+        self._expect(count, found.stored.itemsize, found.dtype.itemsize)
+        columns.from_dense(found, files[0], memory, self._work, self._spread)
+
+    def _write_sparse(self, found: Source, files: list[array_files.ArrayFile], memory: int) -> None:
+        given = chunks.Compressed(found, self._which)
+        twice = given.index_bytes if found.kind == "csr" else 0
+        self._expect(given.size, given.piece_bytes + twice, 4 + found.dtype.itemsize)
+        writer = columns.Sparse((files[0], files[1]), memory, self._work, self._spread)
+        indptr = writer.from_rows(found, given) if found.kind == "csr" else writer.from_columns(given)
+        array_files.write_whole(self._into, "indptr", indptr.astype("<i8").data, self._which, self._work)
+
+    def _expect(self, count: int, read: int, written: int) -> None:
+        """Say how much there is to do, and see that there is room for it."""
+        self._work.expect(count * (read + 2 * written))  # it is written, and then waited for
+        array_files.check_room(self._into, count * written, self._which)

@@ -1,0 +1,76 @@
+"""The process that builds a store for a worker: started, heard, and ended with it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+from cxg_proxy.annotations import display_name
+from cxg_proxy.errors import Died, NotEnoughMemory, Problem
+from cxg_proxy.steps import Phase, Step
+
+from .cache import Stores
+
+_PATIENCE_SECONDS = 3.0
+
+
+class Builder:
+    """One builder of a store.
+
+    Its standard input is a leash: it ends when that closes, so with this process, however this one ends. What it has
+    to say goes to this process's log.
+    """
+
+    def __init__(self, stores: Stores, source: str, layer: str | None):
+        self._which = display_name(source)
+        self._process = subprocess.Popen(_command(stores, source, layer), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    def follow(self, hear: Callable[[float], None]) -> None:
+        """Wait for its end, hearing the share that is done; raises the Problem that it met."""
+        last: Step | None = None
+        assert self._process.stdout
+        for line in self._process.stdout:
+            with contextlib.suppress(ValueError):  # a line that is no step
+                last = Step.parse(line)
+                if last.phase is Phase.LOADING and last.done is not None:
+                    hear(last.done)
+        status = self._process.wait()
+        if last is not None and last.problem is not None:
+            raise last.problem
+        if last is None or last.phase is not Phase.READY:
+            raise self._death(status)
+
+    def end(self) -> None:
+        """Have it leave, and wait until it has."""
+        assert self._process.stdin
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout
+        self._process.stdout.close()
+
+    def _death(self, status: int) -> Problem:
+        if status == -signal.SIGKILL:
+            detail = "what prepares its gene expression was killed; lack of memory is the usual reason"
+            return NotEnoughMemory(self._which, detail=detail)
+        return Died(self._which, detail=f"what prepares its gene expression ended with status {status}")
+
+
+def _command(stores: Stores, source: str, layer: str | None) -> Sequence[str]:
+    command = [sys.executable, "-m", "cxg_proxy.viewer", "build", "--cache", str(stores.cache)]
+    command += ["--shared-cache", str(stores.shared)] if stores.shared is not None else []
+    command += ["--cache-limit", str(stores.limit), "--build-memory", str(stores.memory)]
+    command += [f"--layer={layer}"] if layer is not None else []
+    return [*command, "--", source]

@@ -1,0 +1,296 @@
+"""Where the stores of datasets are: prepared ones in a shared cache, and those that were made here in the own one.
+
+::
+
+    <cache>/stores/<fingerprint>/             a whole store, as `store` describes it, and `source.json`: of which file
+    <cache>/stores/<fingerprint>.<token>.part/   one that is being built, or taken away; `building` and `room` know more
+    <cache>/stores/<fingerprint>.lock         who builds it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cxg_proxy.annotations import display_name
+from cxg_proxy.errors import ChangedMeanwhile, NoRoom, StoreNotWritten
+from cxg_proxy.files import atomic
+from cxg_proxy.viewer.source import h5ad
+
+from . import build, eviction, permissions, store
+from .claim import Claim, Site
+
+_FOLDER, _SOURCE = "stores", "source.json"
+_log = logging.getLogger(__name__)
+
+Report = Callable[[float], None]
+Cancelled = Callable[[], bool]
+
+
+class _TakenOver(Exception):
+    """Others thought this builder dead."""
+
+
+class _Refused(Exception):
+    """A store that is no good, or only cannot be read now."""
+
+    def __init__(self, reason: str, *, for_now: bool):
+        super().__init__(reason)
+        self.for_now = for_now
+
+
+class Stores:
+    """Finds, makes and keeps stores; those it has given stay marked as in use as long as it is not closed.
+
+    The stores in `cache` take at most `limit` bytes together, 0 for none; `memory` is what building one may take.
+    With `for_others`, who may read a dataset may read its store too; `finish` adds to a new one before that.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        shared: Path | None,
+        *,
+        limit: int,
+        memory: int,
+        for_others: bool = False,
+        finish: Callable[[store.Store], None] | None = None,
+    ):
+        self.cache, self.shared, self.limit, self.memory = cache, shared, limit, memory
+        self._folder = cache / _FOLDER
+        self._for_others, self._finish = for_others, finish
+        self._used: list[int] = []  # descriptors
+
+    def close(self) -> None:
+        """Let the stores it has given be evicted; who has mapped one reads on."""
+        while self._used:
+            os.close(self._used.pop())
+
+    def find(self, source: str, layer: str | None) -> store.Store | None:
+        """The store of a file as it is now, if there is one that can be trusted; OSError if the file is not there."""
+        fingerprint = store.fingerprint(source, layer)
+        if self.shared is not None and (there := self._prepared(self.shared, fingerprint, source)):
+            return there
+        return self._own(fingerprint, source)
+
+    def make(self, source: str, layer: str | None, report: Report, cancelled: Cancelled) -> store.Store:
+        """The store of a file, built unless it is there; waits, hearing the same progress, while others build it.
+
+        `report` hears the share that is done. Raises build.Cancelled, StoreNotWritten (as NoRoom is one), and what is
+        wrong with the file.
+        """
+        if self._for_others:  # whoever changes what a link leads to must not choose who reads what was read before
+            source = os.path.realpath(source)
+            self._check_place(source)
+        there = self.find(source, layer)
+        if there is None and not self.limit:
+            raise NoRoom(display_name(source), detail="nothing is kept here: --cache-limit is 0")
+        fingerprint = store.fingerprint(source, layer)
+        try:
+            if there is not None:
+                return self._shared_again(there, source, layer)
+            with self._opened() as folder:
+                while there is None:
+                    claim = Claim(self._folder, folder, fingerprint, open_to_all=self._for_others)
+                    claim.wait(report, cancelled)
+                    with claim.held():
+                        there = self.find(source, layer)
+                        with contextlib.suppress(_TakenOver):
+                            there = there or self._build(claim, source, layer, report, cancelled)
+            return self._shared_again(there, source, layer)
+        except OSError as error:
+            raise self._problem(source, error) from error
+
+    # --- what is there ------------------------------------------------------------------------------------------------
+
+    def _prepared(self, shared: Path, fingerprint: str, source: str) -> store.Store | None:
+        root = Path(os.path.realpath(shared))
+        try:
+            return self._open(
+                root / _FOLDER / fingerprint,
+                fingerprint,
+                lambda folder: permissions.doubt(folder, source, root),
+                locked_too=True,
+            )
+        except _Refused as reason:
+            _log.warning("The prepared store of %s is not used: %s", display_name(source), reason)
+            return None
+
+    def _own(self, fingerprint: str, source: str) -> store.Store | None:
+        folder = Path(os.path.realpath(self._folder)) / fingerprint
+
+        def doubt(folder: Path) -> str:
+            root = folder.parent.parent
+            return permissions.doubt(folder, source, root) if self._for_others else permissions.doubt_own(folder)
+
+        try:
+            there = self._open(folder, fingerprint, doubt, locked_too=self._for_others)
+        except _Refused as reason:
+            _log.warning("The store of %s cannot be used: %s", display_name(source), reason)
+            if not reason.for_now:
+                eviction.remove(folder)
+            return None
+        eviction.touch(folder)
+        return there
+
+    def _open(
+        self, folder: Path, fingerprint: str, doubt: Callable[[Path], str], *, locked_too: bool
+    ) -> store.Store | None:
+        """The store in a folder, in use from now on; None if there is none, _Refused if it is no good."""
+        try:
+            used = eviction.use(folder, locked_too=locked_too)
+        except OSError:
+            return None
+        there, for_now = None, False
+        try:
+            reason = doubt(folder)
+            there = None if reason else store.Store.open(folder, fingerprint)
+        except (OSError, store.Unusable) as error:
+            reason, for_now = str(error), isinstance(error, OSError | store.Unreadable)
+        if there is None:
+            os.close(used)
+            raise _Refused(reason, for_now=for_now)
+        self._used.append(used)
+        return there
+
+    def _shared_again(self, there: store.Store, source: str, layer: str | None) -> store.Store:
+        """Whoever may not read the dataset any more may not read its store either."""
+        if self._for_others:
+            with contextlib.suppress(PermissionError):  # it is somebody else's, who sees to it
+                permissions.share(there.folder, source, layer, there.folder.name)
+        return there
+
+    def _check_place(self, source: str) -> None:
+        """Raise StoreNotWritten where no store would be believed, before one is built in vain or one there is lost."""
+        folder = Path(os.path.realpath(self._folder))
+        if reason := permissions.doubt_above(folder / "any", source, folder.parent):
+            steps = ("Let nobody but root or you change that folder, or prepare into another one.", "Then try again.")
+            raise StoreNotWritten(display_name(source), detail=reason, steps=steps)
+
+    # --- what is made -------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        atomic.make(self._folder, for_others=self._for_others)
+        with atomic.opened(self._folder) as folder:
+            yield folder
+
+    def _build(self, claim: Claim, source: str, layer: str | None, report: Report, cancelled: Cancelled) -> store.Store:
+        needed = eviction.estimate(source, layer)
+        with claim.site(needed) as site:
+            site.tell(0.0)  # before: of two who look for room at once, each must count the other
+            self._make_room(source, layer, needed, claim.promised())
+
+            def tell(done: float) -> None:
+                site.tell(done)
+                report(done)
+
+            tell(0.0)
+            fingerprint = store.fingerprint(source, layer)
+            self._fill(site, source, layer, tell, cancelled)
+            if self._finish is not None:
+                self._finish(store.Store.open(site.store, fingerprint))
+            if site.is_lost():
+                raise _TakenOver
+            if store.fingerprint(source, layer) != fingerprint:
+                raise ChangedMeanwhile(display_name(source))
+            (site.store / _SOURCE).write_text(_described(source, layer), encoding="ascii")
+            if self._for_others:
+                permissions.share(site.store, source, layer, fingerprint)
+            there = self._put_in_place(site.store, source, fingerprint)
+        self._clear_older(source, layer, fingerprint)
+        return there
+
+    def _fill(self, site: Site, source: str, layer: str | None, tell: Report, cancelled: Cancelled) -> None:
+        try:
+            build.build(
+                source,
+                layer,
+                site.store,
+                memory=self.memory,
+                report=tell,
+                cancelled=lambda: cancelled() or site.lost(),
+            )
+        except (build.Cancelled, OSError) as error:
+            if not cancelled() and site.is_lost():
+                raise _TakenOver from error
+            raise
+
+    def _put_in_place(self, built: Path, source: str, fingerprint: str) -> store.Store:
+        atomic.sync(built / _SOURCE)
+        atomic.sync(built)
+        target = Path(os.path.realpath(self._folder)) / fingerprint
+        eviction.remove(target)  # one that could not be used
+        used = eviction.use(built, locked_too=self._for_others)  # from its first instant on
+        try:
+            built.rename(target)
+            atomic.sync(self._folder)
+            doubt = (lambda _: "") if self._for_others else permissions.doubt_own
+            there = self._open(target, fingerprint, doubt, locked_too=self._for_others)
+        except _Refused as reason:
+            raise StoreNotWritten(display_name(source), detail=str(reason)) from reason
+        finally:
+            os.close(used)
+        if there is None:
+            raise FileNotFoundError(errno.ENOENT, "the new store has vanished", str(target))
+        return there
+
+    def _clear_older(self, source: str, layer: str | None, fingerprint: str) -> None:
+        """Remove the stores of what this file held before, unless somebody still looks at one."""
+        for kept in eviction.stores(self._folder):
+            if kept.folder.name != fingerprint and _describes(kept.folder, source, layer):
+                eviction.evict(kept.folder)
+
+    # --- room ---------------------------------------------------------------------------------------------------------
+
+    def _make_room(self, source: str, layer: str | None, needed: int, promised: tuple[int, int]) -> None:
+        """Evict what was not used for longest, as far as it is needed and helps; raises NoRoom if it does not."""
+        kept = eviction.stores(self._folder)
+        others, unwritten = promised
+        over_limit = sum(each.bytes for each in kept) + others + needed - self.limit
+        over_disk = unwritten + needed - eviction.free(self._folder)
+        wanted = max(over_limit, over_disk)
+        if wanted <= 0:
+            return
+        if self._for_others:  # what an administrator has prepared gives way to nothing but its like
+            kept = [each for each in kept if _describes(each.folder, source, layer)]
+        spare = [each for each in kept if not eviction.in_use(each.folder)]
+        if sum(each.bytes for each in spare) < wanted:
+            raise NoRoom(display_name(source), detail=self._short(needed, over_limit > over_disk))
+        for each in spare:
+            if wanted > 0 and eviction.evict(each.folder):
+                _log.info("A store that was not used since %s gives way", time.ctime(each.used))
+                wanted -= each.bytes
+
+    def _short(self, needed: int, by_limit: bool) -> str:
+        there = f"--cache-limit is {_megabytes(self.limit)}, and what is in use stays"
+        if not by_limit:
+            there = f"{_megabytes(eviction.free(self._folder))} are free on the disk of {self.cache}"
+        return f"it needs about {_megabytes(needed)}; {there}"
+
+    def _problem(self, source: str, error: OSError) -> Exception:
+        if error.filename is not None and os.fspath(error.filename) == source:
+            return h5ad.open_problem(source, error)
+        if h5ad.number(error) in h5ad.FULL:
+            return NoRoom(display_name(source), detail=f"the disk of {self.cache} is full")
+        return StoreNotWritten(display_name(source), detail=f"{self.cache}: {error.strerror or error}")
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
+
+
+def _described(source: str, layer: str | None) -> str:
+    return json.dumps({"path": os.path.realpath(source), "layer": layer})
+
+
+def _describes(folder: Path, source: str, layer: str | None) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return (folder / _SOURCE).read_text(encoding="ascii") == _described(source, layer)
+    return False
