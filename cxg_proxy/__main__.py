@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
 
         galaxy.main(arguments[1:], sockets)
     else:
-        from .app import Gateway  # noqa: PLC0415 - see above
+        from cxg_proxy.gateway.app import Gateway  # noqa: PLC0415 - see above
 
         Gateway.launch_instance(arguments)
 

@@ -18,8 +18,8 @@ from mkdocs.structure.pages import Page
 from traitlets import Bool, Dict, Float, Integer, TraitType, Unicode
 
 from cxg_proxy import errors
-from cxg_proxy.app import Gateway
-from cxg_proxy.options import aliases, flags
+from cxg_proxy.gateway.app import Gateway
+from cxg_proxy.gateway.options import aliases, flags
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 MODEL = CHECKOUT / "jupyter_config" / "cxg_proxy_config.py"
@@ -42,7 +42,7 @@ KINDS: dict[type[TraitType[Any, Any]], str] = {
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The icon is the tile's."""
-    icon = str(resources.files("cxg_proxy") / "static" / "icon.svg")
+    icon = str(resources.files("cxg_proxy.gateway.pages") / "static" / "icon.svg")
     files.append(File.generated(config, "icon.svg", abs_src_path=icon))
     return files
 

@@ -30,11 +30,6 @@ ROWS = [
     ("The notebook imports annotations alone.", ["notebook"], ["annotations"]),
 ]
 MODULES = {".".join(file.relative_to(PACKAGE).with_suffix("").parts): file for file in sorted(PACKAGE.rglob("*.py"))}
-# What has no room yet: it may import anything, and nothing that has a room imports it.
-ALONE = {"__init__", "__main__", "errors", "steps", "etags", "formatting", "viewer.__init__"}
-ALONE |= {"viewer.child", "viewer.progress", "viewer.numba_cache", "viewer.fork_server", "viewer.precompile"}
-MOVING = {module for module in MODULES if module.removeprefix("viewer.").count(".") == 0} - ALONE
-MODULES = {module: file for module, file in MODULES.items() if module not in MOVING}
 
 
 def imported(module: str) -> set[str]:

@@ -15,11 +15,11 @@ from typing import Any
 
 from cxg_proxy import __version__
 from cxg_proxy.errors import DatasetNotFound, Problem, ViewerMismatch, ViewerMissing
-from cxg_proxy.library import Library, Scan
-from cxg_proxy.machine import oom_kills
-from cxg_proxy.process import Child, running
+from cxg_proxy.gateway.library.library import Library, Scan
+from cxg_proxy.gateway.workers.command import death, no_worker
+from cxg_proxy.gateway.workers.process import Child, running
+from cxg_proxy.gateway.workers.usage import oom_kills
 from cxg_proxy.steps import Phase, Step
-from cxg_proxy.worker import death, no_worker
 
 _MOST = 10_000_000  # files and folders to look at
 

@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
 
-from cxg_proxy.app import Gateway
 from cxg_proxy.errors import NotSent
-from cxg_proxy.outbox import Outgoing
+from cxg_proxy.gateway.app import Gateway
+from cxg_proxy.gateway.labels.outbox import Outgoing
 
 ENTRY_POINT = "CXG_GALAXY_ENTRY_POINT"  # the path of the link that Galaxy shows; its query holds our token
 URL = "CXG_GALAXY_URL"

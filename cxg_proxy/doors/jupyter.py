@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from cxg_proxy.errors import CannotListen
-from cxg_proxy.listening import private_folder
+from cxg_proxy.gateway.sockets import private_folder
 
 START_SECONDS = 60.0  # the gateway answers in less than one, but a busy node's cold disk may need far longer
 # Not `-m`: that looks for modules in the current folder first, which is the user's and may hold a `json.py`.
@@ -31,7 +31,7 @@ def setup() -> dict[str, Any]:
         "launcher_entry": {
             "title": "cellxgene",
             "category": "Notebook",
-            "icon_path": str(resources.files("cxg_proxy") / "static" / "icon.svg"),
+            "icon_path": str(resources.files("cxg_proxy.gateway.pages") / "static" / "icon.svg"),
         },
     }
 

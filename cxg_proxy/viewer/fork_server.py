@@ -16,6 +16,7 @@ threads would survive a fork.
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -90,11 +91,16 @@ def preload(
     return work(order.arguments)
 
 
+@functools.cache
+def _packages() -> list[Path]:
+    """The folders of our own modules; one that comes later changes the folder above it."""
+    return [module.parent for module in Path(cxg_proxy.__file__).parent.rglob("__init__.py")]
+
+
 def _surroundings() -> list[tuple[str, int]]:
     """What changes when packages are installed, upgraded or removed: what is imported later would not fit then."""
-    packages = [module.parent for module in Path(cxg_proxy.__file__).parent.rglob("__init__.py")]
     folders = [Path(name) for name in sys.path if os.path.isdir(name) and not os.path.samefile(name, ".")]
-    return [(str(folder), folder.stat().st_mtime_ns) for folder in (*packages, *folders)]
+    return [(str(folder), folder.stat().st_mtime_ns) for folder in (*_packages(), *folders)]
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def test_a_visitor_waits_for_nothing_that_the_image_can_hold(image: Image, serve
     assert not [*image.home.glob(".cache/cxg-proxy/stores/*")], "the prepared store was not used"
     assert not {each.suffix for each in image.home.rglob("__pycache__/*")} & {".nbi", ".nbc"}
     assert image.installed() == image.built, "byte code or machine code was compiled for the visitor"
-    kinds = {each.suffix for each in image.built if each.match("cxg_proxy/viewer/__pycache__/*")}
+    kinds = {each.suffix for each in image.built if each.match("cxg_proxy/viewer/compute/__pycache__/*")}
     assert kinds == {".pyc", ".nbi", ".nbc"}
 
 

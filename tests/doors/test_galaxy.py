@@ -23,7 +23,7 @@ import pytest
 from cxg_proxy import annotations
 from cxg_proxy.doors import galaxy
 from cxg_proxy.errors import NotSent
-from cxg_proxy.outbox import Outgoing
+from cxg_proxy.gateway.labels.outbox import Outgoing
 from datasets import write_dataset
 from waiting import until_now
 

@@ -210,7 +210,7 @@ def test_the_tile_stays_where_no_folder_for_a_socket_can_be_made(
     described: Described, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "gone"))
-    monkeypatch.setattr("cxg_proxy.listening._base", lambda: tmp_path / "gone too")
+    monkeypatch.setattr("cxg_proxy.gateway.sockets._base", lambda: tmp_path / "gone too")
     assert described()["unix_socket"] is True
 
 

@@ -9,7 +9,7 @@ import pytest
 from cxg_proxy.errors import StorageSilent
 from cxg_proxy.files import disk
 from cxg_proxy.files.disk import on_disk
-from cxg_proxy.process import within
+from cxg_proxy.gateway.workers.process import within
 from waiting import until
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from cxg_proxy.instance import Instance, Limits
-from cxg_proxy.instances import Instances
-from cxg_proxy.library import Dataset, Library
-from cxg_proxy.visits import Visits
-from cxg_proxy.worker import Command, Place
+from cxg_proxy.gateway.library.library import Dataset, Library
+from cxg_proxy.gateway.library.visits import Visits
+from cxg_proxy.gateway.workers.command import Command, Place
+from cxg_proxy.gateway.workers.instance import Instance, Limits
+from cxg_proxy.gateway.workers.instances import Instances
 from processes import environment, fake
 
 Make = Callable[..., Instances]

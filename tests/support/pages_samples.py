@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from cxg_proxy import errors, labelled, pages
+from cxg_proxy import errors
 from cxg_proxy.annotations import alignment
+from cxg_proxy.gateway.labels import models
+from cxg_proxy.gateway.pages import render
 from labels_samples import NOW, entry, labels, labels_pages, offer, upload
 
 HOSTILE = "a'b\"<script>alert(1)</script>&amp;\n\udcff{{ 1 }}"
 
 
-def site(root: str = "", **changes: object) -> pages.Site:
+def site(root: str = "", **changes: object) -> render.Site:
     given = {"title": "Single-cell datasets", "root": root, "xsrf": "2|token", "now": NOW}
-    return pages.Site(**{**given, **changes})  # type: ignore[arg-type]
+    return render.Site(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def card(label: str, /, **changes: object) -> pages.DatasetCard:
+def card(label: str, /, **changes: object) -> render.DatasetCard:
     given: dict[str, object] = {
         "name": f"shared/{label}.h5ad",
         "label": label,
@@ -27,10 +29,10 @@ def card(label: str, /, **changes: object) -> pages.DatasetCard:
         "embeddings": ("umap", "pca"),
         "share": f"/hub/user-redirect/cellxgene/view/shared/{label}.h5ad/",
     }
-    return pages.DatasetCard(**{**given, **changes})  # type: ignore[arg-type]
+    return render.DatasetCard(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def row(name: str, /, **changes: object) -> pages.InstanceRow:
+def row(name: str, /, **changes: object) -> render.InstanceRow:
     given: dict[str, object] = {
         "id": "i" + name,
         "name": f"shared/{name}.h5ad",
@@ -43,10 +45,10 @@ def row(name: str, /, **changes: object) -> pages.InstanceRow:
         "cpu": 12.0,
         "log": ("loading data", "GET /api/v0.2/schema 200"),
     }
-    return pages.InstanceRow(**{**given, **changes})  # type: ignore[arg-type]
+    return render.InstanceRow(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def library(preview: str = "") -> pages.LibraryView:
+def library(preview: str = "") -> render.LibraryView:
     cards = (
         card(
             "pbmc68k",
@@ -69,14 +71,14 @@ def library(preview: str = "") -> pages.LibraryView:
         card("naïve T-cells, 10× — réanalyse", preview=preview, cells=1_306_127, bytes=11_900_000_000),
     )
     folders = (
-        pages.FolderCard("atlas", "?folder=shared/atlas", 37),
-        pages.FolderCard("projects 2026", "?folder=shared/projects-2026", 1),
-        pages.FolderCard("archive", "?folder=archive", 0, problem="You may not list this directory."),
+        render.FolderCard("atlas", "?folder=shared/atlas", 37),
+        render.FolderCard("projects 2026", "?folder=shared/projects-2026", 1),
+        render.FolderCard("archive", "?folder=archive", 0, problem="You may not list this directory."),
     )
-    return pages.LibraryView(cards, folders, total=1234, open=2, pages=11, page=2)
+    return render.LibraryView(cards, folders, total=1234, open=2, pages=11, page=2)
 
 
-def opening(**changes: object) -> pages.OpeningView:
+def opening(**changes: object) -> render.OpeningView:
     given: dict[str, object] = {
         "name": "shared/pbmc68k.h5ad",
         "label": "pbmc68k",
@@ -87,19 +89,19 @@ def opening(**changes: object) -> pages.OpeningView:
         "expected": 7.0,
         "progress": "api/progress/shared/pbmc68k.h5ad",
     }
-    return pages.OpeningView(**{**given, **changes})  # type: ignore[arg-type]
+    return render.OpeningView(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def problem() -> pages.ProblemView:
+def problem() -> render.ProblemView:
     log = ("Traceback (most recent call last):", *(f"  line {n} of something rather long" for n in range(18)))
-    return pages.ProblemView(errors.NoEmbedding("pbmc68k.h5ad", log=log), "shared/pbmc68k.h5ad", "abc")
+    return render.ProblemView(errors.NoEmbedding("pbmc68k.h5ad", log=log), "shared/pbmc68k.h5ad", "abc")
 
 
-def too_many() -> pages.ProblemView:
-    return pages.ProblemView(errors.TooManyInstances(), "shared/pbmc68k.h5ad", running=(row("a"), row("b")))
+def too_many() -> render.ProblemView:
+    return render.ProblemView(errors.TooManyInstances(), "shared/pbmc68k.h5ad", running=(row("a"), row("b")))
 
 
-def rows() -> tuple[pages.InstanceRow, ...]:
+def rows() -> tuple[render.InstanceRow, ...]:
     died = errors.NotEnoughMemory("atlas.h5ad", detail="killed by the system")
     return (
         row("pbmc68k"),
@@ -108,7 +110,7 @@ def rows() -> tuple[pages.InstanceRow, ...]:
     )
 
 
-MACHINE = pages.Machine(memory=25_000_000_000, available=17_300_000_000, cores=2)
+MACHINE = render.Machine(memory=25_000_000_000, available=17_300_000_000, cores=2)
 
 
 def every_page(root: str = "", preview: str = "") -> dict[str, str]:
@@ -116,35 +118,35 @@ def every_page(root: str = "", preview: str = "") -> dict[str, str]:
     here = site(root)
     deep = site(root or "../../../")
     return {
-        "library": pages.library(here, library(preview)),
-        "library-empty": pages.library(
-            here, pages.LibraryView((), roots=(("home", "/home/ana"), ("shared", "/srv/data")))
+        "library": render.library(here, library(preview)),
+        "library-empty": render.library(
+            here, render.LibraryView((), roots=(("home", "/home/ana"), ("shared", "/srv/data")))
         ),
-        "library-scanning": pages.library(
-            here, pages.LibraryView(library(preview).datasets[:2], total=240, scanning=240)
+        "library-scanning": render.library(
+            here, render.LibraryView(library(preview).datasets[:2], total=240, scanning=240)
         ),
-        "library-limit": pages.library(
-            here, pages.LibraryView(library(preview).datasets[:2], total=2, limit=2, sort="size")
+        "library-limit": render.library(
+            here, render.LibraryView(library(preview).datasets[:2], total=2, limit=2, sort="size")
         ),
-        "library-search-none": pages.library(here, pages.LibraryView((), query="no & such", sort="cells")),
-        "library-folder": pages.library(
+        "library-search-none": render.library(here, render.LibraryView((), query="no & such", sort="cells")),
+        "library-folder": render.library(
             here,
-            pages.LibraryView(
+            render.LibraryView(
                 library(preview).datasets[:1],
                 crumbs=(("shared", "?folder=shared"), ("atlas", "?folder=shared/atlas")),
                 folder="shared/atlas",
                 total=1,
             ),
         ),
-        "library-folder-empty": pages.library(here, pages.LibraryView((), folder="x", crumbs=(("x", ""),))),
-        "opening": pages.opening(deep, opening(preview=preview)),
-        "opening-unknown": pages.opening(
+        "library-folder-empty": render.library(here, render.LibraryView((), folder="x", crumbs=(("x", ""),))),
+        "opening": render.opening(deep, opening(preview=preview)),
+        "opening-unknown": render.opening(
             deep, opening(phase="starting", done=None, expected=None, progress="api/progress/unknown")
         ),
-        "problem": pages.problem(deep, problem()),
-        "problem-too-many": pages.problem(deep, too_many()),
-        "instances": pages.instances(here, rows(), MACHINE),
-        "instances-none": pages.instances(here, (), MACHINE),
+        "problem": render.problem(deep, problem()),
+        "problem-too-many": render.problem(deep, too_many()),
+        "instances": render.instances(here, rows(), MACHINE),
+        "instances-none": render.instances(here, (), MACHINE),
         **labels_pages(site(root or "../../")),
     }
 
@@ -157,31 +159,31 @@ def hostile_pages(text: str) -> dict[str, str]:
     ill = card("y", label=text, name=text, folder=text, problem=wrong, phase=text, instance=text)
     viewer = row("x", id=text, name=text, phase=text, log=(text,), problem=wrong)
     crumbs = ((text, ""), (text, text))
-    folders = (pages.FolderCard(text, text, 1), pages.FolderCard(text, text, 1, problem=text))
-    listing = pages.LibraryView((bad, ill), folders, crumbs, query=text, folder=text, total=2, sort=text, pages=3)
-    empty = pages.LibraryView((), roots=((text, text), (text, text)))
+    folders = (render.FolderCard(text, text, 1), render.FolderCard(text, text, 1, problem=text))
+    listing = render.LibraryView((bad, ill), folders, crumbs, query=text, folder=text, total=2, sort=text, pages=3)
+    empty = render.LibraryView((), roots=((text, text), (text, text)))
     started = opening(name=text, label=text, instance=text, phase=text, progress=text, preview=text, file=text)
-    bars, change = (labelled.Bar(text, 3), labelled.Bar(text, 0)), labelled.Change("new", text, 2)
+    bars, change = (models.Bar(text, 3), models.Bar(text, 0)), models.Change("new", text, 2)
     told = entry(
-        1, id=text, origin=text, changes=(change, labelled.Change("changed", text)), replaced=(text,), shown=True
+        1, id=text, origin=text, changes=(change, models.Change("changed", text)), replaced=(text,), shown=True
     )
-    kept = labelled.Category(text, 3, 2, 1, bars, 1)
-    seen = (labelled.Shown("labels", NOW, told, categories=(kept,)), labelled.Shown("gene-sets", NOW, told, sets=bars))
-    days = (labelled.Day(NOW, (told, entry(2, before=text, replaced=(text, text))), (told,)),)
+    kept = models.Category(text, 3, 2, 1, bars, 1)
+    seen = (models.Shown("labels", NOW, told, categories=(kept,)), models.Shown("gene-sets", NOW, told, sets=bars))
+    days = (models.Day(NOW, (told, entry(2, before=text, replaced=(text, text))), (told,)),)
     other = offer(folder=text, name=text, path=text, categories=(kept,), own=(text,))
     more: dict[str, object] = {"name": text, "label": text, "page": text, "api": text}
     labels_view = labels(**more, href=text, shown=seen, days=days, offers=(other,), said=text, waiting=text)
     column = alignment.CheckedColumn(text, 1, new=True, changed=1)
     checked = alignment.Checked(1, 1, 1, 1, (text,), (column,))
     return {
-        "labels": pages.labels(here, labels_view),
-        "upload": pages.upload(here, upload(**more, id=text, file=text, checked=checked)),
-        "library": pages.library(here, listing),
-        "empty": pages.library(here, empty),
-        "nothing": pages.library(here, pages.LibraryView((), query=text)),
-        "opening": pages.opening(here, started),
-        "problem": pages.problem(here, pages.ProblemView(wrong, text, text, (viewer,))),
-        "instances": pages.instances(here, (viewer,), MACHINE),
+        "labels": render.labels(here, labels_view),
+        "upload": render.upload(here, upload(**more, id=text, file=text, checked=checked)),
+        "library": render.library(here, listing),
+        "empty": render.library(here, empty),
+        "nothing": render.library(here, render.LibraryView((), query=text)),
+        "opening": render.opening(here, started),
+        "problem": render.problem(here, render.ProblemView(wrong, text, text, (viewer,))),
+        "instances": render.instances(here, (viewer,), MACHINE),
     }
 
 

@@ -18,10 +18,12 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import pages_samples
-from cxg_proxy import added, preview, safety, worker
+from cxg_proxy.gateway.pages import thumbnail
+from cxg_proxy.gateway.web import page_scripts, security
+from cxg_proxy.gateway.workers import command
 from waiting import until_now
 
-STATIC = Path(str(resources.files("cxg_proxy"))) / "static"
+STATIC = Path(str(resources.files("cxg_proxy.gateway.pages"))) / "static"
 ARTEFACTS = Path(os.environ.get("CXG_ARTEFACTS", "build/artefacts"))
 HIDDEN = "Object.defineProperty(Document.prototype, 'visibilityState', { configurable: true, get: () => 'hidden' })"
 KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -44,8 +46,8 @@ def picture() -> str:
     """Three clouds of cells in three colours, always the same."""
     chance = random.Random(7)
     clouds = [(300, 700, 90, 60), (420, 560, 60, 80), (700, 620, 110, 50), (620, 250, 70, 70), (160, 260, 60, 40)]
-    cells = [(n % 5, *clouds[n % 5]) for n in range(preview.CELLS)]
-    return preview.draw(
+    cells = [(n % 5, *clouds[n % 5]) for n in range(thumbnail.CELLS)]
+    return thumbnail.draw(
         {
             "x": [int(chance.gauss(x, wide)) for _, x, _, wide, _ in cells],
             "y": [int(chance.gauss(y, high)) for _, _, y, _, high in cells],
@@ -86,8 +88,8 @@ class Answer(BaseHTTPRequestHandler):
         self.server.asked.append(self.path)
         if "/api/v0." in path:
             self.give_data()
-        elif name in worker.SCRIPTS:
-            self.reply(added.TEXTS[name], KINDS[".js"])
+        elif name in command.SCRIPTS:
+            self.reply(page_scripts.TEXTS[name], KINDS[".js"])
         elif "/static/" in path:
             self.reply((STATIC / name).read_bytes(), KINDS[Path(name).suffix])
         elif name == "picture.svg":
@@ -133,7 +135,7 @@ class Answer(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Security-Policy", safety.PAGE_POLICY)
+        self.send_header("Content-Security-Policy", security.PAGE_POLICY)
         self.end_headers()
         self.wfile.write(body)
 

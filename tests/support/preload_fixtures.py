@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from cxg_proxy.preload import Preload
-from cxg_proxy.process import Child, fresh, running
+from cxg_proxy.gateway.workers.fork_server import Preload
+from cxg_proxy.gateway.workers.process import Child, fresh, running
 from processes import FAKE, environment
 
 LIGHT = str(FAKE.with_name("light.py"))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cxg_proxy.library import Dataset, Library
-from cxg_proxy.remote import Remotes
+from cxg_proxy.gateway.library.library import Dataset, Library
+from cxg_proxy.gateway.library.remote import Remotes
 
 SECRET = "s3cr3t"
 CONTENT = hashlib.sha256(b"a dataset").digest() * 20_000  # 640 kB

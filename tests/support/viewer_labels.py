@@ -33,7 +33,7 @@ def save(server: Server, query: str = "", **columns: Sequence[str]) -> Reply:
 
 
 class Page:
-    """An open page: it sends back with a save what it was told with what it read, as `static/viewer.js` does."""
+    """An open page: it sends back with a save what it was told with what it read, as `strip.js` does."""
 
     def __init__(self, server: Server, name: str = "one"):
         self.server, self.name = server, name

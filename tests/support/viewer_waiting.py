@@ -11,6 +11,7 @@ from typing import Any
 from cxg_proxy.viewer import child
 from cxg_proxy.viewer.cellxgene.application import load
 from cxg_proxy.viewer.dataset.expression import Expression
+from cxg_proxy.viewer.dataset.load import read as read_dataset
 from cxg_proxy.viewer.dataset.metadata import Rest
 from cxg_proxy.viewer.progress import Cancelled
 from cxg_proxy.viewer.serve import Order, _listen, _turn
@@ -53,7 +54,7 @@ def main(dataset: str, socket: str, threads: str) -> None:
     place = Path(socket).parent
 
     def read(path: str, layer: str | None) -> tuple[Rest, Any]:
-        rest, whole = read(path, layer, None, lambda *_: None)
+        rest, whole = read_dataset(path, layer, None, lambda *_: None)
         return rest, Pending(whole, place)
 
     order = Order(dataset, socket, place / "labels", {}, threads=int(threads))

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cxg_proxy.machine import usage
+from cxg_proxy.gateway.workers.usage import usage
 from datasets import labels_body, write_dataset
 from gateways import SAME_SITE, Gateway, Worker, failed_page, running_gateway, viewer_python
 from processes import gone

@@ -1,0 +1,1 @@
+"""The supervisor of one user: it lists datasets, runs their viewers and passes requests on."""

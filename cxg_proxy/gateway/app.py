@@ -1,0 +1,220 @@
+"""The gateway: `cxg-proxy`, a Jupyter application. Its life and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.web import Application
+
+from cxg_proxy import __version__
+from cxg_proxy.errors import BadConfiguration, CannotListen, Problem, Stopped
+from cxg_proxy.gateway.web.routes import broken_routes, routes
+
+from .options import Options
+from .services import Desk, Parts
+from .sockets import Address, Sockets, private_folder
+from .standalone import Alone
+
+SMALL_BODY = 64_000  # bytes
+END_SECONDS = 5.0  # whatever ends the gateway, everything is over after this long
+BEAT_SECONDS = 1.0
+FAILED_SECONDS = 120.0  # unused, and the only dataset cannot be shown: whoever waits has read why
+
+
+class Gateway(Options):
+    """Starts one cellxgene per dataset, on demand, and forwards to it."""
+
+    def initialize(self, argv: list[str] | None = None) -> None:
+        """Read the configuration; what is wrong with it is shown by `start`."""
+        self._parent = os.getppid()  # early: a parent that ends while we start must be missed too
+        self._wrong: BadConfiguration | None = None
+        try:
+            super().initialize(argv)
+            self._check_folders()
+        except BadConfiguration as problem:
+            self._wrong = problem
+            self.socket = _socket_of(argv if argv is not None else sys.argv[1:])
+
+    def _check_folders(self) -> None:
+        """Raise BadConfiguration for a folder that names an unknown user (`~somebody/…`)."""
+        named = (self.root, self.home, self.cache, self.shared_cache, self.logs, self.dataset, self.labels_folder)
+        for folder in (*self.libraries.values(), *named, self.annotated):
+            try:
+                Path(folder).expanduser()
+            except RuntimeError as reason:
+                raise BadConfiguration(detail=f"{folder}: there is no such user on this machine") from reason
+        try:
+            there = not self.dataset or Path(self.dataset).expanduser().exists()
+        except OSError as reason:  # a folder that may not be searched, a name too long
+            raise BadConfiguration(detail=f"{self.dataset}: {reason.strerror}") from reason
+        if not there:
+            raise BadConfiguration(detail=f"{self.dataset}: there is no such file")
+
+    def exit_with(self, problem: Problem) -> None:
+        """End with a sentence; exit status 2 if nothing was started, 1 if the only dataset cannot be shown."""
+        print(f"cxg-proxy: {problem.sentence} {problem.steps[0]}", file=sys.stderr)  # noqa: T201 - to a person
+        self.exit(2 if isinstance(problem, (BadConfiguration, CannotListen)) else 1)
+
+    def start(self) -> None:
+        """Run until a signal, the parent's end or long idleness says to stop."""
+        try:
+            if self._wrong is not None:
+                self._show_wrong(self._wrong)
+                return
+            super().start()
+            asyncio.run(self._run())
+        except Problem as problem:
+            self.exit_with(problem)
+
+    def _show_wrong(self, problem: BadConfiguration) -> None:
+        """Say it at the terminal; behind a socket, stay and say it on every page: a host would start us for ever."""
+        if not self.socket:
+            raise problem
+        self.log.error("%s", problem.sentence)
+
+        async def show() -> None:
+            self._stop = asyncio.Event()
+            with self._signals(), Sockets(Address(self.socket, "", 0)) as listening:
+                application = Application(broken_routes(problem), log_function=lambda _: None)
+                HTTPServer(application, max_body_size=SMALL_BODY).add_sockets(listening.sockets)
+                await self._until_stopped(None)
+
+        asyncio.run(show())
+
+    # --- its life ---------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        self._used = time.monotonic()
+        self._stop = asyncio.Event()
+        with (
+            private_folder() as sockets,
+            self._signals(),
+            Sockets(Address(self.socket, self.ip, self.port, self.listening)) as listening,
+        ):
+            desk = Parts(self, sockets, os.environ).desk(listening.port, self._touched)
+            # Every request would be a line in the host's log; what fails is logged where it fails.
+            application = Application(routes(desk), log_function=lambda _: None)
+            # A form is small; the viewer's own requests raise the limit for themselves, once they are let in.
+            server = HTTPServer(application, max_body_size=SMALL_BODY, body_timeout=60)
+            server.add_sockets(listening.sockets)
+            self._greet(desk, listening.said)
+            try:
+                await self._show(desk)
+            finally:
+                server.stop()
+                await self._end(desk, sockets, listening)
+                # A connection may wait for a disk that does not answer.
+                await asyncio.wait({asyncio.ensure_future(server.close_all_connections())}, timeout=0.3)
+
+    async def _show(self, desk: Desk) -> None:
+        """Be there until told to stop, or until nobody needs us; raises why the only dataset could not be shown."""
+        if not self.dataset:
+            await self._until_stopped(desk)
+            return
+        alone = Alone(desk, self.annotated, self.log)
+        living: asyncio.Future[Any] = asyncio.ensure_future(alone.check() if self.check else alone.live())
+        try:
+            if self.check:
+                await self._or_stopped(living)
+                if not living.done():
+                    raise Stopped(self.dataset)
+                self.log.info("%s", living.result())
+                return
+            living.add_done_callback(self._tell_of_failure)
+            await self._until_stopped(desk, alone)
+            if not self._stop.is_set():
+                finishing = asyncio.ensure_future(alone.finish())
+                finishing.add_done_callback(self._tell_of_failure)
+                await self._or_stopped(finishing)
+                if alone.problem is not None:
+                    raise alone.problem
+        finally:
+            living.cancel()
+            await asyncio.wait({living})
+
+    async def _or_stopped(self, work: asyncio.Future[Any]) -> None:
+        """Wait for some work, but no longer than until a signal."""
+        stopped = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for each in (work, stopped):
+            each.cancel()
+
+    def _tell_of_failure(self, work: asyncio.Future[Any]) -> None:
+        """What nobody foresaw would else be lost with the task."""
+        if not work.cancelled() and (reason := work.exception()) is not None:
+            self.log.error("the dataset’s copy is not renewed any more", exc_info=reason)
+
+    async def _end(self, desk: Desk, sockets: Path, listening: Sockets) -> None:
+        """End everything within END_SECONDS."""
+        parts = (desk.instances, desk.preload, desk.summaries, desk.recognition, desk.uploads)
+        ending = asyncio.gather(*(part.close() for part in parts))
+        await asyncio.wait({ending}, timeout=END_SECONDS - 0.5)
+        if not ending.done():
+            # What not even KILL ends hangs in its disk; waiting for it would only keep us from ending.
+            self.log.error("a worker does not end: its disk does not answer; leaving it behind")
+            shutil.rmtree(sockets, ignore_errors=True)
+            listening.close()
+            os._exit(1)
+
+    async def _until_stopped(self, desk: Desk | None, alone: Alone | None = None) -> None:
+        """Every second: has the parent gone, is a viewer idle, is the gateway itself?"""
+        idle: asyncio.Future[None] | None = None
+        while not self._stop.is_set():
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), BEAT_SECONDS)
+            if self._parent != 1 and os.getppid() != self._parent:
+                self.log.info("the process that started this gateway has ended: goodbye")
+                return
+            if desk is not None:
+                if idle is None or idle.done():  # not awaited: a signal must not wait for a deaf worker's end
+                    idle = asyncio.ensure_future(desk.instances.close_idle())
+                running = desk.instances.running()
+                if desk.children.busy or any(each.at_work() for each in running):
+                    self._touched()  # a long request, an opening, a preparation or a copy that somebody waits for
+                unused, most = time.monotonic() - self._used, self.shutdown_when_idle_seconds
+                if alone is not None and alone.problem is not None:
+                    most = min(most or FAILED_SECONDS, FAILED_SECONDS)
+                if 0 < most < unused:
+                    self.log.info("unused for %.0f s: goodbye", unused)
+                    return
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The handlers only note the signal; the loop acts on it."""
+        loop = asyncio.get_running_loop()
+        noted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        for each in noted:
+            loop.add_signal_handler(each, self._stop.set)
+        try:
+            yield
+        finally:
+            for each in noted:
+                loop.remove_signal_handler(each)
+
+    def _touched(self) -> None:
+        self._used = time.monotonic()
+
+    def _greet(self, desk: Desk, said: str) -> None:
+        made_here = desk.token and not self.token  # the host that made it knows it, and logs are read by others
+        where = f"{said}?token={desk.token}" if made_here else said
+        self.log.info("cxg-proxy %s listens on %s", __version__, where)
+
+
+def _socket_of(argv: list[str]) -> str:
+    """The socket named on a command line that could not be read as a whole."""
+    for word, after in zip(argv, [*argv[1:], ""], strict=True):
+        if word == "--socket":
+            return after
+        if word.startswith("--socket="):
+            return word.partition("=")[2]
+    return ""

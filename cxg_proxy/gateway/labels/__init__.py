@@ -1,0 +1,1 @@
+"""What the page of labels knows: timeline, recognition, uploads, outbox."""

@@ -1,0 +1,123 @@
+"""Recognises a dataset by its cells: labels under another name that would fit it, labels that fit it no more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from cxg_proxy import annotations as kept
+from cxg_proxy.annotations.alignment import Checked
+from cxg_proxy.errors import Problem
+from cxg_proxy.files.disk import on_disk
+from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.gateway.workers.jobs import Children
+from cxg_proxy.gateway.workers.summaries import Summaries
+
+from . import timeline
+from .models import Offer
+
+_REMEMBERED = 200
+
+Key = tuple[object, ...]
+
+
+class Recognition:
+    """What is found out about cells, in the background, and remembered."""
+
+    def __init__(self, home: Path, labels: Callable[[Dataset], Path], summaries: Summaries, children: Children) -> None:
+        self.home = home
+        self._labels, self._summaries, self._children = labels, summaries, children
+        self._fits: dict[Key, Checked | None] = {}
+        self._looks: dict[Key, asyncio.Task[None]] = {}
+        self._offered: dict[Key, bool] = {}
+
+    def identifiers(self, dataset: Dataset) -> str | None:
+        """The digest of the dataset's cells, None if it is not known (yet)."""
+        self._summaries.want([dataset])
+        summary = self._summaries.get(dataset)
+        return summary.identifiers if summary else None
+
+    def columns(self, dataset: Dataset) -> frozenset[str]:
+        """The dataset's own columns, as far as they are known: the viewer shows no labels named like them."""
+        summary = self._summaries.get(dataset)
+        return frozenset(summary.columns if summary else ())
+
+    def looking(self, dataset: Dataset) -> bool:
+        """Whether that is being found out."""
+        return (dataset.there and self._summaries.get(dataset) is None) or dataset.fingerprint in self._waiting
+
+    @property
+    def _waiting(self) -> set[object]:
+        return {key[0] for key, look in self._looks.items() if not look.done()}
+
+    async def offers(self, dataset: Dataset) -> list[Offer]:
+        """Labels of other datasets with these cells."""
+        identifiers = self.identifiers(dataset)
+        if identifiers is None:
+            return []
+        where, own = self._labels(dataset), self.columns(dataset)
+        return await on_disk(lambda: timeline.offers(self.home, identifiers, but=where, own=own), place="labels")
+
+    async def offered(self, dataset: Dataset) -> bool:
+        """Whether there are some for a dataset without labels; a "no" stands for this state of its file."""
+        identifiers = self.identifiers(dataset)
+        key: Key = (dataset.fingerprint,)
+        if identifiers is not None and self._offered.get(key, True):  # one that was taken up is no offer any more
+            where, own = self._labels(dataset), self.columns(dataset)
+            self._offered[key] = False  # a home that hangs is not asked again and again
+            self._forget(self._offered)
+            self._offered[key] = await on_disk(lambda: _offered(self.home, identifiers, where, own), place="labels")
+        return self._offered.get(key, False)
+
+    def about(self, dataset: Dataset) -> Callable[[], kept.About] | None:
+        """What to write down beside labels, if the cells are known."""
+        summary = self._summaries.get(dataset)
+        if summary is None or summary.identifiers is None:
+            return None
+        name = kept.display_name(str(dataset.real))
+        about = kept.About(name, str(dataset.real), summary.cells, summary.identifiers)
+        return lambda: about
+
+    async def fit(self, dataset: Dataset) -> Checked | None:
+        """How the saved labels fit the dataset if its cells have changed since; None if not, or not known yet."""
+        identifiers, where = self.identifiers(dataset), self._labels(dataset)
+        about, version = await on_disk(
+            lambda: (kept.described(where), kept.version(where, kept.LABELS)), place="labels"
+        )
+        if version is None or identifiers is None or about is None or about.identifiers in (None, identifiers):
+            return None
+        key: Key = (dataset.fingerprint, version)
+        if key not in self._fits and key not in self._looks:
+            self._looks[key] = asyncio.ensure_future(self._look(key, dataset, where))
+        return self._fits.get(key)
+
+    async def _look(self, key: Key, dataset: Dataset, where: Path) -> None:
+        found = None
+        try:
+            async with self._children.folder() as folder:
+                found = await self._children.check(dataset, where, where / kept.LABELS, folder / "checked.csv")
+        except Problem as problem:
+            logging.getLogger(__name__).info("%s", problem)
+        finally:
+            self._looks.pop(key, None)
+        self._fits[key] = found
+        self._forget(self._fits)
+
+    @staticmethod
+    def _forget(remembered: dict[Key, object] | dict[Key, Checked | None] | dict[Key, bool]) -> None:
+        while len(remembered) > _REMEMBERED:
+            del remembered[next(iter(remembered))]
+
+    async def close(self) -> None:
+        """Stop looking."""
+        for look in list(self._looks.values()):
+            look.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._looks.values(), return_exceptions=True)
+
+
+def _offered(home: Path, identifiers: str, where: Path, own: frozenset[str]) -> bool:
+    return kept.saved(where) is None and bool(timeline.offers(home, identifiers, but=where, own=own))

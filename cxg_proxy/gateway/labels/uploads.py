@@ -1,0 +1,81 @@
+"""Tables of labels that somebody uploaded and that wait, checked, to be saved: one at a time, and not for long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxg_proxy.annotations.alignment import Checked
+from cxg_proxy.errors import NoSuchPage, Problem
+from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.gateway.workers.jobs import Children
+
+WAIT_SECONDS = 900.0
+
+
+@dataclass
+class Upload:
+    """A checked table, and the folder it lies in."""
+
+    id: str
+    address: str  # of its dataset
+    version: str  # of that dataset's file, when it was checked
+    name: str  # the file's, as the browser said it
+    checked: Checked
+    table: Path
+    block: contextlib.AsyncExitStack
+
+
+class Uploads:
+    """The one that waits, if there is one."""
+
+    def __init__(self, children: Children) -> None:
+        self.children = children
+        self._waiting: Upload | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def take(
+        self, dataset: Dataset, labels: Path, table: Path, name: str, block: contextlib.AsyncExitStack
+    ) -> Upload:
+        """Check a table that lies in the folder of `block`; it replaces the one that waits. Raises its problem."""
+        try:
+            checked = await self.children.check(dataset, labels, table, table.with_name("checked.csv"))
+            await self.forget()
+        except BaseException:
+            await block.aclose()
+            raise
+        table = table.with_name("checked.csv")
+        upload = Upload(secrets.token_hex(8), dataset.address, dataset.version, name, checked, table, block)
+        self._waiting = upload
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(WAIT_SECONDS, lambda: loop.create_task(self.forget()))
+        return upload
+
+    def of(self, address: str) -> Upload | None:
+        """The one that waits for a dataset."""
+        return self._waiting if self._waiting and self._waiting.address == address else None
+
+    def find(self, address: str, identifier: str) -> Upload:
+        """The one of this id; raises NoSuchPage if it was saved, cancelled, replaced or forgotten meanwhile."""
+        upload = self.of(address)
+        if upload is None or upload.id != identifier:
+            raise NoSuchPage(
+                detail="this upload does not wait any more", steps=["Go back to the labels and choose the file again."]
+            )
+        return upload
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+        await self.forget()
+
+    async def forget(self) -> None:
+        """Remove what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+        upload, self._waiting = self._waiting, None
+        if upload is not None:
+            with contextlib.suppress(Problem):
+                await upload.block.aclose()

@@ -1,0 +1,1 @@
+"""The datasets a user may open: folders, addresses, remote copies."""

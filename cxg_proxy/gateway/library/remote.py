@@ -1,0 +1,170 @@
+"""Datasets at http(s) addresses: each is downloaded once into the cache, and asked after whenever it is opened.
+
+A download that was killed goes on where it stopped. One gateway of a user downloads, the others wait and see how far
+it is. Addresses may hold secrets (presigned ones do): none is written anywhere, and no sentence here names one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, TypeVar
+
+from cxg_proxy import __version__
+from cxg_proxy.errors import NotDownloaded, Problem, StorageSilent
+from cxg_proxy.files.disk import on_disk
+
+from .download import Copy, Version, share, sweep
+from .http_client import BrokenOff, Reply, asked
+from .library import Dataset
+
+PATIENCE_SECONDS = 60.0  # so long a server or a disk may be silent
+CHECK_SECONDS = 10.0  # so long a server, when there is a copy that can be shown instead
+LOOK_SECONDS = 0.2  # how often one that waits looks whether the other is done
+NO_ROOM = (
+    "Make room on the disk that holds your cache folder (your administrator sets it with the option Gateway.cache).",
+    "Then try again: the download goes on where it stopped.",
+)
+
+Tell = Callable[[float | None], None]
+Result = TypeVar("Result")
+
+
+class Remotes:
+    """The addresses by name, and the folder of their copies."""
+
+    def __init__(self, folder: Path, addresses: Mapping[str, str], *, patience: float = PATIENCE_SECONDS) -> None:
+        self.folder = Path(os.path.realpath(folder))
+        self._addresses, self._patience = dict(addresses), patience
+        # In a thread, and a daemon: the cache lies in the user's home, which may hang.
+        threading.Thread(target=sweep, args=(self.folder, time.time()), daemon=True, name="sweep").start()
+
+    async def fetch(self, dataset: Dataset, tell: Tell) -> Dataset:
+        """Have the dataset here as it is at its address now; raises NotDownloaded or StorageSilent.
+
+        A copy from before is used when the address cannot be had. `tell` hears the share that is here.
+        """
+        return await _Fetch(dataset, self._addresses[dataset.label], self._patience, tell).run()
+
+
+class _Fetch:
+    """One fetching of one dataset."""
+
+    def __init__(self, dataset: Dataset, address: str, patience: float, tell: Tell) -> None:
+        self._dataset, self._address, self._patience, self._tell = dataset, address, patience, tell
+        self._copy = Copy(dataset.real)
+        self._work: asyncio.Future[object] | None = None
+
+    async def run(self) -> Dataset:
+        """Wait for the turn, download what is not here."""
+        try:
+            async with self._alone():
+                await self._renew()
+                found = await self._on_disk(self._copy.file.stat)
+        except OSError as reason:
+            raise self._why(reason) from reason
+        return replace(self._dataset, bytes=found.st_size, modified_ns=found.st_mtime_ns, inode=found.st_ino)
+
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        while (lock := await self._on_disk(self._copy.lock)) is None:
+            self._tell(await self._on_disk(self._copy.share))
+            await asyncio.sleep(LOOK_SECONDS)
+        try:
+            yield
+        finally:
+            self._release(lock)
+
+    def _release(self, lock: IO[bytes]) -> None:
+        """Let the next one in; but only when what was being written is written, if the disk is slow."""
+        if self._work is None or self._work.done():
+            lock.close()
+        else:
+            self._work.add_done_callback(lambda work: (work.cancelled() or work.exception(), lock.close()))
+
+    async def _on_disk(self, work: Callable[[], Result]) -> Result:
+        """Call `work` in a thread; it goes on to its end even if nobody waits for it any more."""
+        running: asyncio.Future[Result] = asyncio.ensure_future(on_disk(work, patience=None))
+        self._work = running  # type: ignore[assignment]  # what it returns does not matter there
+        try:
+            return await asyncio.wait_for(asyncio.shield(running), self._patience)
+        except asyncio.TimeoutError:
+            raise StorageSilent(self._dataset.label, detail=f"for {self._patience:.0f} s") from None
+
+    async def _renew(self) -> None:
+        """Ask the server, and download what is new; without an answer, the copy from before will do."""
+        there, part, size = await self._on_disk(self._copy.look)
+        start = size if part.strong and part.at(self._address) else 0
+        try:
+            if not await self._ask(there, part, start):
+                await self._ask(there, part, 0)  # the part cannot be continued
+        except (BrokenOff, Problem, OSError) as reason:
+            problem = self._why(reason)
+            if there is None:
+                raise problem from None
+            log = logging.getLogger(__name__)
+            log.warning("%s: %s; the copy from before is used", self._dataset.name, problem.detail)
+
+    async def _ask(self, there: Version | None, part: Version, start: int) -> bool:
+        """Whether the copy is whole and new now; False if the server cannot go on at `start`."""
+        patience = self._patience if there is None else min(self._patience, CHECK_SECONDS)
+        async with asked(self._address, _headers(there, part, start, self._address), patience) as reply:
+            begins, length = _extent(reply)
+            version = Version.of(self._address, reply.headers, length)
+            if reply.code == 206 and not version.strong:  # said by If-Range, so the server need not repeat it
+                version = replace(part, length=length)
+            if there is not None and (reply.code == 304 or (reply.code in (200, 206) and there.same(version))):
+                return True
+            if start and (reply.code == 416 or (reply.code == 206 and (begins != start or not part.same(version)))):
+                return False
+            if reply.code != 200 and not (reply.code == 206 and start):
+                raise BrokenOff(f"the server answered with status {reply.code}")
+            await self._receive(reply, start if reply.code == 206 else 0, version)
+        return True
+
+    async def _receive(self, reply: Reply, start: int, version: Version) -> None:
+        await self._on_disk(functools.partial(self._copy.begin, start, version))
+        self._tell(share(start, version.length))
+        async for piece in reply.body():
+            await self._on_disk(functools.partial(self._copy.write, start, piece))
+            start += len(piece)
+            self._tell(share(start, version.length))
+        if version.length is not None and start != version.length:
+            raise BrokenOff(f"{start} of {version.length} bytes came")
+        await self._on_disk(self._copy.finish)
+
+    def _why(self, reason: Exception) -> Problem:
+        if isinstance(reason, Problem):
+            return reason
+        if isinstance(reason, OSError):
+            detail = f"its copy cannot be written: {reason.strerror}"
+            return NotDownloaded(self._dataset.label, detail=detail, steps=NO_ROOM)
+        return NotDownloaded(self._dataset.label, detail=str(reason))
+
+
+def _headers(there: Version | None, part: Version, start: int, address: str) -> dict[str, str]:
+    """What to ask for: only what is new, only what is missing, and the bytes as they are."""
+    headers = {"Accept-Encoding": "identity", "User-Agent": f"cxg-proxy/{__version__}"}
+    if there is not None and there.at(address):
+        headers |= {"If-None-Match": there.etag} if there.etag else {"If-Modified-Since": there.modified}
+    if start:
+        headers |= {"Range": f"bytes={start}-", "If-Range": part.strong}
+    return headers
+
+
+def _extent(reply: Reply) -> tuple[int, int | None]:
+    """Where the reply's body begins in the whole content, and how long the whole content is."""
+    if reply.code == 206:
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", reply.headers.get("Content-Range", ""))
+        return (int(found[1]), int(found[2]) if found[2] != "*" else None) if found else (-1, None)
+    length = reply.headers.get("Content-Length", "")
+    return 0, int(length) if length.isdecimal() and length.isascii() else None

@@ -1,0 +1,177 @@
+"""One dataset that is shown alone: opened at once, checked if asked for, and copied with its labels after saves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tornado.httputil import HTTPHeaders
+
+from cxg_proxy import annotations as kept
+from cxg_proxy.errors import NoAnswer, Problem
+from cxg_proxy.files.disk import on_disk
+from cxg_proxy.gateway.library import roots
+from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.gateway.workers.exchange import Exchange, WorkerGone
+from cxg_proxy.gateway.workers.instance import Instance
+from cxg_proxy.steps import Phase
+
+from .services import Desk
+
+LOOK_SECONDS = 1.0  # so often it is looked whether labels were saved
+QUIET_SECONDS = 5.0  # after a save, for more saves usually follow
+LATEST_SECONDS = 60.0  # after a save, even if more follow all the time
+AGAIN_SECONDS = 15.0  # after a disk that does not answer: each call waits in a thread of its own
+REST_TIMES = 4.0  # between two copies, so many times as long as the last one took
+
+State = tuple[object, object]
+NOTHING: State = (None, None)  # is saved
+
+
+class Alone:
+    """The only dataset of a gateway, and the copy of it with its labels, where one was asked for."""
+
+    def __init__(self, desk: Desk, annotated: str, log: logging.Logger) -> None:
+        self._desk, self._log = desk, log
+        self._annotated = Path(annotated).expanduser().absolute() if annotated else None
+        self._dataset: Dataset | None = None
+        self._not_found: Problem | None = None  # why not
+        self._shown = False  # it was, once
+        self._copied: State | None = None  # of the labels that are in the copy
+        self._tried: State | None = None  # to have in it
+        self._copying = asyncio.Lock()
+
+    async def live(self) -> None:
+        """Open the dataset, then keep its copy fresh until cancelled; why it cannot be shown is logged, too."""
+        try:
+            await (await self._open()).ready()
+        except Problem as problem:
+            self._log.error("%s", problem.sentence)
+            self._not_found = problem if self._dataset is None else None
+        await asyncio.gather(self._until_shown(), self._keep_fresh())
+
+    @property
+    def problem(self) -> Problem | None:
+        """Why it could never be shown. A viewer that dies later takes nothing from what was saved."""
+        instance = self._instance()
+        return None if self._shown else instance.problem if instance else self._not_found
+
+    async def finish(self) -> None:
+        """Have in the copy what was saved last, and say what has become of the viewer."""
+        if self.problem is not None:
+            return
+        instance = self._instance()
+        if instance is not None and instance.problem is not None:
+            self._log.error("%s", instance.problem.sentence)
+        if self._annotated is not None and self._dataset is not None:
+            try:
+                await self._renew(self._log.error)
+            except Problem as problem:
+                self._log.error("%s", problem.sentence)
+
+    async def check(self) -> str:
+        """Open the dataset, ask its viewer what it shows, make the copy; a sentence on it. Raises the Problem."""
+        instance = await self._open()
+        await instance.ready()
+        shown = json.loads(await _asked(instance, "/api/v0.2/schema"))["schema"]
+        if self._annotated is not None:
+            await self._renew(_raised)
+        embeddings = ", ".join(each["name"] for each in shown["layout"]["obs"])
+        size = f"{shown['dataframe']['nObs']} cells and {shown['dataframe']['nVar']} genes"
+        return f"{instance.dataset.label}: the viewer shows {size}; embeddings: {embeddings}."
+
+    async def _open(self) -> Instance:
+        self._dataset = await on_disk(self._find)
+        return await self._desk.instances.open(self._dataset)
+
+    def _find(self) -> Dataset:
+        return self._desk.library.find(roots.only(self._desk.library.roots))
+
+    def _instance(self) -> Instance | None:
+        return self._desk.instances.of(self._dataset.real) if self._dataset else None
+
+    async def _until_shown(self) -> None:
+        """Wait until it has been shown once: what it could not be for may be mended, and then a person tries again."""
+        while not self._shown:
+            if self._dataset is None:
+                with contextlib.suppress(Problem):
+                    self._dataset = await on_disk(self._find)
+                    self._not_found = None
+            instance = self._instance()
+            self._shown = instance is not None and instance.phase is Phase.READY
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _keep_fresh(self) -> None:
+        """Renew the copy after saves."""
+        earliest = 0.0
+        while self._annotated is not None:
+            try:
+                await self._until_saved(earliest)
+                begin = time.monotonic()
+                await self._renew(self._log.error)
+                earliest = time.monotonic() + REST_TIMES * (time.monotonic() - begin)
+            except Problem as problem:
+                self._log.error("%s", problem.sentence)
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _until_saved(self, earliest: float) -> None:
+        """Wait for labels that are not in the copy, and until no more are saved for a while."""
+        seen, begun, changed, now = self._tried or NOTHING, 0.0, 0.0, 0.0
+        while not begun or now < max(earliest, min(changed + QUIET_SECONDS, begun + LATEST_SECONDS)):
+            await asyncio.sleep(LOOK_SECONDS)
+            found, now = await on_disk(self._state), time.monotonic()
+            if found != seen:
+                seen, begun, changed = found, begun or now, now
+            if found in (self._tried, NOTHING):
+                begun = 0.0
+
+    def _state(self) -> State:
+        if self._dataset is None:
+            return NOTHING
+        where = self._desk.labels(self._dataset)
+        return kept.version(where, kept.LABELS), kept.version(where, kept.GENE_SETS)
+
+    async def _renew(self, tell: Callable[..., object]) -> None:
+        assert self._dataset is not None
+        assert self._annotated is not None
+        async with self._copying:
+            state = await on_disk(self._state)
+            if state == self._copied:
+                return
+            self._tried = state  # what fails is tried again at the next save, and at the end
+            try:
+                await self._desk.children.annotate(self._dataset, self._desk.labels(self._dataset), self._annotated)
+                self._copied = state
+            except Problem as problem:
+                tell("%s", problem)
+
+
+def _raised(_: str, problem: Problem) -> None:
+    raise problem
+
+
+async def _asked(instance: Instance, target: str) -> bytes:
+    """A worker's reply; raises NoAnswer, or why the worker is gone."""
+    status, parts = 0, []
+
+    async def head(code: int, _: str, __: HTTPHeaders) -> None:
+        nonlocal status
+        status = code
+
+    async def body(chunk: bytes) -> None:
+        parts.append(chunk)
+
+    exchange = Exchange(instance.connections, head, body)
+    try:
+        await exchange.start("GET", target, HTTPHeaders({"Host": "localhost"}))
+        await exchange.receive()
+    except WorkerGone as reason:
+        raise instance.problem or NoAnswer(instance.dataset.label) from reason
+    if status != 200:
+        raise NoAnswer(instance.dataset.label, detail=f"{target} has status {status}")
+    return b"".join(parts)

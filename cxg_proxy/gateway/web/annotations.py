@@ -1,0 +1,270 @@
+"""`annotations/<library>/<path.h5ad>`: the page of a dataset's labels, and what changes and downloads them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, TypeVar
+from urllib.parse import quote, urlencode
+
+from tornado.http1connection import HTTP1Connection
+from tornado.iostream import StreamClosedError
+from tornado.web import HTTPError
+
+from cxg_proxy import annotations as kept
+from cxg_proxy import errors
+from cxg_proxy.files.disk import on_disk
+from cxg_proxy.gateway.labels import timeline
+from cxg_proxy.gateway.labels.models import LabelsView, UploadView
+from cxg_proxy.gateway.labels.outbox import Outgoing
+from cxg_proxy.gateway.library.library import Dataset, place_of
+from cxg_proxy.gateway.pages import render
+from cxg_proxy.gateway.workers.exchange import STALL_SECONDS
+
+from . import security
+from .handler import Handler
+
+PIECE = 1 << 20
+HANDED_ON = 100_000_000  # bytes: jupyter-server-proxy hands on no larger reply
+SAVE_SECONDS = 30.0  # longer than a save waits for another server that saves to the same folder
+SAID = ("restored", "adopted", "uploaded", "sent")
+KINDS = {kept.LABELS: "cell labels", kept.GENE_SETS: "gene sets"}
+
+Result = TypeVar("Result")
+
+
+class Labels(Handler):
+    """What the addresses of a dataset's labels have in common."""
+
+    async def dataset(self, address: str) -> Dataset:
+        """The dataset of an address; raises DatasetNotFound."""
+        return await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
+
+    async def at_home(self, work: Callable[[], Result]) -> Result:
+        """Call what touches the folder of labels; raises StorageSilent."""
+        return await on_disk(work, place="labels", patience=SAVE_SECONDS)
+
+    def wants_json(self) -> bool:
+        """Whether the reply goes to a program. People get files and send forms below `/api` too."""
+        return "text/html" not in self.request.headers.get("Accept", "") and super().wants_json()
+
+    def refuse_changes(self) -> None:
+        """Raise ReadOnly where nothing is saved."""
+        if self.desk.read_only:
+            raise errors.ReadOnly
+
+    def back(self, dataset: Dataset, **query: Any) -> None:
+        """To the page of the dataset's labels, or its JSON for a program."""
+        if self.wants_json():
+            self.say({"page": f"annotations/{dataset.address}", **query})
+            return
+        where = f"{self.root}annotations/{dataset.address}"
+        self.redirect(where + (f"?{urlencode(query)}" if query else ""), status=303)
+
+
+class LabelsPage(Labels):
+    """The versions, and what is in one of them."""
+
+    async def get(self, address: str) -> None:
+        """The current labels, those of `?version=`, or a table that waits to be saved (`?upload=`)."""
+        dataset = await self.dataset(address)
+        if self.get_query_argument("upload", ""):
+            self._show_upload(dataset)
+            return
+        where, version = self.desk.labels(dataset), self.get_query_argument("version", "")
+        found = await self.at_home(lambda: timeline.look(where, version))
+        waiting = self.desk.uploads.of(dataset.address)
+        page = f"annotations/{dataset.address}"
+        view = LabelsView(
+            name=dataset.name,
+            label=dataset.label,
+            href=f"view/{dataset.address}/",
+            page=page,
+            api=f"api/{page}",
+            shown=found.shown,
+            days=found.days,
+            older=found.older,
+            versions=found.versions,
+            saved=found.saved,
+            there=dataset.there,
+            large=dataset.bytes > HANDED_ON,
+            fit=await self.desk.recognition.fit(dataset),
+            offers=await self.desk.recognition.offers(dataset),
+            looking=self.desk.recognition.looking(dataset),
+            said=said if (said := self.get_query_argument("said", "")) in SAID else "",
+            of=_time(self.get_query_argument("of", "")),
+            waiting=f"{page}?upload={waiting.id}" if waiting else "",
+            sender=self.desk.outbox.name if self.desk.outbox else "",
+            sent=self.desk.outbox.last(dataset.address) if self.desk.outbox else None,
+        )
+        if self.wants_json():
+            self.say(view)
+        else:
+            self.finish(render.labels(self.site(self.root), view))
+
+    head = get
+
+    def _show_upload(self, dataset: Dataset) -> None:
+        upload = self.desk.uploads.find(dataset.address, self.get_query_argument("upload"))
+        page = f"annotations/{dataset.address}"
+        view = UploadView(
+            name=dataset.name,
+            label=dataset.label,
+            page=page,
+            api=f"api/{page}",
+            id=upload.id,
+            file=upload.name,
+            checked=upload.checked,
+        )
+        if self.wants_json():
+            self.say(view)
+        else:
+            self.finish(render.upload(self.site(self.root), view))
+
+
+class LabelsFile(Labels):
+    """The labels or the gene sets as the CSV file they are."""
+
+    async def get(self, address: str, kind: str) -> None:
+        """The current one, or that of `?version=`."""
+        dataset = await self.dataset(address)
+        where, version = self.desk.labels(dataset), self.get_query_argument("version", "")
+        content = await self.at_home(lambda: timeline.content_of(where, kind, version))
+        if content is None:
+            raise errors.NothingSaved(dataset.label)
+        attach(self, f"{dataset.label}-{kind}.csv", "text/csv; charset=utf-8")
+        self.finish(content)
+
+    head = get
+
+
+class AnnotatedFile(Labels):
+    """A copy of the dataset with the labels in it, made while somebody waits for it."""
+
+    _work: asyncio.Task[None] | None = None
+
+    async def get(self, address: str) -> None:
+        """Streamed from a file that has no name any more."""
+        self.refuse_foreign_starts()
+        self._work = asyncio.ensure_future(self._send(await self.dataset(address)))
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._work
+
+    async def _send(self, dataset: Dataset) -> None:
+        async with self.desk.children.annotated(dataset, self.desk.labels(dataset)) as file:
+            attach(self, f"{dataset.label}-annotated.h5ad", "application/x-hdf5")
+            self.set_header("Content-Length", str(await on_disk(lambda: _size(file))))
+            try:
+                while piece := await on_disk(lambda: file.read(PIECE), patience=None):
+                    self.write(piece)
+                    await asyncio.wait_for(self.flush(), STALL_SECONDS)
+                    self.desk.touched()
+            except (StreamClosedError, asyncio.TimeoutError):  # the reader has gone, or keeps others from their turn
+                assert isinstance(self.request.connection, HTTP1Connection)
+                self.request.connection.close()
+
+    def on_connection_close(self) -> None:
+        """Nobody waits any more: the child that makes the file is ended."""
+        super().on_connection_close()
+        if self._work is not None:
+            self._work.cancel()
+
+
+class LabelsChange(Labels):
+    """Restore a version, take over another dataset's labels, save or forget an uploaded table, send to the history."""
+
+    async def post(self, address: str, action: str) -> None:
+        """POST with the token of the form."""
+        security.refuse_other_sites(self.request.headers, token_seen=self.holds_token())
+        if not self.holds_token():
+            raise errors.Refused(detail="its form has no token, or that of an earlier run")
+        if action != "send":
+            self.refuse_changes()
+        dataset = await self.dataset(address)
+        await getattr(self, f"_{action}")(dataset, self.desk.labels(dataset))
+
+    async def get(self, address: str, action: str) -> None:  # noqa: ARG002 - tornado passes both
+        """Nothing changes by GET; a person who reloads the page of a refused form is led to where it can be sent."""
+        if self.wants_json():
+            raise HTTPError(405)
+        self.redirect(f"{self.root}annotations/{(await self.dataset(address)).address}")
+
+    async def _restore(self, dataset: Dataset, where: Path) -> None:
+        version, limit = self.form("version"), self.desk.history_limit
+        time = next(
+            (each.time for each in await self.at_home(lambda: kept.versions(where)) if each.id == version), None
+        )
+        try:
+            await self.at_home(lambda: kept.restore(where, version, history_limit=limit))
+        except kept.NoSuchVersion as reason:
+            raise errors.NoSuchVersion(dataset.label) from reason
+        self.back(dataset, said="restored", of=time)
+
+    async def _adopt(self, dataset: Dataset, where: Path) -> None:
+        recognition, name, limit = self.desk.recognition, self.form("folder"), self.desk.history_limit
+        identifiers = recognition.identifiers(dataset) or ""
+        about, own = recognition.about(dataset), recognition.columns(dataset)
+
+        def adopt() -> None:
+            other = timeline.offered(recognition.home, identifiers, name, but=where)
+            kept.adopt(where, other, but=own, about=about, history_limit=limit)
+
+        await self.at_home(adopt)
+        self.back(dataset, said="adopted")
+
+    async def _save(self, dataset: Dataset, where: Path) -> None:
+        upload = self.desk.uploads.find(dataset.address, self.form("upload"))
+        if upload.version != dataset.version:  # what was checked and shown was how it fits other cells
+            raise errors.Replaced(dataset.label, steps=["Upload the table again."])
+        about, limit = self.desk.recognition.about(dataset), self.desk.history_limit
+
+        def save() -> None:
+            content = upload.table.read_bytes()
+            known = kept.Known()  # of what is there: all of it stays that the table does not have
+            kept.write(where, kept.LABELS, content, known=known, origin="uploaded", about=about, history_limit=limit)
+
+        await self.at_home(save)
+        await self.desk.uploads.forget()
+        self.back(dataset, said="uploaded")
+
+    async def _send(self, dataset: Dataset, where: Path) -> None:
+        """Have what is saved now in the host's history too."""
+        if self.desk.outbox is None:
+            raise errors.NoSuchPage(self.request.path)
+        found = [(name, await self.at_home(partial(kept.read, where, name))) for name in KINDS]
+        files = [Outgoing(f"{dataset.label}: {KINDS[name]}", content) for name, content in found if content]
+        if not files:
+            raise errors.NothingSaved(dataset.label)
+        sent = await self.desk.outbox.send(dataset.address, files)
+        self.back(dataset, said="sent", **({"names": sent.names} if self.wants_json() else {}))
+
+    async def _cancel(self, dataset: Dataset, where: Path) -> None:  # noqa: ARG002 - as the others
+        self.desk.uploads.find(dataset.address, self.form("upload"))
+        await self.desk.uploads.forget()
+        self.back(dataset)
+
+
+def attach(handler: Handler, name: str, kind: str) -> None:
+    """Have the reply saved as a file of this name, whatever letters are in it (RFC 6266)."""
+    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_. ") else "_" for letter in name)
+    exact = quote(name.encode(errors="replace"), safe="")
+    handler.set_header("Content-Type", kind)
+    handler.set_header("Content-Disposition", f"attachment; filename=\"{plain}\"; filename*=UTF-8''{exact}")
+
+
+def _size(file: IO[bytes]) -> int:
+    size = file.seek(0, 2)
+    file.seek(0)
+    return size
+
+
+def _time(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

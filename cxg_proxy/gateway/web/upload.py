@@ -1,0 +1,113 @@
+"""A table of labels from somebody's own disk: received, checked and shown, before anything is saved."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import IO
+
+from tornado.http1connection import HTTP1Connection
+from tornado.web import stream_request_body
+
+from cxg_proxy import errors, formatting
+from cxg_proxy.annotations import display_name
+from cxg_proxy.files.disk import on_disk
+
+from . import multipart, security
+from .annotations import Labels
+
+MOST_BYTES = 256_000_000  # of a form with a table in it
+LONGEST_SECONDS = 3600.0
+
+_leaving: set[asyncio.Task[None]] = set()
+
+
+@stream_request_body
+class LabelsUpload(Labels):
+    """Writes the form to the disk as it comes: neither it nor its table is ever in memory as a whole."""
+
+    _body: IO[bytes] | None = None
+    _refusal: Exception | None = None
+
+    async def prepare(self) -> None:
+        """Let in only what may be large. A refusal waits for the body: who is cut off while sending sees no reply."""
+        self._block = contextlib.AsyncExitStack()
+        try:
+            await super().prepare()
+            if self.request.method == "POST" and not self._finished:
+                await self._let_in()
+        except errors.Problem as problem:
+            if not security.worth_draining(self.request.headers):
+                raise
+            self._client().set_max_body_size(security.DRAIN_LIMIT)
+            self._refusal = problem
+
+    async def _let_in(self) -> None:
+        security.refuse_other_sites(self.request.headers, token_seen=bool(security.bearer(self.request.headers)))
+        self.refuse_changes()
+        length = security.declared_length(self.request.headers)
+        if length is None or length > MOST_BYTES:
+            raise errors.TooLarge(detail=f"{formatting.size(MOST_BYTES)} is the most")
+        self._boundary = multipart.boundary_of(self.request.headers.get("Content-Type", ""))
+        self._client().set_max_body_size(MOST_BYTES)
+        self._client().set_body_timeout(LONGEST_SECONDS)
+        self._folder = await self._block.enter_async_context(self.desk.children.folder())
+        form = self._folder / "form"
+        self._body = self._block.enter_context(await on_disk(lambda: form.open("wb")))
+
+    async def data_received(self, chunk: bytes) -> None:
+        """A piece of the form, dropped if the form is refused."""
+        body = self._body
+        if body is None or self._refusal is not None:
+            return
+        try:
+            await on_disk(lambda: body.write(chunk))
+        except (OSError, errors.Problem) as reason:
+            self._refusal = reason if isinstance(reason, errors.Problem) else _full(reason)
+        self.desk.touched()
+
+    async def post(self, address: str) -> None:
+        """To the page that shows how the table fits."""
+        if self._refusal is not None or self._body is None:
+            raise self._refusal or errors.NothingChosen()
+        dataset, form, table = await self.dataset(address), self._folder / "form", self._folder / "table.csv"
+        try:
+            await on_disk(self._body.close)
+            found = await on_disk(lambda: multipart.read(form, self._boundary, "table"))
+            if not security.bearer(self.request.headers) and not self._holds(found.fields.get("_xsrf", "")):
+                raise errors.Refused(detail="its form has no token, or that of an earlier run")
+            await on_disk(lambda: multipart.cut(form, found, table))
+        except OSError as reason:
+            raise _full(reason) from reason
+        name = display_name(found.filename) or "The table"
+        upload = await self.desk.uploads.take(dataset, self.desk.labels(dataset), table, name, self._block.pop_all())
+        self.back(dataset, upload=upload.id)
+
+    async def get(self, address: str) -> None:
+        """Nothing changes by GET; a person who reloads is led to where a table can be chosen."""
+        self.redirect(f"{self.root}annotations/{(await self.dataset(address)).address}")
+
+    def _holds(self, said: str) -> bool:
+        return security.same(self.desk.xsrf, self.request.headers.get("X-XSRFToken", "") or said)
+
+    def _client(self) -> HTTP1Connection:
+        assert isinstance(self.request.connection, HTTP1Connection)
+        return self.request.connection
+
+    def on_finish(self) -> None:
+        """Leave nothing behind but what waits to be saved."""
+        self._leave()
+
+    def on_connection_close(self) -> None:
+        """The sender has gone."""
+        super().on_connection_close()
+        self._leave()
+
+    def _leave(self) -> None:
+        leaving = asyncio.ensure_future(self._block.pop_all().aclose())
+        _leaving.add(leaving)
+        leaving.add_done_callback(_leaving.discard)
+
+
+def _full(reason: OSError) -> errors.Problem:
+    return errors.NotPrepared(detail=reason.strerror or str(reason))

@@ -1,0 +1,309 @@
+"""`view/<library>/<path.h5ad>/…`: the opening page, the problem page, and once it is ready cellxgene itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tornado.http1connection import HTTP1Connection
+from tornado.httputil import HTTPHeaders
+from tornado.iostream import StreamClosedError
+from tornado.web import HTTPError, stream_request_body
+
+from cxg_proxy import errors, etags
+from cxg_proxy.files.disk import on_disk
+from cxg_proxy.gateway.library.library import place_of
+from cxg_proxy.gateway.pages import render
+from cxg_proxy.gateway.workers.command import OURS, SCRIPTS
+from cxg_proxy.gateway.workers.exchange import (
+    SAFE_METHODS,
+    STALL_SECONDS,
+    Exchange,
+    WorkerGone,
+    for_worker,
+    refuse_odd_framing,
+)
+from cxg_proxy.gateway.workers.instance import Instance
+from cxg_proxy.steps import Phase
+
+from . import security, unchanged
+from .handler import Handler, opening
+from .page_scripts import script, state
+
+LONGEST_SECONDS = 86_400.0
+
+
+@stream_request_body
+class View(Handler):
+    """One request to a viewer, whatever state that viewer is in."""
+
+    async def prepare(self) -> None:
+        """Decide who answers; for the worker the exchange begins here, so that the body can stream.
+
+        A refusal waits until the body has been read (and dropped): whoever is cut off while sending sees no reply.
+        """
+        self._exchange: Exchange | None = None
+        self._instance: Instance | None = None
+        self._refusal: errors.Problem | HTTPError | None = None
+        self._stall: asyncio.TimerHandle | None = None
+        self._reading, self._answered = True, False
+        self._client().set_body_timeout(LONGEST_SECONDS)  # the whole body's; a pause has a shorter one
+        try:
+            await super().prepare()
+            if not self._answered:
+                await self._decide()
+        except (errors.Problem, HTTPError) as problem:
+            if security.announces_body(self.request.headers) and not security.worth_draining(self.request.headers):
+                self._reading = False
+                raise
+            self._client().set_max_body_size(security.DRAIN_LIMIT)
+            self._refusal = problem
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> asyncio.Future[None]:
+        """Reply, but not before the request was read whole: after that tornado would close a kept-alive connection."""
+        if not self._reading:
+            return super().finish(chunk)
+        if chunk is not None:
+            self.write(chunk)
+        self._answered = True
+        return asyncio.get_running_loop().create_future()
+
+    async def _decide(self) -> None:
+        refuse_odd_framing(str(self.request.method), self.request.headers)
+        if self.request.method not in SAFE_METHODS:
+            self._bound_body()
+            security.refuse_other_sites(self.request.headers, token_seen=self.holds_token())
+        address, rest = await self._split()
+        if address is None:
+            return
+        if not self.request.path.startswith(f"/view/{address}/"):
+            self.redirect(f"./{address.rpartition('/')[2]}/" + self._query())  # cellxgene's address needs its slash
+        elif rest.startswith(OURS):
+            await self._ours(address, rest[len(OURS) :])
+        elif tag := rest and await unchanged.held(self, address, f"/{rest}{self._query()}"):
+            self._not_modified(tag)
+        elif rest:
+            instance = await self._running(address)
+            self._refuse_old_pages(instance)
+            await self._begin(instance, "/" + rest)
+        else:
+            await self._open(address)
+
+    def wants_json(self) -> bool:
+        """Whether the client is a program; cellxgene's script is one."""
+        return "/api/v0." in self.request.path or super().wants_json()
+
+    def holds_token(self) -> bool:
+        """As everywhere, but the body is not a form: it belongs to the worker."""
+        said = self.request.headers.get("X-XSRFToken", "")
+        return bool(security.bearer(self.request.headers)) or security.same(self.desk.xsrf, said)
+
+    async def data_received(self, chunk: bytes) -> None:
+        """A piece of the body goes on to the worker, no faster than it reads."""
+        self._rest()
+        if self._exchange is not None:
+            await self._exchange.send(chunk)
+        self._stall = asyncio.get_running_loop().call_later(STALL_SECONDS, self._client().close)
+
+    def _rest(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+
+    async def reply(self) -> None:
+        """The body is complete: pass the worker's reply on."""
+        self._rest()
+        self._reading = False
+        if self._refusal is not None:
+            raise self._refusal
+        if self._answered:
+            self.finish()
+            return
+        if self._exchange is None or self._instance is None:
+            return
+        try:
+            await self._receive(self._exchange)
+        except WorkerGone:
+            await self._broken(self._exchange, self._instance)
+        finally:
+            self._release()
+
+    get = head = post = put = options = delete = patch = reply
+
+    def on_connection_close(self) -> None:
+        """The client has gone: so does its exchange."""
+        super().on_connection_close()
+        self._rest()
+        if self._exchange is not None:
+            self._exchange.cancel()
+        self._release()
+
+    # --- who answers ------------------------------------------------------------------------------------------
+
+    async def _split(self) -> tuple[str | None, str]:
+        """The dataset's address and the rest; (None, "") if the viewer's own logo was asked for and is under way."""
+        tail = self.request.path[len("/view/") :]
+        address = self.desk.instances.addressed(tail)
+        if address is not None:
+            return address, tail[len(address) + 1 :]
+        try:
+            address, rest = await on_disk(lambda: self.desk.library.split(tail), place=place_of(tail))
+        except errors.DatasetNotFound:
+            # cellxgene asks for its logo at `../static/…`, one level above its own address.
+            folder, static, asset = tail.partition("/static/")
+            beside = self.desk.instances.ready_in(folder) if static else None
+            if beside is None:
+                raise
+            await self._begin(beside, static + asset)
+            return None, ""
+        return address, rest
+
+    async def _open(self, address: str) -> None:
+        """The viewer's own address: cellxgene if it is ready, else a page that says how far it is."""
+        if self.request.method not in ("GET", "HEAD"):
+            raise HTTPError(405)
+        self.refuse_foreign_starts()
+        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
+        if dataset.address != address:  # typed by a person; all that follows must speak of one address
+            self.redirect(f"{self.root}view/{dataset.address}/" + self._query())
+            return
+        if self.request.method == "HEAD":  # a look at the headers starts nothing
+            return
+        try:
+            instance = await self.desk.instances.open(dataset)
+        except errors.TooManyInstances as problem:
+            self.show(problem, name=dataset.name, href=f"view/{address}/")
+            return
+        if instance.problem is not None:
+            self.show(instance.problem, name=dataset.name, instance=instance.id)
+        elif instance.phase is Phase.READY:
+            await self._begin(instance, "/")
+        else:
+            view = opening(dataset, instance, self.desk.catalogue.summary_of(dataset))
+            self.finish(render.opening(self.site(self.root), view))
+
+    async def _running(self, address: str) -> Instance:
+        """The instance for a request of an open viewer; one that was closed meanwhile is opened again and waited for.
+
+        So that a label set after a long pause is saved and not refused. A failed one stays failed.
+        """
+        there = self.desk.instances.at(address)
+        if there is not None and there.phase is Phase.READY:
+            return there
+        self.refuse_foreign_starts()
+        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
+        instance = await self.desk.instances.open(dataset)
+        instance.exchanges += 1  # whoever waits for it uses it
+        try:
+            await instance.ready()
+        finally:
+            instance.exchanges -= 1
+        return instance
+
+    def _refuse_old_pages(self, instance: Instance) -> None:
+        """A page of a file that was replaced gets and saves nothing: its labels would land on other cells."""
+        if self.request.headers.get("X-Dataset-Version") not in (None, instance.dataset.version):
+            raise errors.Replaced(instance.dataset.label)
+
+    async def _ours(self, address: str, name: str) -> None:
+        """What we add to the viewer: its scripts, and the state they ask for."""
+        if name not in (*SCRIPTS, "state"):
+            raise errors.NoSuchPage(self.request.path)
+        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
+        if name in SCRIPTS:
+            self.set_header("Content-Type", "text/javascript; charset=utf-8")
+            self.set_header("Cache-Control", "no-cache")
+            self.finish(script(name, self.desk, dataset))
+        else:
+            offer = not self.desk.read_only and await self.desk.recognition.offered(dataset)
+            self.say({**state(self.desk, dataset, self.root), "offer": offer})
+
+    def _not_modified(self, tag: str) -> None:
+        self.set_status(304)
+        for name, value in etags.not_modified(tag):
+            self.set_header(name, value)
+        self.finish()
+
+    # --- the exchange with the worker -------------------------------------------------------------------------
+
+    def _bound_body(self) -> None:
+        length = security.declared_length(self.request.headers)
+        if length is None or length > self.desk.max_body:
+            raise errors.TooLarge(detail=f"{self.desk.max_body / 1e6:.0f} MB")
+        self._client().set_max_body_size(self.desk.max_body)
+
+    async def _begin(self, instance: Instance, path: str) -> None:
+        """Ask the worker; the reply is awaited in `reply`, when the request's body is complete."""
+        instance.touch()
+        instance.exchanges += 1
+        self._instance = instance
+        self._target = path + self._query()
+        self._exchange = Exchange(instance.connections, self._head, self._body)
+        try:
+            await self._ask(self._exchange)
+        except WorkerGone:
+            exchange, self._exchange = self._exchange, None
+            self._release()
+            await self._broken(exchange, instance)
+
+    async def _ask(self, exchange: Exchange, *, fresh: bool = False) -> None:
+        headers = for_worker(self.request.headers)
+        self._old = await exchange.start(str(self.request.method), self._target, headers, fresh=fresh)
+
+    async def _receive(self, exchange: Exchange) -> None:
+        try:
+            await exchange.receive()
+        except WorkerGone:
+            # A kept-alive connection may have ended just before it was used; what may be asked twice is.
+            if exchange.begun or not self._old or self._client().stream.closed():
+                raise
+            await self._ask(exchange, fresh=True)
+            await exchange.receive()
+
+    async def _broken(self, exchange: Exchange, instance: Instance) -> None:
+        """The worker's reply broke off, or never began."""
+        if exchange.begun:
+            self._client().close()  # a cut-off reply must not look complete
+            return
+        for _ in range(3):  # its death is told a moment later by its own task
+            if instance.problem is None:
+                await instance.change(0.3)
+        raise instance.problem or errors.NoAnswer(instance.dataset.label)
+
+    async def _head(self, code: int, reason: str, headers: HTTPHeaders) -> None:
+        self.clear()
+        self.set_status(code, reason)
+        self.clear_header("Content-Type")
+        for name in headers:
+            self.clear_header(name)  # the worker knows better than our defaults
+        for name, value in headers.get_all():
+            self.add_header(name, self.framed(value) if name == "Content-Security-Policy" else value)
+        await self._flow()
+
+    async def _body(self, chunk: bytes) -> None:
+        self.write(chunk)
+        await self._flow()
+
+    async def _flow(self) -> None:
+        try:
+            flushing = self.flush()
+            if not flushing.done():
+                await asyncio.wait_for(flushing, STALL_SECONDS)
+        except (StreamClosedError, asyncio.TimeoutError):  # the reader has gone, or stopped reading
+            self._client().close()
+            if self._exchange is not None:
+                self._exchange.cancel()
+
+    def _client(self) -> HTTP1Connection:
+        assert isinstance(self.request.connection, HTTP1Connection)
+        return self.request.connection
+
+    def _release(self) -> None:
+        if self._instance is not None:
+            self._instance.exchanges -= 1
+            self._instance.touch()
+            self._instance = None
+
+    def _query(self) -> str:
+        """The query without the host's token, which a link from Binder holds: it is no worker's business."""
+        words = [word for word in self.request.query.split("&") if word and not word.startswith("token=")]
+        return f"?{'&'.join(words)}" if words else ""

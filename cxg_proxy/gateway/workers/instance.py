@@ -1,0 +1,312 @@
+"""One worker on one dataset, from the wish to open it to its end.
+
+Its life is one task that reads like a biography (`_live`): queued, (downloading,) starting, loading, ready, closing,
+closed; or failed, with the reason. Nothing restarts by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from cxg_proxy import __version__
+from cxg_proxy.errors import ChangedMeanwhile, Died, Problem, StartTimeout, Stopped, ViewerMismatch, ViewerMissing
+from cxg_proxy.files.disk import on_disk
+from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.gateway.library.visits import Visit, Visits
+from cxg_proxy.steps import LEGAL, OVER, Phase
+
+from .command import Command, Place, death, logging_to, no_worker, ordered, steps
+from .exchange import Connections
+from .process import UNKNOWN, Child, running, within
+from .usage import oom_kills
+
+LOG_LINES = 20
+ROOM_SECONDS = 15.0  # longer than the ladder that ends a worker
+
+# Have the file of a remote dataset here; the function hears what share of it is.
+Fetch = Callable[[Dataset, Callable[[float | None], None]], Coroutine[None, None, Dataset]]
+
+
+class Instance:
+    """One worker on one dataset, from the wish to open it to its end."""
+
+    def __init__(
+        self, dataset: Dataset, command: Command, place: Place, limits: Limits, visits: Visits, *, fetch: Fetch | None
+    ) -> None:
+        self.id = secrets.token_hex(8)
+        self.dataset = dataset
+        self.phase = Phase.QUEUED
+        self.done: float | None = None  # the share of the phase; when it is ready, that of gene expression
+        self.note = ""  # what a person should read although all is well
+        self.problem: Problem | None = None
+        self.since = self.used = time.time()
+        self.exchanges = 0  # requests under way
+        self.state = ""  # what the tags of its replies are made from
+        self.log: deque[str] = deque(maxlen=LOG_LINES)
+        self.socket = place.sockets / f"{self.id}.sock"
+        self.connections = Connections(self.socket)
+        self.pid: int | None = None
+        visit = visits.get(dataset.real)
+        self.expected = visit.seconds if visit and dataset.there else None
+        self._command, self._place, self._limits, self._visits = command, place, limits, visits
+        self._fetch = fetch
+        self._fetching = 0.0  # seconds, which the next opening will not need
+        self._oom_kills = oom_kills()
+        self._heard = False
+        self._python = ""
+        self._changed = asyncio.Event()
+        self._close_asked = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    # --- for those who look -----------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Whether its life has ended."""
+        return self.phase in OVER
+
+    @property
+    def closing(self) -> bool:
+        """Whether it has been asked to end, or is ending."""
+        return self._close_asked.is_set()
+
+    def of_another(self, dataset: Dataset) -> bool:
+        """Whether the file has been replaced since this instance read it."""
+        # A download replaces it under our own eyes.
+        return self.dataset.fingerprint != dataset.fingerprint and self.phase is not Phase.DOWNLOADING
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was asked for."""
+        return time.time() - self.since
+
+    def touch(self) -> None:
+        """Somebody uses it now."""
+        self.used = time.time()
+
+    def in_use(self) -> bool:
+        """Whether closing it would take it from under somebody's eyes."""
+        return not self.over and (self.at_work() or time.time() - self.used < self._limits.in_use_seconds)
+
+    def at_work(self) -> bool:
+        """Whether it answers, opens or prepares gene expression, which the next visit would begin anew."""
+        return self.exchanges > 0 or self.phase is not Phase.READY or self.done is not None
+
+    @property
+    def next_change(self) -> asyncio.Event:
+        """Set at the next step after now."""
+        return self._changed
+
+    async def change(self, timeout: float) -> None:
+        """Wait for the next step, at most `timeout` seconds."""
+        await within(timeout, self.next_change)
+
+    async def ready(self) -> None:
+        """Wait until it is ready; raises the Problem that prevents it."""
+        while self.phase is not Phase.READY:
+            if self.problem is not None:
+                raise self.problem
+            if self.phase in (Phase.CLOSING, Phase.CLOSED):
+                raise Stopped(self.dataset.label)
+            await self.change(60)
+
+    # --- its life ---------------------------------------------------------------------------------------------
+
+    def start(self, after: Awaitable[object] | None, over: Callable[[Instance], None]) -> None:
+        """Begin, once `after` (the end of the instances that make room) is over; `over` is called at the end."""
+        self._task = asyncio.ensure_future(self._live(after))
+        self._task.add_done_callback(lambda _: over(self))
+
+    def ask_to_close(self) -> None:
+        """Have it end soon."""
+        self._close_asked.set()
+
+    async def close(self) -> None:
+        """End it and wait until nothing of it is left; the labels are on disk already."""
+        self.ask_to_close()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _live(self, after: Awaitable[object] | None) -> None:
+        """The whole life of one worker; only here its phase changes."""
+        try:
+            if after is not None:
+                await self._until_there_is_room(after)
+            if self.dataset.remote and not self._close_asked.is_set():
+                await self._until_here()
+            if self._close_asked.is_set():
+                self._enter(Phase.CLOSED)
+                return
+            self._enter(Phase.STARTING)
+            # In a thread: it looks at the labels' folder, on a disk that may hang.
+            command, under = await on_disk(lambda: ordered(self._command, self.dataset, self.socket))
+            self._python = str(command[0])
+            warming = asyncio.ensure_future(self._place.starter.warm())
+            await self._first(warming, timeout=None)
+            warming.cancel()
+            async with (
+                logging_to(self._place.log_of(self.dataset), self.log) as hear,
+                running(
+                    command,
+                    cwd=self._place.sockets,
+                    environment=self._place.environment,
+                    hear=hear,
+                    patience=self._limits.patience,
+                    start=self._place.starter.start,
+                ) as child,
+            ):
+                self.pid = child.pid
+                await self._until_ready(child, under)
+                await self._until_over(child)
+                self._enter(Phase.CLOSING)
+            self._enter(Phase.CLOSED)
+        except Problem as problem:
+            self._fail(problem)
+        except OSError as reason:
+            self._fail(ViewerMissing(str(reason.filename or ""), detail=str(reason.strerror)))
+        except Exception as reason:  # the edge of the task: whatever went wrong is shown, never swallowed
+            logging.getLogger(__name__).exception("instance of %s", self.dataset.name)
+            self._fail(Died(self.dataset.label, detail=repr(reason)))
+        finally:
+            self.pid = None
+            self.connections.close()
+            with contextlib.suppress(OSError):
+                self.socket.unlink()
+
+    async def _until_there_is_room(self, after: Awaitable[object]) -> None:
+        if not await self._first(asyncio.ensure_future(after), timeout=ROOM_SECONDS):
+            raise StartTimeout(self.dataset.label, detail="the viewer that was to make room does not end")
+
+    async def _until_here(self) -> None:
+        """Download what is not here; the wish to close breaks that off, and what has come is kept."""
+        assert self._fetch is not None
+        self._enter(Phase.DOWNLOADING)
+        before = self.elapsed
+        fetching = asyncio.ensure_future(self._fetch(self.dataset, self._hear_share))
+        try:
+            await self._first(fetching, timeout=None)
+            if fetching.done():
+                self.dataset = fetching.result()
+        finally:
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)
+        self._fetching = self.elapsed - before
+
+    def _hear_share(self, share: float | None) -> None:
+        before, self.done = self.done, None if share is None else round(share, 2)
+        if self.done != before:  # each change is sent to every open page
+            self._tell()
+
+    async def _until_ready(self, child: Child, under: str) -> None:
+        listening = asyncio.ensure_future(self._listen(child, under))
+        try:
+            if not await self._first(listening, timeout=self._limits.start_timeout or None):
+                raise StartTimeout(self.dataset.label, detail=f"{self._limits.start_timeout:.0f} s")
+            if listening.done():
+                listening.result()
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    async def _listen(self, child: Child, under: str) -> None:
+        """Follow the worker's steps until it is ready; raises the Problem it reports or its death."""
+        async for step in steps(child):
+            self._heard = True
+            if step.version and step.version != __version__:
+                raise ViewerMismatch(detail=f"{step.version} there, {__version__} here")
+            if step.problem is not None or step.phase is Phase.FAILED:
+                raise step.problem or Died(self.dataset.label)
+            if step.phase is Phase.READY:
+                await self._refuse_changed()
+                self.touch()  # however long it took to open, it is new to whoever waits
+                seconds = round(self.elapsed - self._fetching, 2)
+                self.state = step.state
+                self._visits.add(self.dataset.real, Visit(time.time(), seconds, step.state, under))
+            if step.phase is not self.phase:
+                self._enter(step.phase)
+            self.done, self.note = step.done, step.note
+            self._tell()
+            if self.phase is Phase.READY:
+                return
+        raise self._death(await child.wait())
+
+    async def _hear_on(self, child: Child) -> None:
+        """Follow what a worker that is ready still has to do."""
+        async for step in steps(child):
+            if step.phase is self.phase is Phase.READY:
+                self.done, self.note = step.done, step.note
+                self._tell()
+
+    async def _refuse_changed(self) -> None:
+        """What the worker read must be what this instance says it shows."""
+        found = await on_disk(lambda: os.stat(self.dataset.real))
+        if (found.st_size, found.st_mtime_ns, found.st_ino) != self.dataset.fingerprint[1:]:
+            raise ChangedMeanwhile(self.dataset.label)
+
+    async def _until_over(self, child: Child) -> None:
+        """Wait for the wish to close; raises the worker's death if that comes first."""
+        if self._close_asked.is_set():
+            return
+        dying, hearing = asyncio.ensure_future(child.wait()), asyncio.ensure_future(self._hear_on(child))
+        try:
+            await self._first(dying, timeout=None)
+            if dying.done() and not self._close_asked.is_set():
+                raise self._death(dying.result())
+        finally:
+            dying.cancel()
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
+
+    async def _first(self, other: asyncio.Future[Any], timeout: float | None) -> bool:
+        """Wait for `other` or the wish to close; False if neither came within `timeout` seconds."""
+        asked = asyncio.ensure_future(self._close_asked.wait())
+        try:
+            done, _ = await asyncio.wait({other, asked}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            return bool(done)
+        finally:
+            asked.cancel()
+
+    def _death(self, status: int) -> Problem:
+        """Why the worker ended, as far as can be known."""
+        label, log = self.dataset.label, list(self.log)
+        if not self._heard and 0 < status < UNKNOWN:
+            return no_worker(self._python, status, log)
+        return death(label, status, log, for_memory=oom_kills() > self._oom_kills)
+
+    def _enter(self, phase: Phase) -> None:
+        if phase not in LEGAL[self.phase]:
+            raise RuntimeError(f"{self.dataset.name}: no way from {self.phase.value} to {phase.value}")
+        self.phase, self.done = phase, None
+        self._tell()
+
+    def _fail(self, problem: Problem) -> None:
+        if not problem.log:
+            problem.log = tuple(self.log)
+        problem.name_in_steps("FILE", str(self.dataset.file))
+        self.problem = problem
+        self._enter(Phase.FAILED if self.phase is not Phase.CLOSING else Phase.CLOSED)
+
+    def _tell(self) -> None:
+        """Wake everybody who waits for a change."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long and how many: times in seconds, 0 for never."""
+
+    most: int = 4
+    idle_seconds: float = 1800
+    start_timeout: float = 600
+    patience: float = 3
+    in_use_seconds: float = 120  # used within this long: never closed to make room for another

@@ -1,0 +1,129 @@
+"""Running viewers: one instance per dataset, opened once for any number of visits, closed when nobody looks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+
+from cxg_proxy.errors import Stopped, TooManyInstances
+from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.gateway.library.visits import Visits
+from cxg_proxy.steps import Phase
+
+from .command import Command, Place, ordered
+from .instance import Fetch, Instance, Limits
+
+
+class Instances:
+    """All instances of one gateway."""
+
+    def __init__(
+        self, command: Command, place: Place, limits: Limits, visits: Visits, fetch: Fetch | None = None
+    ) -> None:
+        self._fetch = fetch
+        self._command, self._place, self._limits, self._visits = command, place, limits, visits
+        self._all: dict[Path, Instance] = {}
+        self._at: dict[str, Instance] = {}
+        self._closing = False
+
+    def __iter__(self) -> Iterator[Instance]:
+        return iter(sorted(self._all.values(), key=lambda each: each.since))
+
+    def find(self, identifier: str) -> Instance | None:
+        """The instance of this id."""
+        return next((each for each in self._all.values() if each.id == identifier), None)
+
+    def of(self, real: Path) -> Instance | None:
+        """The instance on this file: running or failed."""
+        return self._all.get(real)
+
+    def at(self, address: str) -> Instance | None:
+        """The instance that was opened last at this address; a symlink there may lead to another file by now."""
+        instance = self._at.get(address)
+        return None if instance is None or instance.phase is Phase.CLOSED else instance
+
+    def addressed(self, path: str) -> str | None:
+        """The address of an instance that a path begins with."""
+        return next((address for address in self._at if path.startswith(f"{address}/") and self.at(address)), None)
+
+    def ready_in(self, folder: str) -> Instance | None:
+        """A ready instance whose address lies in this folder."""
+        inside = [each for address, each in self._at.items() if address.rpartition("/")[0] == folder]
+        return next((each for each in inside if each.phase is Phase.READY), None)
+
+    def running(self) -> list[Instance]:
+        """Those whose life has not ended."""
+        return [each for each in self._all.values() if not each.over]
+
+    def state_of(self, dataset: Dataset) -> str:
+        """What the tags of its replies are made from if its last worker was started for what is there now, else "".
+
+        Looks at the disk.
+        """
+        visit = self._visits.get(dataset.real)
+        if visit is None or not visit.state:
+            return ""
+        _, now = ordered(self._command, dataset, Path("-"))
+        return visit.state if visit.circumstances == now else ""
+
+    async def open(self, dataset: Dataset, *, again: bool = False) -> Instance:
+        """Join the instance on this dataset or start one; raises TooManyInstances.
+
+        A failed instance is returned as it is unless `again`: nothing restarts by itself. One whose file was
+        replaced meanwhile gives way to a new one.
+        """
+        there = self._all.get(dataset.real)
+        while there is not None and not there.over and (there.closing or there.of_another(dataset)):
+            await there.close()
+            there = self._all.get(dataset.real)  # somebody else who waited may have been first
+        failed = there is not None and there.phase is Phase.FAILED and not again and not there.of_another(dataset)
+        if there is not None and (failed or not there.over):
+            there.touch()
+            self._move(dataset.address, there)
+            return there
+        if self._closing:
+            raise Stopped(dataset.label)
+        instance = Instance(dataset, self._command, self._place, self._limits, self._visits, fetch=self._fetch)
+        instance.start(after=self._make_room(), over=self._forget)
+        self._all[dataset.real] = instance
+        self._move(dataset.address, instance)
+        return instance
+
+    def _move(self, address: str, instance: Instance) -> None:
+        """Let an address lead to an instance; the one it led to before is closed unless another address does."""
+        before = self._at.get(address)
+        self._at[address] = instance
+        if before is not None and before is not instance and before not in self._at.values():
+            before.ask_to_close()
+
+    def _forget(self, instance: Instance) -> None:
+        """A closed instance is no news; a failed one stays, with its reason, until it is tried again."""
+        if instance.phase is Phase.CLOSED:
+            self._at = {address: each for address, each in self._at.items() if each is not instance}
+            self._all = {real: each for real, each in self._all.items() if each is not instance}
+
+    def _make_room(self) -> Awaitable[object] | None:
+        """Have the longest unused instance end if all places are taken; raises TooManyInstances if each is in use."""
+        running = self.running()
+        staying = [each for each in running if not each.closing]
+        if len(staying) >= self._limits.most:
+            spare = [each for each in staying if not each.in_use()]
+            if not spare:
+                raise TooManyInstances(detail=f"{self._limits.most}")
+            min(spare, key=lambda each: each.used).ask_to_close()
+        ending = [each for each in running if each.closing]
+        return None if len(running) < self._limits.most else asyncio.gather(*(each.close() for each in ending))
+
+    async def close_idle(self) -> None:
+        """Close what nobody has used for `idle_seconds`, unless it still prepares what the next visit needs."""
+        now = time.time()
+        idle = [each for each in self.running() if not each.at_work() and now - each.used > self._limits.idle_seconds]
+        if self._limits.idle_seconds and idle:
+            await asyncio.gather(*(each.close() for each in idle))
+
+    async def close(self) -> None:
+        """End all of them together."""
+        self._closing = True
+        await asyncio.gather(*(each.close() for each in self.running()))

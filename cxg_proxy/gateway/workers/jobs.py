@@ -1,0 +1,162 @@
+"""What is done beside the viewers, each in a child of the viewer's environment: annotated copies, checks of tables."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from cxg_proxy.annotations.alignment import Checked
+from cxg_proxy.errors import Busy, NotPrepared, Problem, ViewerMissing
+from cxg_proxy.files.disk import on_disk
+from cxg_proxy.files.scratch import scratch
+from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.steps import Phase, Step
+
+from .process import running, words
+
+MOST_COPIES = 2  # at once: each takes the room of its dataset
+MOST_CHECKS = 2  # at once: each takes memory; others wait for their turn
+_PREFIX = "cxg-proxy-"
+_NAME = "annotated.h5ad"
+
+
+class Children:
+    """Starts them, and keeps what they write in folders that go with this gateway."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        options: Callable[[Dataset], Mapping[str, Any]],
+        folder: Path,
+        *,
+        cwd: Path,
+        environment: Mapping[str, str],
+    ) -> None:
+        self._command, self._options, self._folder = list(command), options, folder
+        self._cwd, self._environment = cwd, environment
+        self._copies = 0
+        self._checks = asyncio.Semaphore(MOST_CHECKS)
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for a copy."""
+        return self._copies > 0
+
+    @contextlib.asynccontextmanager
+    async def annotated(self, dataset: Dataset, labels: Path) -> AsyncIterator[IO[bytes]]:
+        """A copy of the dataset with its labels, open and already without a name: nothing of it can be left behind.
+
+        Raises Busy, or the problem that prevents it.
+        """
+        if self._copies >= MOST_COPIES:
+            raise Busy(dataset.label, detail="copies of other datasets are being prepared")
+        self._copies += 1
+        try:
+            async with self.folder() as folder:
+                file = folder / _NAME
+                await self._annotate(dataset, labels, file)
+                opened = await on_disk(lambda: _nameless(file))
+                try:
+                    yield opened
+                finally:
+                    opened.close()
+        finally:
+            self._copies -= 1
+
+    async def annotate(self, dataset: Dataset, labels: Path, file: Path) -> None:
+        """Make or renew a file with such a copy, in one step; raises the problem that prevents it."""
+        beside = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+        self._copies += 1
+        try:
+            await on_disk(lambda: file.parent.mkdir(parents=True, exist_ok=True))
+            await self._annotate(dataset, labels, beside)
+            await on_disk(lambda: os.replace(beside, file))
+        except OSError as reason:
+            raise NotPrepared(file.name, detail=f"{file.parent}: {reason.strerror or reason}") from reason
+        finally:
+            self._copies -= 1
+            await on_disk(lambda: _remove(beside))
+
+    async def _annotate(self, dataset: Dataset, labels: Path, file: Path) -> None:
+        last: Step | None = None
+        log: deque[str] = deque(maxlen=20)
+        async for line in self._lines("annotate", dataset, labels, ["--output", str(file)], log):
+            with contextlib.suppress(ValueError):
+                last = Step.parse(line)
+        if last is not None and last.problem is not None:
+            raise last.problem
+        if last is None or last.phase is not Phase.READY:
+            raise NotPrepared(_NAME, detail=log[-1] if log else "the program that makes it stopped", log=log)
+
+    async def check(self, dataset: Dataset, labels: Path, table: Path, output: Path) -> Checked:
+        """How a table of labels fits the dataset; `output` is the table that can be saved. Raises its problem."""
+        said: dict[str, Any] | None = None
+        log: deque[str] = deque(maxlen=20)
+        more = ["--input", str(table), "--output", str(output)]
+        async with self._checks:
+            async for line in self._lines("check", dataset, labels, more, log):
+                with contextlib.suppress(ValueError):
+                    said = json.loads(line)
+        try:
+            return Checked.from_json(said or {})
+        except (KeyError, TypeError, ValueError) as reason:
+            detail = log[-1] if log else "the program that checks it stopped"
+            raise NotPrepared(dataset.label, detail=detail, log=log) from reason
+
+    async def _lines(
+        self, name: str, dataset: Dataset, labels: Path, more: Sequence[str], log: deque[str]
+    ) -> AsyncIterator[bytes]:
+        """What a child says, until it ends; it ends with the block that listens."""
+        options = json.dumps(self._options(dataset))
+        command = [*self._command, name, "--labels", str(labels), "--options", options, *more, "--", str(dataset.file)]
+
+        def hear(line: bytes) -> None:
+            log.append(line.decode(errors="replace").rstrip())
+
+        try:
+            async with running(command, cwd=self._cwd, environment=self._environment, hear=hear) as child:
+                async for line in child.lines():
+                    yield line
+                if (status := await child.wait()) < 0:
+                    log.append(words(status))
+        except OSError as reason:  # the viewer's Python does not exist
+            raise ViewerMissing(self._command[0], detail=str(reason.strerror)) from reason
+
+    @contextlib.asynccontextmanager
+    async def folder(self) -> AsyncIterator[Path]:
+        """A private folder below the cache; those of killed gateways are removed by the next one made."""
+        block = contextlib.ExitStack()
+        try:
+            folder = await on_disk(lambda: block.enter_context(_made(self._folder)))
+        except OSError as reason:
+            raise NotPrepared(detail=f"{self._folder}: {reason.strerror or reason}") from reason
+        try:
+            yield folder
+        finally:
+            with contextlib.suppress(Problem, asyncio.CancelledError):
+                await on_disk(block.close)
+
+
+@contextlib.contextmanager
+def _made(base: Path) -> Any:
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with scratch(base, _PREFIX) as folder:
+        yield folder
+
+
+def _remove(file: Path) -> None:
+    with contextlib.suppress(OSError):
+        file.unlink()
+
+
+def _nameless(file: Path) -> IO[bytes]:
+    opened = file.open("rb")
+    file.unlink()
+    return opened
