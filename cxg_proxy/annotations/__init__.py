@@ -1,7 +1,20 @@
 """One user's labels and gene sets for one dataset: two CSV files and their history, written by nobody else."""
 
-from .about import DATASET, About, described, directory, display_name, identifiers_digest, named
-from .folder import GENE_SETS, LABELS, read, same_cells, saved, version
+from .folder import (
+    DATASET,
+    GENE_SETS,
+    LABELS,
+    About,
+    described,
+    directory,
+    display_name,
+    identifiers_digest,
+    named,
+    read,
+    same_cells,
+    saved,
+    version,
+)
 from .history import LIMIT, NoSuchVersion, Version, digest
 from .merge import Known
 from .store import Outcome, adopt, read_version, restore, versions, write

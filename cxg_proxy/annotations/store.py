@@ -17,8 +17,7 @@ from cxg_proxy.files import atomic
 from cxg_proxy.files.lock import PATIENCE_SECONDS, Lock, Taken, locked
 
 from . import merge
-from .about import DATASET, About, describe, described
-from .folder import GENE_SETS, LABELS, read
+from .folder import DATASET, GENE_SETS, LABELS, About, describe, described, read
 from .history import UNBOUNDED, History, NoSuchVersion, Version, digest
 from .merge import Known, Merged
 from .tables import Malformed, without_columns
