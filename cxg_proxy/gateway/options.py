@@ -18,8 +18,7 @@ from cxg_proxy.annotations import LIMIT
 from cxg_proxy.errors import BadConfiguration
 from cxg_proxy.gateway.labels.outbox import Sender
 from cxg_proxy.gateway.library.http_client import usable
-from cxg_proxy.gateway.library.library import REMOTE
-from cxg_proxy.gateway.library.roots import LONGEST_NAME
+from cxg_proxy.gateway.library.library import LONGEST_NAME, REMOTE
 
 aliases = {
     **base_aliases,

@@ -14,8 +14,7 @@ from cxg_proxy.annotations import directory, named, saved
 from cxg_proxy.gateway.labels.outbox import Outbox
 from cxg_proxy.gateway.labels.recognition import Recognition
 from cxg_proxy.gateway.labels.uploads import Uploads
-from cxg_proxy.gateway.library import roots
-from cxg_proxy.gateway.library.library import REMOTE, Dataset, Library, escape
+from cxg_proxy.gateway.library.library import REMOTE, Dataset, Library, alone, escape, folders, other_name
 from cxg_proxy.gateway.library.remote import Remotes
 from cxg_proxy.gateway.library.visits import Visits
 from cxg_proxy.gateway.workers.command import OURS, SCRIPTS, Command, Place, clean_environment, real_worker
@@ -87,7 +86,7 @@ class Parts:
 
     def _library(self) -> Library:
         told = self._told
-        found = self._alone() if told.dataset else roots.folders(told.libraries, told.root)
+        found = self._alone() if told.dataset else folders(told.libraries, told.root)
         follow = told.follow_symlinks if told.follow_symlinks is not None else not told.read_only
         return Library(found, follow_symlinks=follow or bool(told.dataset), copies=self._copies, remotes=told.remotes)
 
@@ -95,12 +94,12 @@ class Parts:
         """The link for a colleague; none where each has a folder of their own under the same name."""
         told, name = self._told, "" if self._told.dataset else dataset.name
         if told.share_prefix and dataset.library == "home" and not told.share_home:
-            name = roots.other_name(library.roots, dataset)
+            name = other_name(library.roots, dataset)
         return f"{told.share_prefix}view/{escape(name)}/" if name else ""
 
     def _alone(self) -> dict[str, Path]:
         title = self._told.title if self._told.title != type(self._told).title.default_value else ""
-        return roots.alone(self._told.dataset, title, self._sockets)
+        return alone(self._told.dataset, title, self._sockets)
 
     def _limits(self) -> Limits:
         return Limits(

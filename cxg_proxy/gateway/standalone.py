@@ -15,7 +15,7 @@ from tornado.httputil import HTTPHeaders
 from cxg_proxy import annotations as kept
 from cxg_proxy.errors import NoAnswer, Problem
 from cxg_proxy.files.disk import on_disk
-from cxg_proxy.gateway.library import roots
+from cxg_proxy.gateway.library import library
 from cxg_proxy.gateway.library.library import Dataset
 from cxg_proxy.gateway.workers.exchange import Exchange, WorkerGone
 from cxg_proxy.gateway.workers.instance import Instance
@@ -90,7 +90,7 @@ class Alone:
         return await self._desk.instances.open(self._dataset)
 
     def _find(self) -> Dataset:
-        return self._desk.library.find(roots.only(self._desk.library.roots))
+        return self._desk.library.find(library.only(self._desk.library.roots))
 
     def _instance(self) -> Instance | None:
         return self._desk.instances.of(self._dataset.real) if self._dataset else None

@@ -32,8 +32,6 @@ from typing import Any
 
 import cxg_proxy
 
-from . import title
-
 _LONGEST_ORDER = 1 << 20  # bytes; a packet is shorter than the socket's buffer
 # Imported by a worker, by us or by cellxgene, only when the first dataset is read or the first request answered.
 _LATER = (
@@ -73,7 +71,7 @@ def preload(
     `work` is what a worker runs with its arguments; `first` is done before any worker is forked, the steps of `then`
     while none is asked for. Returns the exit status: the parent's, and in each worker its own.
     """
-    title.show(["preload"])
+    show(["preload"])
     gateway = socket.socket(fileno=control)
     # A second thread would be alive in the parent only. OpenBLAS starts its own as soon as numpy is imported; what is
     # heavy here (statistics) has threads of its own and needs none of them.
@@ -232,6 +230,34 @@ def _settle(order: _Order, descriptors: list[int]) -> None:
     os.environ.clear()
     os.environ.update(order.environment)
     os.chdir(order.cwd)
-    title.show(order.arguments)
+    show(order.arguments)
     if "numpy" in sys.modules:  # Python's own generator of random numbers has been seeded anew, numpy's has not
         sys.modules["numpy"].random.seed()
+
+
+def show(arguments: Sequence[str]) -> None:
+    """Show these arguments of ours; where the system does not allow it, what it shows stays as it is."""
+    try:
+        with open("/proc/self/stat", "rb") as stat, open("/proc/self/mem", "r+b", buffering=0) as memory:
+            # proc(5): fields 48 and 49 are where the command line begins and ends; behind the name, the first is 3.
+            begin, end = map(int, stat.read().rpartition(b")")[2].split()[45:47])
+            memory.seek(begin)
+            memory.write(_padded(arguments, end - begin))
+    except (OSError, ValueError, IndexError):
+        return
+
+
+def _padded(arguments: Sequence[str], room: int) -> bytes:
+    """The arguments in exactly `room` bytes; where they are too long, their end stays: it names the dataset."""
+    start, rest = (
+        os.fsencode(" ".join([sys.executable, "-m", "cxg_proxy.viewer", *arguments[:1]])),
+        os.fsencode(" ".join(["", *arguments[1:]])),
+    )
+    start, rest = (text.replace(b"\0", b" ") for text in (start, rest))
+    free = room - 2 - len(start)
+    if free < 0:
+        raise ValueError("no room")
+    if len(rest) > free:
+        rest = rest[len(rest) - free :]
+    # A last byte that is not 0 tells the system that this is one text, which ends at the first 0.
+    return (start + rest).ljust(room - 1, b"\0") + b"."

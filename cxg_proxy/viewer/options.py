@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import reprlib
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import yaml
+
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import BadOptions
 from cxg_proxy.etags import OPTIONS_BESIDE
 
-from . import sidecar
+_BYTES = 64 * 1024
+# What PyYAML raises at tags and values that it cannot make sense of, besides its own errors.
+_ERRORS = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_ALIASES = {
+    "embedding": "embeddings",
+    "top_n": "diffexp_top_n",
+    "x_approximate_distribution": "X_approximate_distribution",
+}
+_ADDRESS = "cxg-proxy chooses the address"
+_PLACE = "labels and gene sets have one place per user and dataset; see --home"
+_SECURITY = "cxg-proxy sets this itself"
+_REFUSED = {
+    **dict.fromkeys(("host", "port", "socket", "open", "open_browser", "force_https"), _ADDRESS),
+    **dict.fromkeys(("annotations_file", "annotations_dir", "user_generated_data_dir", "gene_sets_file"), _PLACE),
+    **dict.fromkeys(("flask_secret_key", "generate_cache_control_headers", "debug", "verbose"), _SECURITY),
+    "backed": "it loads the whole matrix later all the same",
+    "datapath": "the dataset is the file that was opened",
+    "config_file": "write its options one by one",
+    "dump_default_config": "it shows nothing in a browser",
+    "inline_scripts": "name the file in scripts",
+}
+_LIMITS = ("diffexp_cellcount_max", "column_request_max")
 
 
 @dataclass(frozen=True)
@@ -115,26 +140,6 @@ _OPTIONS = {
     "disable_gene_sets_save": _Option("user_annotations__gene_sets__readonly", _flag),
     "X_approximate_distribution": _Option("X_approximate_distribution", _distribution),
 }
-_ALIASES = {
-    "embedding": "embeddings",
-    "top_n": "diffexp_top_n",
-    "x_approximate_distribution": "X_approximate_distribution",
-}
-
-_ADDRESS = "cxg-proxy chooses the address"
-_PLACE = "labels and gene sets have one place per user and dataset; see --home"
-_SECURITY = "cxg-proxy sets this itself"
-_REFUSED = {
-    **dict.fromkeys(("host", "port", "socket", "open", "open_browser", "force_https"), _ADDRESS),
-    **dict.fromkeys(("annotations_file", "annotations_dir", "user_generated_data_dir", "gene_sets_file"), _PLACE),
-    **dict.fromkeys(("flask_secret_key", "generate_cache_control_headers", "debug", "verbose"), _SECURITY),
-    "backed": "it loads the whole matrix later all the same",
-    "datapath": "the dataset is the file that was opened",
-    "config_file": "write its options one by one",
-    "dump_default_config": "it shows nothing in a browser",
-    "inline_scripts": "name the file in scripts",
-}
-_LIMITS = ("diffexp_cellcount_max", "column_request_max")
 
 
 def gather(dataset: str, configured: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +150,7 @@ def gather(dataset: str, configured: Mapping[str, Any]) -> dict[str, Any]:
     name = display_name(dataset)
     options = _checked(configured, name, "the configuration")
     beside = name + OPTIONS_BESIDE
-    for option, value in _checked(sidecar.read(dataset), name, beside).items():
+    for option, value in _checked(read(dataset), name, beside).items():
         if option == "scripts":
             raise BadOptions(name, detail=f"scripts in {beside}: only the configuration may add scripts to the page")
         options[option] = _tightened(option, value, options.get(option))
@@ -204,3 +209,61 @@ def apply(options: Mapping[str, Any], config: Any) -> None:
             continue
         update = config.update_server_config if option.section == "server" else config.update_dataset_config
         update(**{option.attribute: option.value(value)})
+
+
+def read(dataset: str) -> Mapping[str, Any]:
+    """What the file beside the dataset says; nothing if there is none."""
+    text = _text_beside(dataset)
+    if text is None:
+        return {}
+    try:
+        content = yaml.safe_load(text)
+    except _ERRORS as error:
+        raise _problem(dataset, f"it is not valid YAML{_position(error)}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise _problem(dataset, "it must hold lines such as 'title: My cells'")
+    return content
+
+
+def _position(error: Exception) -> str:
+    # No more than the place: what stands there may be the content of a file that was never meant to be shown.
+    mark = getattr(error, "problem_mark", None)
+    return f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+
+
+def _text_beside(dataset: str) -> str | None:
+    path = os.path.realpath(dataset + OPTIONS_BESIDE)
+    beside = {os.path.realpath(os.path.dirname(dataset)), os.path.dirname(os.path.realpath(dataset))}
+    if os.path.dirname(path) not in beside:
+        raise _problem(dataset, "it is a link into another folder; put the file itself beside the dataset")
+    try:
+        content = _small_file(path)
+        return None if content is None else content.decode()
+    except UnicodeDecodeError:
+        raise _problem(dataset, "it is not text in UTF-8") from None
+    except ValueError as error:
+        raise _problem(dataset, str(error)) from error
+    except OSError as error:
+        raise _problem(dataset, error.strerror or type(error).__name__) from error
+
+
+def _small_file(path: str) -> bytes | None:
+    try:
+        # A pipe of that name must not hold us, and a link made since then not lead us elsewhere.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is not an ordinary file")
+        content = file.read(_BYTES + 1)
+    if len(content) > _BYTES:
+        raise ValueError(f"it is larger than {_BYTES} bytes")
+    return content
+
+
+def _problem(dataset: str, reason: str) -> BadOptions:
+    name = display_name(dataset)
+    return BadOptions(name, detail=f"{name}{OPTIONS_BESIDE} cannot be used: {reason}")

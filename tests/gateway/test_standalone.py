@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxg_proxy import annotations
-from cxg_proxy.gateway.library import roots
+from cxg_proxy.gateway.library import library
 from datasets import labels_body, write_dataset
 from gateways import COMMAND, PAGE, SAME_SITE, Gateway, running_gateway
 from waiting import until_now
@@ -88,12 +88,12 @@ def test_a_title_of_any_letters_is_the_datasets_name(title: str, fake_file: Path
         assert re.fullmatch(r"/view/dataset/[\w.~-]+\.h5ad/", address)
         assert gateway.get(address, **PAGE).status == 200
         (card,) = gateway.get("/api/datasets").json["datasets"]
-        assert card["label"] == roots.file_name(title).removesuffix(".h5ad") or "\ufffd" in card["label"]
+        assert card["label"] == library.file_name(title).removesuffix(".h5ad") or "\ufffd" in card["label"]
 
 
 @given(st.text())
 def test_a_title_makes_the_name_of_one_file(title: str) -> None:
-    name = roots.file_name(title)
+    name = library.file_name(title)
     assert "/" not in name
     assert "\0" not in name
     assert not name.startswith(".")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cxg_proxy import annotations
 from cxg_proxy.annotations import tables
-from cxg_proxy.viewer.cellxgene import label_table
+from cxg_proxy.viewer.cellxgene.labels import read_table
 from viewer_fixtures import Server, cells, worker
 from viewer_labels import BINARY, read, save, table
 
@@ -97,7 +97,7 @@ def test_the_viewers_fast_way_to_read_a_table_gives_what_the_slow_one_gives(
     ):
         with contextlib.suppress(tables.Malformed):  # of which pandas accepts a little more
             expected = tables.read_labels(content)
-            found = label_table.read(content)
+            found = read_table(content)
             assert found.texts == expected
             assert {name: tuple(column) for name, column in found.columns.items()} in ({}, expected.columns)
 

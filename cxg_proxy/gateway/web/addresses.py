@@ -12,8 +12,7 @@ from tornado.web import HTTPError, StaticFileHandler
 from cxg_proxy import __version__, errors
 from cxg_proxy.errors import BadRequest, NotReadable, OutsideLibraries
 from cxg_proxy.files.disk import on_disk
-from cxg_proxy.gateway.library import roots
-from cxg_proxy.gateway.library.library import Dataset, escape, place_of, readings
+from cxg_proxy.gateway.library.library import Dataset, escape, only, place_of, readings
 from cxg_proxy.gateway.library.paths import ELSEWHERE, absolute, below, expanded, looked_at, looked_up
 from cxg_proxy.gateway.pages import render, thumbnail
 from cxg_proxy.gateway.workers.instance import Instance
@@ -57,7 +56,7 @@ class LibraryPage(Handler):
 
     async def _lead_to_the_viewer(self) -> None:
         """One dataset that is shown alone has no list: what is wrong with it is said at its own address."""
-        name = await on_disk(lambda: roots.only(self.desk.library.roots))
+        name = await on_disk(lambda: only(self.desk.library.roots))
         self.redirect(f"./view/{escape(name)}/")
 
 

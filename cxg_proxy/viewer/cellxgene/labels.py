@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +22,20 @@ from server.common.errors import AnnotationsError, DisabledFeatureError, Obsolet
 
 from cxg_proxy import annotations as kept
 from cxg_proxy.annotations.merge import Known
-from cxg_proxy.annotations.tables import GeneSet, LabelTable, aligned, gene_sets_csv, labels_csv, read_gene_sets
+from cxg_proxy.annotations.tables import (
+    GeneSet,
+    LabelTable,
+    aligned,
+    gene_sets_csv,
+    labels_csv,
+    read_gene_sets,
+    read_labels,
+    without_comments,
+)
 from cxg_proxy.errors import LabelsNotReadable
+from cxg_proxy.viewer.source import cell_names
 
-from . import label_table, page_headers
-from .label_table import Table, texts_of
+from . import page_headers
 from .page_headers import Fit
 
 _TABS = 1000  # pages whose last save of gene sets is remembered
@@ -166,8 +177,8 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
 
     def _parse_labels(self, content: bytes, data_adaptor: Any) -> _Read:
         with self._explained(kept.LABELS):
-            table = label_table.read(content)
-            table, hidden = label_table.without_columns(table, data_adaptor.get_obs_columns(), self._dataset)
+            table = read_table(content)
+            table, hidden = without_columns(table, data_adaptor.get_obs_columns(), self._dataset)
             digest = "" if hidden else kept.digest(content)  # a page that is not told of a column does not know all
             read = _fitted(table, digest, lambda: self._names(data_adaptor), data_adaptor)
             return read._replace(hidden=hidden)
@@ -250,3 +261,54 @@ class _Remembered:
             return kept.read(self._where, self._name) or b""
         except OSError as error:
             raise LabelsNotReadable(str(self._where / self._name), detail=error.strerror or str(error)) from error
+
+
+class Table(NamedTuple):
+    """A table of labels, and its columns as pandas has read them, if it has."""
+
+    texts: LabelTable
+    columns: dict[str, pd.Categorical]
+
+
+def read_table(content: bytes) -> Table:
+    """The table in a file. Pandas gives all but the odd one, much faster than Python can; raises Malformed."""
+    return _quickly(without_comments(content)) or Table(read_labels(content), {})
+
+
+def _quickly(table: bytes) -> Table | None:
+    if b"\r" in table or b"\0" in table:
+        return None
+    read = partial(pd.read_csv, keep_default_na=False, na_filter=False)
+    try:
+        index, *names = map(str, read(io.BytesIO(table), header=None, nrows=1, dtype=str).iloc[0])
+        numbers = range(1, len(names) + 1)
+        types = {0: str, **dict.fromkeys(numbers, "category")}
+        rows = read(io.BytesIO(table), header=0, names=[0, *numbers], dtype=types)
+    except ValueError:
+        return None
+    named = tuple(rows[0].to_numpy().tolist())
+    # Pandas fills a row that is too short, up to its last field, with nothing.
+    ragged = not isinstance(rows.index, pd.RangeIndex) or (names and "" in rows[len(names)].cat.categories)
+    if ragged or len(set(names)) < len(names) or len(set(named)) < len(named):
+        return None  # reading it the slow way says what is wrong
+    columns = {name: rows[number] for number, name in enumerate(names, 1)}
+    found = LabelTable(index, named, {name: texts_of(column) for name, column in columns.items()})
+    return Table(found, {name: column.array for name, column in columns.items()})
+
+
+def without_columns(table: Table, own: Collection[str], dataset: str) -> tuple[Table, tuple[str, ...]]:
+    """The table without labels that somebody has put into the dataset, and which these are."""
+    index, rows, columns = table.texts.index, table.texts.cells, table.texts.columns
+    taken = [name for name in columns if name in own]
+    ours = cell_names.ours(dataset) if taken else set()
+    if foreign := [name for name in taken if name not in ours]:
+        raise ValueError(f"the dataset itself has a category named {foreign[0]!r} now; rename or remove that column")
+    shown = {name: labels for name, labels in columns.items() if name not in taken}
+    return Table(LabelTable(index, rows, shown), table.columns), tuple(taken)
+
+
+def texts_of(column: pd.Series) -> tuple[str, ...]:
+    """The labels of a column, one for each cell."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return tuple(column.cat.categories.astype(str).to_numpy(dtype=object)[column.cat.codes.to_numpy()])
+    return tuple(column.astype(str))

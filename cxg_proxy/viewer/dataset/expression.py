@@ -6,14 +6,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+
+import h5py
+from scipy import sparse
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import ChangedMeanwhile, Problem, StillPreparing, StoreNotWritten
+from cxg_proxy.viewer.source import h5ad
+from cxg_proxy.viewer.source.elements import read_elem
+from cxg_proxy.viewer.source.matrix import check_values, find
 from cxg_proxy.viewer.store import build, matrix, store
 from cxg_proxy.viewer.store.builder import Builder
 from cxg_proxy.viewer.store.cache import Stores
-
-from .unstored import Whole, in_memory
+from cxg_proxy.viewer.store.value_range import Spread
 
 PATIENCE_SECONDS = 240.0  # less than the 300 s of jupyter-server-proxy, or nobody ever reads why it is not there yet
 
@@ -223,3 +229,25 @@ class Preparation(Expression):
         self.done = done
         self._told = (time.monotonic(), done or 0.0)
         self._tell(done, self.note)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The expression of all genes, and what cellxgene takes it for: "normal" or "count"."""
+
+    matrix: matrix.Matrix
+    distribution: str
+
+
+def in_memory(source: str, layer: str | None, report: Callable[[float], None]) -> Whole:
+    """Read the matrix of a file into this process's memory, telling the share; raises the Problem that prevents it."""
+    try:
+        with h5ad.Watched(source, report) as opened, h5py.File(opened, "r") as file:
+            found = find(file, layer, source)
+            values = read_elem(found.place).astype(found.dtype, copy=False)
+        spread = Spread()
+        spread.add(values.data if sparse.issparse(values) else values)
+        check_values(found.dtype, spread.least, spread.most, source)
+        return Whole(matrix.of(values), spread.distribution)
+    except h5ad.ERRORS as error:
+        raise h5ad.open_problem(source, error) from error

@@ -19,15 +19,11 @@ from anndata._io.specs.registry import IORegistryError
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import NotViewable
-from cxg_proxy.viewer.source import cell_names, h5ad, metadata, names
+from cxg_proxy.viewer.source import cell_names, h5ad, metadata
+from cxg_proxy.viewer.source.cell_names import Names
+from cxg_proxy.viewer.source.elements import read_elem
 from cxg_proxy.viewer.source.matrix import Source, find, opened, own
-from cxg_proxy.viewer.source.names import Names
 from cxg_proxy.viewer.store.store import Store
-
-try:
-    from anndata.io import read_elem
-except ImportError:  # before 0.11
-    from anndata.experimental import read_elem
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ def of_store(there: Store) -> Rest:
     path = there.rest
     if there.names_differ:
         with _told(str(path)), opened(str(path)) as file:
-            if all(names.can_wait(file[name]) for name in ("obs", "var")):
+            if all(cell_names.can_wait(file[name]) for name in ("obs", "var")):
                 return Rest(_tables(file, str(path)), there.shape, there.dtype, Names(path))
     return Rest(read_small(path), there.shape, there.dtype)
 
@@ -98,7 +94,7 @@ def _tables(file: Any, source: str) -> Tables:
     """All but the names of the cells."""
     obs = own(file, file["obs"], source)
     order = cell_names.columns(obs)
-    index = pd.RangeIndex(names.count(obs), name=names.axis_name(obs))
+    index = pd.RangeIndex(cell_names.count(obs), name=cell_names.axis_name(obs))
     table = pd.DataFrame({name: read_elem(obs[name]) for name in order}, index=index, columns=order or None)
     uns = {name: read_elem(entry) for name, entry in metadata.described(file, source)}
     return Tables(table, read_elem(file["var"]), dict(metadata.embeddings(file, len(index), source)), uns)

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
 
 from cxg_proxy import __version__
 from cxg_proxy import annotations as kept
 from cxg_proxy.annotations import GENE_SETS, LABELS, display_name
-from cxg_proxy.annotations.alignment import Fitted, fit
+from cxg_proxy.annotations.alignment import CATEGORIES, Fitted, fit, gene_set_columns, is_gene_sets, ordered
 from cxg_proxy.annotations.tables import GeneSet, Malformed, read_gene_sets, read_labels
 from cxg_proxy.errors import ChangedMeanwhile, LabelsNotReadable, Problem
 from cxg_proxy.steps import Phase, Step
 from cxg_proxy.viewer import child
 from cxg_proxy.viewer.child import Order
 from cxg_proxy.viewer.source import h5ad
+from cxg_proxy.viewer.source.elements import read_elem, write_elem
 
 from .output_file import Output
 
 _Parsed = TypeVar("_Parsed")
 _COPIED = 0.95  # the share of the work that is copying
+GENE_SETS_KEY = "gene_sets"
+_WHEN_TAKEN = "cellxgene_gene_sets"
+_RESERVED = {"_index", "__categories", "", ".", ".."}
 
 
 def annotate(order: Order) -> int:
@@ -64,7 +74,6 @@ def _make(order: Order, output: Output, tell: Callable[[Step], None]) -> str:
 
 
 def _enriched(path: str, labels: Fitted, sets: dict[str, GeneSet]) -> str:
-    from .enrich import enrich  # noqa: PLC0415 - heavy, and the file can be copied before
 
     return enrich(path, labels.columns, sets)
 
@@ -90,3 +99,112 @@ def _parsed(where: Path, name: str, parse: Callable[[bytes], _Parsed]) -> _Parse
         raise LabelsNotReadable(str(where / name), detail=str(error)) from error
     except OSError as error:
         raise LabelsNotReadable(str(where / name), detail=error.strerror or str(error)) from error
+
+
+def enrich(path: str, labels: Mapping[str, Sequence[str]], sets: Mapping[str, GeneSet]) -> str:
+    """Add a categorical column to obs for each category, and the gene sets as a table in uns.
+
+    Returns what a reader of the file should know, as sentences; raises one of `reading.ERRORS`.
+    """
+    older = _older(path) if labels or sets else None
+    notes = []
+    with h5py.File(path, "r+", locking=False) as file:
+        if older is not None:
+            _rewrite(file, older)
+        if labels:
+            notes += _add_labels(file, labels)
+        if sets:
+            notes += _add_gene_sets(file, sets)
+    return " ".join(notes)
+
+
+def _older(path: str) -> dict[str, Any] | None:
+    """What AnnData before 0.7 spread over obs, var and uns, or None for a file that is not as old."""
+    with h5py.File(path, "r", locking=False) as file:
+        if not isinstance(file["obs"], h5py.Dataset):
+            return None
+    data = anndata.read_h5ad(path, backed="r")
+    data.file.close()  # or it could not be opened for writing
+    return {"obs": data.obs, "var": data.var, "uns": dict(data.uns)}
+
+
+def _rewrite(file: Any, older: dict[str, Any]) -> None:
+    for key, value in older.items():
+        file.pop(key, None)
+        write_elem(file, key, value)
+
+
+def _add_labels(file: Any, labels: Mapping[str, Sequence[str]]) -> list[str]:
+    obs = file["obs"]
+    if _text(obs.attrs.get("encoding-version", "")) != "0.2.0":  # the columns of a table are all of one age
+        table = read_elem(obs)
+        del file["obs"]
+        write_elem(file, "obs", table)
+        obs = file["obs"]
+    notes, columns = [], [_text(name) for name in obs.attrs["column-order"]]
+    ours, added = _ours(file), []
+    for name, cells in labels.items():
+        if name in ours and name in columns:  # older labels
+            del obs[name]
+            columns.remove(name)
+        key = _key(name, set(obs))
+        if key != name:
+            notes.append(f"The category {name!r} is the column {key!r}: a file of this kind cannot hold its own name.")
+        stored = [_storable(label) for label in cells]
+        write_elem(obs, key, pd.Categorical(stored, categories=pd.Index(ordered(stored), dtype=object)))
+        added.append(key)
+    obs.attrs["column-order"] = np.array([*columns, *added], dtype=h5py.string_dtype())
+    _name_categories(file, sorted({*ours, *added}))
+    return notes
+
+
+def _ours(file: Any) -> set[str]:
+    """The columns that are labels already: the file is a copy of a copy, or was annotated in a notebook."""
+    there = file.get(f"uns/{CATEGORIES}")
+    return set(map(_text, there[:])) if isinstance(there, h5py.Dataset) else set()
+
+
+def _name_categories(file: Any, columns: list[str]) -> None:
+    """Say which columns are ours, so that `cxg_proxy.annotate` renews them when the file is read into a notebook."""
+    if "uns" not in file:
+        write_elem(file, "uns", {})
+    uns = file["uns"]
+    uns.pop(CATEGORIES, None)
+    write_elem(uns, CATEGORIES, np.array(columns, dtype=object))
+
+
+def _add_gene_sets(file: Any, sets: Mapping[str, GeneSet]) -> list[str]:
+    if "uns" not in file:
+        write_elem(file, "uns", {})
+    uns, key, notes = file["uns"], GENE_SETS_KEY, []
+    if key in uns and not _is_ours(uns[key]):
+        key = _key(_WHEN_TAKEN, {name for name in uns if not _is_ours(uns[name])})
+        notes.append(f"The gene sets are in uns[{key!r}]: the dataset has a {GENE_SETS_KEY!r} of its own.")
+    uns.pop(key, None)
+    columns = {name: list(map(_storable, column)) for name, column in gene_set_columns(sets).items()}
+    write_elem(uns, key, pd.DataFrame(columns, dtype=object))
+    return notes
+
+
+def _is_ours(element: Any) -> bool:
+    return isinstance(element, h5py.Group) and is_gene_sets(map(_text, element.attrs.get("column-order", ())))
+
+
+def _key(name: str, taken: Collection[str]) -> str:
+    """A name that HDF5 can hold, and that is free."""
+    start = re.sub(r"[/\0]", "_", name)
+    start = f"_{start}" if start in _RESERVED else start
+    key, number = start, 1
+    while key in taken:
+        number += 1
+        key = f"{start}_{number}"
+    return key
+
+
+def _storable(text: str) -> str:
+    """The text without NUL, which HDF5 takes for its end."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

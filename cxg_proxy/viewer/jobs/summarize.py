@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -9,24 +10,33 @@ import resource
 import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
-from cxg_proxy.annotations import display_name
-from cxg_proxy.errors import DamagedFile, NotEnoughMemory, Problem
+import h5py
+import numpy as np
 
-from .summary import blank
+from cxg_proxy.annotations import display_name
+from cxg_proxy.errors import DamagedFile, NoEmbedding, NotEnoughMemory, NotViewable, Problem
+from cxg_proxy.viewer.source import cell_names, h5ad
+
+from . import thumbnail
 
 _SECONDS = 30
 _BYTES = 2 * 1024**3
 _SET_PARENT_DEATH_SIGNAL = 1  # Linux's PR_SET_PDEATHSIG
+
+_EMBEDDINGS_MAX = 30  # as many as cellxgene shows
+_COLUMNS_MAX = 10_000
+_BLOCK_BYTES = 8 * 1024**2
+_BLOCKS_MAX = 64
+_NAMES_SECONDS = 10  # of the 30 that a summary may take
 
 
 def summarize(lines: BinaryIO, out: BinaryIO) -> int:
     """Answer each line, a path as JSON, with one line of JSON; returns the exit status at the end of the lines."""
     # More threads than one would only cost memory here, and this process forks.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from .summary import describe  # noqa: PLC0415 - imported once, before the first fork
 
     signal.signal(signal.SIGTERM, _leave)
     for line in lines:
@@ -116,3 +126,124 @@ def _wreck(path: str, status: int) -> Problem:
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return NotEnoughMemory(name)
     return DamagedFile(name, detail="the attempt to look into it failed")
+
+
+def describe(path: str) -> dict[str, Any]:
+    """The summary of one file; a problem is part of it, never raised."""
+    found = blank(path)
+    try:
+        h5ad.check(path)
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                h5ad.check_anndata(path, file)
+                _describe_open(path, file, found)
+        except h5ad.ERRORS as error:
+            raise h5ad.open_problem(path, error) from error
+    except Problem as problem:
+        found["problem"] = problem.to_json()
+    return found
+
+
+def _describe_open(path: str, file: Any, found: dict[str, Any]) -> None:
+    name = display_name(path)
+    cells, genes = _length(file["obs"]), _length(file["var"])
+    found.update(cells=cells, genes=genes)
+    if not cells or not genes:
+        raise NotViewable(name, detail=f"it holds {cells or 0} cells and {genes or 0} genes")
+    if "X" not in file:
+        raise NotViewable(name, detail="it has no matrix X")
+    found["categories"] = [column for column, _, _ in _categoricals(file["obs"])]
+    with contextlib.suppress(*h5ad.ERRORS):  # only labels need them
+        found["columns"] = cell_names.columns(file["obs"])[:_COLUMNS_MAX]
+    found["identifiers"] = cell_names.digest(file, seconds=_NAMES_SECONDS)
+    found["embeddings"] = _embeddings(file.get("obsm"), cells)
+    if not found["embeddings"]:
+        raise NoEmbedding(name)
+    if isinstance(file["obsm"], h5py.Group):
+        found["preview"] = thumbnail.draw(file, found["embeddings"], list(_categoricals(file["obs"])), cells)
+
+
+def _length(frame: Any) -> int | None:
+    """How many rows an annotation table of any age of AnnData has."""
+    if isinstance(frame, h5py.Dataset):
+        return int(frame.shape[0]) if frame.shape else None
+    index = frame.attrs.get("_index", "_index")
+    column = frame.get(_text(index))
+    if isinstance(column, h5py.Group):  # an index of numbers or of strings with gaps
+        column = column.get("values", column.get("codes"))
+    return int(column.shape[0]) if isinstance(column, h5py.Dataset) and column.shape else None
+
+
+def _categoricals(obs: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Name, codes and labels of each categorical column, in the table's order."""
+    if not isinstance(obs, h5py.Group):
+        return
+    older = obs.get("__categories")
+    for name in _columns(obs):
+        column = obs.get(name)
+        if isinstance(column, h5py.Group) and {"codes", "categories"} <= set(column):
+            yield name, column["codes"], column["categories"]
+        elif isinstance(older, h5py.Group) and name in older and isinstance(column, h5py.Dataset):
+            yield name, column, older[name]
+
+
+def _columns(obs: Any) -> list[str]:
+    order = obs.attrs.get("column-order")
+    if order is None:
+        return [name for name in obs if name != "__categories"]
+    return [_text(name) for name in np.asarray(order).ravel()[:10_000]]
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _embeddings(obsm: Any, cells: int) -> list[str]:
+    """The names cellxgene would offer: two columns or more, one row per cell, no infinity, not only gaps."""
+    if isinstance(obsm, h5py.Dataset):  # before AnnData 0.7: one table with a field for each
+        names = [name for name in obsm.dtype.names or () if name.startswith("X_")]
+    elif isinstance(obsm, h5py.Group):
+        names = [name for name in obsm if name.startswith("X_") and _is_drawable(obsm.get(name), cells)]
+    else:
+        names = []
+    return [name[2:] for name in names[:_EMBEDDINGS_MAX]]
+
+
+def _is_drawable(array: Any, cells: int) -> bool:
+    if not isinstance(array, h5py.Dataset) or array.ndim != 2 or array.dtype.kind not in "fiu":
+        return False
+    if array.shape[0] != cells or array.shape[1] < 2:
+        return False
+    if array.dtype.kind != "f":
+        return True
+    some = False
+    for start, stop in _blocks(cells, array.shape[1] * array.dtype.itemsize):
+        block = array[start:stop]
+        if np.isinf(block).any():
+            return False
+        some = some or not np.isnan(block).all()
+    return some
+
+
+def _blocks(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+    """Parts of a table that fit in memory: all of them, or some spread evenly over a very large table."""
+    height = max(1, _BLOCK_BYTES // max(1, row_bytes))
+    count = -(-rows // height)
+    step = max(1, -(-count // _BLOCKS_MAX))
+    for block in range(0, count, step):
+        yield block * height, min(rows, (block + 1) * height)
+
+
+def blank(path: str, problem: Problem | None = None) -> dict[str, Any]:
+    """A summary that knows nothing but the problem."""
+    return {
+        "path": path,
+        "cells": None,
+        "genes": None,
+        "identifiers": None,
+        "embeddings": [],
+        "categories": [],
+        "columns": [],
+        "preview": None,
+        "problem": problem.to_json() if problem else None,
+    }

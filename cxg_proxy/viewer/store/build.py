@@ -11,10 +11,10 @@ from typing import Any
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import ChangedMeanwhile, DamagedFile, DatasetNotFound, NotH5ad, NotViewable
 from cxg_proxy.viewer.progress import Cancelled, Work
-from cxg_proxy.viewer.source import chunks, h5ad, metadata, names
+from cxg_proxy.viewer.source import cell_names, chunks, h5ad, metadata
 from cxg_proxy.viewer.source.matrix import Source, check_values, find, opened, status
 
-from . import array_files, columns, store
+from . import array_files, store, transpose
 from .value_range import Spread
 
 __all__ = ["Cancelled", "build"]
@@ -109,7 +109,7 @@ class _Build:
             found.shape,
             found.dtype.str,
             self._spread.distribution,
-            names.differ(self._into / store.REST),
+            cell_names.differ(self._into / store.REST),
             sizes,
             checksums,
         )
@@ -135,13 +135,13 @@ class _Build:
     def _write_dense(self, found: Source, files: list[array_files.ArrayFile], memory: int) -> None:
         count = found.shape[0] * found.shape[1]
         self._expect(count, found.stored.itemsize, found.dtype.itemsize)
-        columns.from_dense(found, files[0], memory, self._work, self._spread)
+        transpose.from_dense(found, files[0], memory, self._work, self._spread)
 
     def _write_sparse(self, found: Source, files: list[array_files.ArrayFile], memory: int) -> None:
         given = chunks.Compressed(found, self._which)
         twice = given.index_bytes if found.kind == "csr" else 0
         self._expect(given.size, given.piece_bytes + twice, 4 + found.dtype.itemsize)
-        writer = columns.Sparse((files[0], files[1]), memory, self._work, self._spread)
+        writer = transpose.Sparse((files[0], files[1]), memory, self._work, self._spread)
         indptr = writer.from_rows(found, given) if found.kind == "csr" else writer.from_columns(given)
         array_files.write_whole(self._into, "indptr", indptr.astype("<i8").data, self._which, self._work)
 

@@ -15,8 +15,7 @@ import psutil
 import pytest
 
 from cxg_proxy.errors import BadOptions, ChangedMeanwhile, DamagedFile, NotEnoughMemory, Problem, StillPreparing
-from cxg_proxy.viewer.dataset.expression import PATIENCE_SECONDS, Expression, Preparation
-from cxg_proxy.viewer.dataset.unstored import in_memory
+from cxg_proxy.viewer.dataset.expression import PATIENCE_SECONDS, Expression, Preparation, in_memory
 from cxg_proxy.viewer.store import build
 from cxg_proxy.viewer.store.cache import Stores
 from cxg_proxy.viewer.store.store import fingerprint
@@ -260,7 +259,7 @@ def test_in_memory_it_keeps_to_the_limit_of_the_worker(tmp_path: Path) -> None:
         "import resource, sys\n"
         "from cxg_proxy.errors import NotEnoughMemory\n"
         "from cxg_proxy.viewer.serve import _memory_held\n"
-        "from cxg_proxy.viewer.dataset.unstored import in_memory\n"
+        "from cxg_proxy.viewer.dataset.expression import in_memory\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (_memory_held() + 12_000_000,) * 2)\n"
         "try:\n    in_memory(sys.argv[1], None, lambda _: None)\n"
         "except NotEnoughMemory:\n    print('no memory')\n"

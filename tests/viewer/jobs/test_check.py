@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cxg_proxy import annotations
 from cxg_proxy.annotations.tables import LabelTable, labels_csv, read_labels
-from cxg_proxy.viewer.jobs.upload import Upload
+from cxg_proxy.viewer.jobs.check import Upload
 from places import CHECKOUT
 from viewer_fixtures import cells
 

@@ -158,6 +158,6 @@ def test_the_rainbow_is_d3s() -> None:
 
 
 def test_summaries_need_neither_cellxgene_nor_anndata() -> None:
-    code = "import sys, cxg_proxy.viewer.jobs.summary; print(*sys.modules)"
+    code = "import sys, cxg_proxy.viewer.jobs.summarize; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=CHECKOUT).stdout.split()
     assert not {b"anndata", b"server", b"pandas", b"flask", b"scipy"} & set(loaded)

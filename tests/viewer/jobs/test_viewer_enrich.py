@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from annotated_copies import KINDS, SETS, a_home, a_rich_dataset, annotate, read, save  # noqa: F401 - fixtures
 from cxg_proxy.annotations.alignment import ordered
 from cxg_proxy.annotations.tables import GeneSet
-from cxg_proxy.viewer.jobs.enrich import enrich
+from cxg_proxy.viewer.jobs.annotate import enrich
 from viewer_fixtures import cells
 
 

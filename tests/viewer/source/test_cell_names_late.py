@@ -19,7 +19,7 @@ from cxg_proxy.errors import NotViewable
 from cxg_proxy.viewer import options
 from cxg_proxy.viewer.dataset import metadata
 from cxg_proxy.viewer.dataset.expression import Expression
-from cxg_proxy.viewer.source import names
+from cxg_proxy.viewer.source import cell_names
 from cxg_proxy.viewer.store import build, store
 from viewer_fixtures import cells
 from viewer_samples import PBMC, older
@@ -184,4 +184,4 @@ def test_two_cells_of_many_with_one_name_are_found(tmp_path: Path) -> None:
             obs = file.create_group("obs")
             obs.attrs["_index"] = "_index"
             obs["_index"] = np.array(found, dtype=h5py.string_dtype())
-        assert names.differ(path) == differ
+        assert cell_names.differ(path) == differ

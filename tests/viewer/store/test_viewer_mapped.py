@@ -14,7 +14,7 @@ import memory
 import servers
 from browser import comparison
 from cxg_proxy.viewer.compute import diffexp
-from cxg_proxy.viewer.store import mapped, matrix
+from cxg_proxy.viewer.store import matrix
 from datasets import drawn
 
 CELLS, GENES = 20_000, 10_000
@@ -70,7 +70,7 @@ def test_a_matrix_in_memory_keeps_what_it_holds(tmp_path: Path) -> None:
     for array, expected in ((values, 1), (copied, 2), (np.empty(0, np.float32), 0)):
         view = array.view()
         view.flags.writeable = False
-        mapped.give_back(view)
+        matrix.give_back(view)
         assert (array == expected).all()
     there = matrix.of(sparse.csc_matrix(np.ones((4, 3))))
     there.give_back(0, 3)
