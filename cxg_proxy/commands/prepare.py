@@ -23,9 +23,10 @@ import platformdirs
 
 from cxg_proxy import __version__, formatting
 from cxg_proxy.errors import DatasetNotFound, Problem, ViewerMismatch, ViewerMissing
-from cxg_proxy.gateway.library.library import Library, Scan
-from cxg_proxy.gateway.workers.command import death, no_worker
+from cxg_proxy.gateway.library.library import Library
+from cxg_proxy.gateway.library.scan import Scan
 from cxg_proxy.gateway.workers.process import Child, running
+from cxg_proxy.gateway.workers.report import death, no_worker
 from cxg_proxy.gateway.workers.usage import oom_kills
 from cxg_proxy.steps import Phase, Step
 

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from cxg_proxy.errors import DatasetNotFound, NotReadable, StorageSilent
 from cxg_proxy.files.disk import on_disk
-from cxg_proxy.gateway.library.library import Dataset, Library, Scan, escape
+from cxg_proxy.gateway.library.dataset import Dataset, escape
+from cxg_proxy.gateway.library.library import Library
+from cxg_proxy.gateway.library.scan import Scan
 from cxg_proxy.gateway.library.visits import Visits
-from cxg_proxy.gateway.pages.render import DatasetCard, FolderCard, LibraryView
+from cxg_proxy.gateway.pages.models import DatasetCard, FolderCard, LibraryView
 from cxg_proxy.gateway.workers.instances import Instances
 from cxg_proxy.gateway.workers.summaries import Summaries
 

@@ -14,7 +14,8 @@ from cxg_proxy.annotations import directory, named, saved
 from cxg_proxy.gateway.labels.outbox import Outbox
 from cxg_proxy.gateway.labels.recognition import Recognition
 from cxg_proxy.gateway.labels.uploads import Uploads
-from cxg_proxy.gateway.library.library import REMOTE, Dataset, Library, alone, escape, folders, other_name
+from cxg_proxy.gateway.library.dataset import Dataset, escape
+from cxg_proxy.gateway.library.library import REMOTE, Library, alone, folders, other_name
 from cxg_proxy.gateway.library.remote import Remotes
 from cxg_proxy.gateway.library.visits import Visits
 from cxg_proxy.gateway.workers.command import OURS, SCRIPTS, Command, Place, clean_environment, real_worker

@@ -16,7 +16,7 @@ from cxg_proxy import annotations as kept
 from cxg_proxy.errors import NoAnswer, Problem
 from cxg_proxy.files.disk import on_disk
 from cxg_proxy.gateway.library import library
-from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.gateway.library.dataset import Dataset
 from cxg_proxy.gateway.workers.exchange import Exchange, WorkerGone
 from cxg_proxy.gateway.workers.instance import Instance
 from cxg_proxy.steps import Phase

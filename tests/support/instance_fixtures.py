@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cxg_proxy.gateway.library.library import Dataset, Library
+from cxg_proxy.gateway.library.dataset import Dataset
+from cxg_proxy.gateway.library.library import Library
 from cxg_proxy.gateway.library.visits import Visits
 from cxg_proxy.gateway.workers.command import Command, Place
 from cxg_proxy.gateway.workers.instance import Instance, Limits

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cxg_proxy.annotations import alignment
-from cxg_proxy.gateway.labels import models
-from cxg_proxy.gateway.pages import render
+from cxg_proxy.gateway.labels import models as labels_models
+from cxg_proxy.gateway.pages import models, render
 
 NOW = 1_780_000_000.0
 CHANGES = ("first", "rows", "removed", "new", "changed")
 
 
-def entry(hours: float, /, **changes: object) -> models.Entry:
+def entry(hours: float, /, **changes: object) -> labels_models.Entry:
     given: dict[str, object] = {
         "id": f"20260528T202640.{round(hours * 10):03}Z-labels-0123456789abcdef-1200",
         "kind": "labels",
@@ -20,9 +20,9 @@ def entry(hours: float, /, **changes: object) -> models.Entry:
         "size": 18_400,
         "rows": 700,
         "origin": "saved",
-        "changes": (models.Change("changed", "cell type", 120),),
+        "changes": (labels_models.Change("changed", "cell type", 120),),
     }
-    return models.Entry(**{**given, **changes})  # type: ignore[arg-type]
+    return labels_models.Entry(**{**given, **changes})  # type: ignore[arg-type]
 
 
 LABELS = "Dendritic|CD14+ Monocyte|CD8+/CD45RA+ Naive Cytotoxic|CD19+ B|CD34+|CD56+ NK 🧬|خلايا تائية|γδ T cells".split(
@@ -30,35 +30,39 @@ LABELS = "Dendritic|CD14+ Monocyte|CD8+/CD45RA+ Naive Cytotoxic|CD19+ B|CD34+|CD
 )
 
 
-def category(name: str = "cell type", labels: int = len(LABELS)) -> models.Category:
+def category(name: str = "cell type", labels: int = len(LABELS)) -> labels_models.Category:
     names = LABELS[:labels] + [
         f"a label that says a lot about these cells, number {n}" for n in range(labels - len(LABELS))
     ]
-    bars = [models.Bar(each, round(240 / (n + 1))) for n, each in enumerate(names[:50])]
-    return models.Category(name, 1400, sum(bar.count for bar in bars), labels, bars, max(0, labels - 50))
+    bars = [labels_models.Bar(each, round(240 / (n + 1))) for n, each in enumerate(names[:50])]
+    return labels_models.Category(name, 1400, sum(bar.count for bar in bars), labels, bars, max(0, labels - 50))
 
 
-def timeline() -> tuple[models.Day, ...]:
-    made, seen = models.Change("new", "cell type", 512), models.Change("rows", count=650)
+def timeline() -> tuple[labels_models.Day, ...]:
+    made, seen = labels_models.Change("new", "cell type", 512), labels_models.Change("rows", count=650)
     genes: dict[str, object] = {"kind": "gene-sets", "size": 2_100}
     today = (
         entry(0.2, current=True, origin="restored"),
         entry(0.5, replaced=("cell type", "quality"), before=entry(0.6).id, changes=()),
-        entry(0.6, lost=True, changes=(models.Change("removed", "doublet"), models.Change("changed", "x" * 90, 3))),
-        entry(1.5, **genes, current=True, changes=(models.Change("changed", "cytotoxic", 3),)),
+        entry(
+            0.6,
+            lost=True,
+            changes=(labels_models.Change("removed", "doublet"), labels_models.Change("changed", "x" * 90, 3)),
+        ),
+        entry(1.5, **genes, current=True, changes=(labels_models.Change("changed", "cytotoxic", 3),)),
     )
-    folded = tuple(entry(2 + n / 10, changes=(models.Change("changed", "quality", n + 1),)) for n in range(5))
+    folded = tuple(entry(2 + n / 10, changes=(labels_models.Change("changed", "quality", n + 1),)) for n in range(5))
     before = (
-        entry(20, origin="uploaded", changes=(made, models.Change("new", "quality", 700)), more=12),
-        entry(23, **genes, changes=(models.Change("first"), models.Change("new", "cytotoxic", 9))),
+        entry(20, origin="uploaded", changes=(made, labels_models.Change("new", "quality", 700)), more=12),
+        entry(23, **genes, changes=(labels_models.Change("first"), labels_models.Change("new", "cytotoxic", 9))),
         entry(26, origin="found", changes=(seen,)),
-        entry(27, origin="adopted", changes=(models.Change("first"), made)),
+        entry(27, origin="adopted", changes=(labels_models.Change("first"), made)),
     )
-    return (models.Day(today[0].time, today, folded), models.Day(before[0].time, before))
+    return (labels_models.Day(today[0].time, today, folded), labels_models.Day(before[0].time, before))
 
 
-def labels(**changes: object) -> models.LabelsView:
-    sets = [models.Bar("cytotoxic", 12), models.Bar("cell cycle, G2M", 43), models.Bar("empty", 0)]
+def labels(**changes: object) -> labels_models.LabelsView:
+    sets = [labels_models.Bar("cytotoxic", 12), labels_models.Bar("cell cycle, G2M", 43), labels_models.Bar("empty", 0)]
     days = timeline()
     given: dict[str, object] = {
         "name": "shared/pbmc68k.h5ad",
@@ -67,25 +71,27 @@ def labels(**changes: object) -> models.LabelsView:
         "page": "annotations/shared/pbmc68k.h5ad",
         "api": "api/annotations/shared/pbmc68k.h5ad",
         "shown": (
-            models.Shown("labels", NOW - 720, days[0].entries[0], categories=(category(), category("quality", 2))),
-            models.Shown("gene-sets", NOW - 5400, days[0].entries[3], sets=sets),
+            labels_models.Shown(
+                "labels", NOW - 720, days[0].entries[0], categories=(category(), category("quality", 2))
+            ),
+            labels_models.Shown("gene-sets", NOW - 5400, days[0].entries[3], sets=sets),
         ),
         "days": days,
         "versions": 13,
         "saved": ("labels", "gene-sets"),
     }
-    return models.LabelsView(**{**given, **changes})  # type: ignore[arg-type]
+    return labels_models.LabelsView(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def labels_version() -> models.LabelsView:
+def labels_version() -> labels_models.LabelsView:
     chosen = entry(20, shown=True, origin="uploaded")
     first, (head, *rest) = timeline()[0], timeline()[1].entries
-    days = (first, models.Day(head.time, (chosen, *rest)))
-    shown = models.Shown("labels", chosen.time, chosen, current=False, categories=(category("cell type", 1000),))
-    return labels(shown=(shown,), days=days, older=(models.Day(NOW - 5e6, (entry(1400),)),))
+    days = (first, labels_models.Day(head.time, (chosen, *rest)))
+    shown = labels_models.Shown("labels", chosen.time, chosen, current=False, categories=(category("cell type", 1000),))
+    return labels(shown=(shown,), days=days, older=(labels_models.Day(NOW - 5e6, (entry(1400),)),))
 
 
-def offer(**changes: object) -> models.Offer:
+def offer(**changes: object) -> labels_models.Offer:
     given: dict[str, object] = {
         "folder": "pbmc_old-01234567",
         "name": "pbmc_old.h5ad",
@@ -96,21 +102,21 @@ def offer(**changes: object) -> models.Offer:
         "gene_sets": 2,
         "own": ("louvain", "<i>phase"),
     }
-    return models.Offer(**{**given, **changes})  # type: ignore[arg-type]
+    return labels_models.Offer(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def nothing_saved(**changes: object) -> models.LabelsView:
+def nothing_saved(**changes: object) -> labels_models.LabelsView:
     return labels(**{"shown": (), "days": (), "versions": 0, "saved": (), **changes})
 
 
-def upload(**changes: object) -> models.UploadView:
+def upload(**changes: object) -> labels_models.UploadView:
     columns = [
         alignment.CheckedColumn("cell type", 12, new=False, changed=88),
         alignment.CheckedColumn("doublet", 2, new=True, changed=0),
         alignment.CheckedColumn("a category with a name that is rather long for what it says", 1, new=False, changed=0),
     ]
     cells = ["AAACATACAACCAC-1", "AAACATTGAGCTAC-1", "=cmd|' /C calc'!A0", "x" * 80, "细胞"]
-    view = models.UploadView(
+    view = labels_models.UploadView(
         name="shared/pbmc68k.h5ad",
         label="pbmc68k",
         page="annotations/shared/pbmc68k.h5ad",
@@ -122,10 +128,10 @@ def upload(**changes: object) -> models.UploadView:
     return replace(view, **changes)  # type: ignore[arg-type]
 
 
-def labels_pages(site: render.Site) -> dict[str, str]:
+def labels_pages(site: models.Site) -> dict[str, str]:
     """The pages of labels in each of their states."""
     fit = alignment.Checked(612, 4, 88, 700)
-    damaged = models.Shown("labels", NOW, None, problem="The row of 'A' has 2 fields, but the header has 3.")
+    damaged = labels_models.Shown("labels", NOW, None, problem="The row of 'A' has 2 fields, but the header has 3.")
     reader = replace(site, read_only=True)
     return {
         "labels": render.labels(site, labels()),

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from cxg_proxy import errors
 from cxg_proxy.annotations import alignment
-from cxg_proxy.gateway.labels import models
-from cxg_proxy.gateway.pages import render
+from cxg_proxy.gateway.labels import models as labels_models
+from cxg_proxy.gateway.pages import models, render
 from labels_samples import NOW, entry, labels, labels_pages, offer, upload
 
 HOSTILE = "a'b\"<script>alert(1)</script>&amp;\n\udcff{{ 1 }}"
 
 
-def site(root: str = "", **changes: object) -> render.Site:
+def site(root: str = "", **changes: object) -> models.Site:
     given = {"title": "Single-cell datasets", "root": root, "xsrf": "2|token", "now": NOW}
-    return render.Site(**{**given, **changes})  # type: ignore[arg-type]
+    return models.Site(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def card(label: str, /, **changes: object) -> render.DatasetCard:
+def card(label: str, /, **changes: object) -> models.DatasetCard:
     given: dict[str, object] = {
         "name": f"shared/{label}.h5ad",
         "label": label,
@@ -29,10 +29,10 @@ def card(label: str, /, **changes: object) -> render.DatasetCard:
         "embeddings": ("umap", "pca"),
         "share": f"/hub/user-redirect/cellxgene/view/shared/{label}.h5ad/",
     }
-    return render.DatasetCard(**{**given, **changes})  # type: ignore[arg-type]
+    return models.DatasetCard(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def row(name: str, /, **changes: object) -> render.InstanceRow:
+def row(name: str, /, **changes: object) -> models.InstanceRow:
     given: dict[str, object] = {
         "id": "i" + name,
         "name": f"shared/{name}.h5ad",
@@ -45,10 +45,10 @@ def row(name: str, /, **changes: object) -> render.InstanceRow:
         "cpu": 12.0,
         "log": ("loading data", "GET /api/v0.2/schema 200"),
     }
-    return render.InstanceRow(**{**given, **changes})  # type: ignore[arg-type]
+    return models.InstanceRow(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def library(preview: str = "") -> render.LibraryView:
+def library(preview: str = "") -> models.LibraryView:
     cards = (
         card(
             "pbmc68k",
@@ -71,14 +71,14 @@ def library(preview: str = "") -> render.LibraryView:
         card("naïve T-cells, 10× — réanalyse", preview=preview, cells=1_306_127, bytes=11_900_000_000),
     )
     folders = (
-        render.FolderCard("atlas", "?folder=shared/atlas", 37),
-        render.FolderCard("projects 2026", "?folder=shared/projects-2026", 1),
-        render.FolderCard("archive", "?folder=archive", 0, problem="You may not list this directory."),
+        models.FolderCard("atlas", "?folder=shared/atlas", 37),
+        models.FolderCard("projects 2026", "?folder=shared/projects-2026", 1),
+        models.FolderCard("archive", "?folder=archive", 0, problem="You may not list this directory."),
     )
-    return render.LibraryView(cards, folders, total=1234, open=2, pages=11, page=2)
+    return models.LibraryView(cards, folders, total=1234, open=2, pages=11, page=2)
 
 
-def opening(**changes: object) -> render.OpeningView:
+def opening(**changes: object) -> models.OpeningView:
     given: dict[str, object] = {
         "name": "shared/pbmc68k.h5ad",
         "label": "pbmc68k",
@@ -89,19 +89,19 @@ def opening(**changes: object) -> render.OpeningView:
         "expected": 7.0,
         "progress": "api/progress/shared/pbmc68k.h5ad",
     }
-    return render.OpeningView(**{**given, **changes})  # type: ignore[arg-type]
+    return models.OpeningView(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def problem() -> render.ProblemView:
+def problem() -> models.ProblemView:
     log = ("Traceback (most recent call last):", *(f"  line {n} of something rather long" for n in range(18)))
-    return render.ProblemView(errors.NoEmbedding("pbmc68k.h5ad", log=log), "shared/pbmc68k.h5ad", "abc")
+    return models.ProblemView(errors.NoEmbedding("pbmc68k.h5ad", log=log), "shared/pbmc68k.h5ad", "abc")
 
 
-def too_many() -> render.ProblemView:
-    return render.ProblemView(errors.TooManyInstances(), "shared/pbmc68k.h5ad", running=(row("a"), row("b")))
+def too_many() -> models.ProblemView:
+    return models.ProblemView(errors.TooManyInstances(), "shared/pbmc68k.h5ad", running=(row("a"), row("b")))
 
 
-def rows() -> tuple[render.InstanceRow, ...]:
+def rows() -> tuple[models.InstanceRow, ...]:
     died = errors.NotEnoughMemory("atlas.h5ad", detail="killed by the system")
     return (
         row("pbmc68k"),
@@ -110,7 +110,7 @@ def rows() -> tuple[render.InstanceRow, ...]:
     )
 
 
-MACHINE = render.Machine(memory=25_000_000_000, available=17_300_000_000, cores=2)
+MACHINE = models.Machine(memory=25_000_000_000, available=17_300_000_000, cores=2)
 
 
 def every_page(root: str = "", preview: str = "") -> dict[str, str]:
@@ -120,25 +120,25 @@ def every_page(root: str = "", preview: str = "") -> dict[str, str]:
     return {
         "library": render.library(here, library(preview)),
         "library-empty": render.library(
-            here, render.LibraryView((), roots=(("home", "/home/ana"), ("shared", "/srv/data")))
+            here, models.LibraryView((), roots=(("home", "/home/ana"), ("shared", "/srv/data")))
         ),
         "library-scanning": render.library(
-            here, render.LibraryView(library(preview).datasets[:2], total=240, scanning=240)
+            here, models.LibraryView(library(preview).datasets[:2], total=240, scanning=240)
         ),
         "library-limit": render.library(
-            here, render.LibraryView(library(preview).datasets[:2], total=2, limit=2, sort="size")
+            here, models.LibraryView(library(preview).datasets[:2], total=2, limit=2, sort="size")
         ),
-        "library-search-none": render.library(here, render.LibraryView((), query="no & such", sort="cells")),
+        "library-search-none": render.library(here, models.LibraryView((), query="no & such", sort="cells")),
         "library-folder": render.library(
             here,
-            render.LibraryView(
+            models.LibraryView(
                 library(preview).datasets[:1],
                 crumbs=(("shared", "?folder=shared"), ("atlas", "?folder=shared/atlas")),
                 folder="shared/atlas",
                 total=1,
             ),
         ),
-        "library-folder-empty": render.library(here, render.LibraryView((), folder="x", crumbs=(("x", ""),))),
+        "library-folder-empty": render.library(here, models.LibraryView((), folder="x", crumbs=(("x", ""),))),
         "opening": render.opening(deep, opening(preview=preview)),
         "opening-unknown": render.opening(
             deep, opening(phase="starting", done=None, expected=None, progress="api/progress/unknown")
@@ -159,17 +159,20 @@ def hostile_pages(text: str) -> dict[str, str]:
     ill = card("y", label=text, name=text, folder=text, problem=wrong, phase=text, instance=text)
     viewer = row("x", id=text, name=text, phase=text, log=(text,), problem=wrong)
     crumbs = ((text, ""), (text, text))
-    folders = (render.FolderCard(text, text, 1), render.FolderCard(text, text, 1, problem=text))
-    listing = render.LibraryView((bad, ill), folders, crumbs, query=text, folder=text, total=2, sort=text, pages=3)
-    empty = render.LibraryView((), roots=((text, text), (text, text)))
+    folders = (models.FolderCard(text, text, 1), models.FolderCard(text, text, 1, problem=text))
+    listing = models.LibraryView((bad, ill), folders, crumbs, query=text, folder=text, total=2, sort=text, pages=3)
+    empty = models.LibraryView((), roots=((text, text), (text, text)))
     started = opening(name=text, label=text, instance=text, phase=text, progress=text, preview=text, file=text)
-    bars, change = (models.Bar(text, 3), models.Bar(text, 0)), models.Change("new", text, 2)
+    bars, change = (labels_models.Bar(text, 3), labels_models.Bar(text, 0)), labels_models.Change("new", text, 2)
     told = entry(
-        1, id=text, origin=text, changes=(change, models.Change("changed", text)), replaced=(text,), shown=True
+        1, id=text, origin=text, changes=(change, labels_models.Change("changed", text)), replaced=(text,), shown=True
     )
-    kept = models.Category(text, 3, 2, 1, bars, 1)
-    seen = (models.Shown("labels", NOW, told, categories=(kept,)), models.Shown("gene-sets", NOW, told, sets=bars))
-    days = (models.Day(NOW, (told, entry(2, before=text, replaced=(text, text))), (told,)),)
+    kept = labels_models.Category(text, 3, 2, 1, bars, 1)
+    seen = (
+        labels_models.Shown("labels", NOW, told, categories=(kept,)),
+        labels_models.Shown("gene-sets", NOW, told, sets=bars),
+    )
+    days = (labels_models.Day(NOW, (told, entry(2, before=text, replaced=(text, text))), (told,)),)
     other = offer(folder=text, name=text, path=text, categories=(kept,), own=(text,))
     more: dict[str, object] = {"name": text, "label": text, "page": text, "api": text}
     labels_view = labels(**more, href=text, shown=seen, days=days, offers=(other,), said=text, waiting=text)
@@ -180,9 +183,9 @@ def hostile_pages(text: str) -> dict[str, str]:
         "upload": render.upload(here, upload(**more, id=text, file=text, checked=checked)),
         "library": render.library(here, listing),
         "empty": render.library(here, empty),
-        "nothing": render.library(here, render.LibraryView((), query=text)),
+        "nothing": render.library(here, models.LibraryView((), query=text)),
         "opening": render.opening(here, started),
-        "problem": render.problem(here, render.ProblemView(wrong, text, text, (viewer,))),
+        "problem": render.problem(here, models.ProblemView(wrong, text, text, (viewer,))),
         "instances": render.instances(here, (viewer,), MACHINE),
     }
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cxg_proxy.gateway.library.library import Dataset, Library
+from cxg_proxy.gateway.library.dataset import Dataset
+from cxg_proxy.gateway.library.library import Library
 from cxg_proxy.gateway.library.remote import Remotes
 
 SECRET = "s3cr3t"

@@ -12,7 +12,7 @@ from cxg_proxy import annotations as kept
 from cxg_proxy.annotations.alignment import Checked
 from cxg_proxy.errors import Problem
 from cxg_proxy.files.disk import on_disk
-from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.gateway.library.dataset import Dataset
 from cxg_proxy.gateway.workers.jobs import Children
 from cxg_proxy.gateway.workers.summaries import Summaries
 

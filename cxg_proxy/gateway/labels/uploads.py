@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cxg_proxy.annotations.alignment import Checked
 from cxg_proxy.errors import NoSuchPage, Problem
-from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.gateway.library.dataset import Dataset
 from cxg_proxy.gateway.workers.jobs import Children
 
 WAIT_SECONDS = 900.0

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cxg_proxy.errors import DatasetNotFound, NotReadable, OutsideLibraries, Problem
 
-from .library import SUFFIX, Dataset, Library
+from .dataset import SUFFIX, Dataset
+from .library import Library
 
 ELSEWHERE = "find"  # the disk of a path that begins with no library
 

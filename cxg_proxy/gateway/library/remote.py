@@ -23,9 +23,9 @@ from cxg_proxy import __version__
 from cxg_proxy.errors import NotDownloaded, Problem, StorageSilent
 from cxg_proxy.files.disk import on_disk
 
+from .dataset import Dataset
 from .download import Copy, Version, share, sweep
 from .http_client import BrokenOff, Reply, asked
-from .library import Dataset
 
 PATIENCE_SECONDS = 60.0  # so long a server or a disk may be silent
 CHECK_SECONDS = 10.0  # so long a server, when there is a copy that can be shown instead

@@ -21,7 +21,7 @@ from cxg_proxy.files.disk import on_disk
 from cxg_proxy.gateway.labels import timeline
 from cxg_proxy.gateway.labels.models import LabelsView, UploadView
 from cxg_proxy.gateway.labels.outbox import Outgoing
-from cxg_proxy.gateway.library.library import Dataset, place_of
+from cxg_proxy.gateway.library.dataset import Dataset, place_of
 from cxg_proxy.gateway.pages import render
 from cxg_proxy.gateway.workers.exchange import STALL_SECONDS
 

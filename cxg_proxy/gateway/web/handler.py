@@ -10,11 +10,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tornado.iostream import StreamClosedError
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
 from cxg_proxy import errors
-from cxg_proxy.gateway.library.library import Dataset
-from cxg_proxy.gateway.pages import render
+from cxg_proxy.gateway.pages import models, render
 from cxg_proxy.gateway.services import Desk
 from cxg_proxy.gateway.workers.instance import Instance
 from cxg_proxy.gateway.workers.usage import Usage, usage
@@ -128,9 +127,9 @@ class Handler(RequestHandler):
         """A field of the posted form, "" if there is none."""
         return self.get_body_argument(name, "") or ""
 
-    def site(self, root: str) -> render.Site:
+    def site(self, root: str) -> models.Site:
         """What each page shows; `root` leads from it to the gateway's root."""
-        return render.Site(
+        return models.Site(
             self.desk.title, root, self.desk.xsrf, time.time(), self.desk.read_only, alone=self.desk.alone
         )
 
@@ -173,7 +172,7 @@ class Handler(RequestHandler):
             return
         running = self.desk.instances.running() if isinstance(problem, errors.TooManyInstances) else []
         rows = [row(each, self.desk.memory_limit) for each in running]
-        view = render.ProblemView(problem, name, instance, rows, href, own=self.request.path.startswith("/view/"))
+        view = models.ProblemView(problem, name, instance, rows, href, own=self.request.path.startswith("/view/"))
         self.finish(render.problem(self.site(self.root), view))
 
     def _handle_request_exception(self, e: BaseException) -> None:
@@ -197,15 +196,15 @@ class Broken(Handler):
         """Say what is wrong, whatever was asked."""
         self.show(self.problem)
 
-    def site(self, root: str) -> render.Site:
+    def site(self, root: str) -> models.Site:
         """As much as is known."""
-        return render.Site("cellxgene", root, "", time.time())
+        return models.Site("cellxgene", root, "", time.time())
 
 
-def row(instance: Instance, memory_limit: int) -> render.InstanceRow:
+def row(instance: Instance, memory_limit: int) -> models.InstanceRow:
     """What the list of instances shows of one."""
     now = usage(instance.pid) if instance.pid else None
-    return render.InstanceRow(
+    return models.InstanceRow(
         id=instance.id,
         name=instance.dataset.name,
         href=f"view/{instance.dataset.address}/",
@@ -221,22 +220,6 @@ def row(instance: Instance, memory_limit: int) -> render.InstanceRow:
     )
 
 
-def opening(dataset: Dataset, instance: Instance, card: render.DatasetCard) -> render.OpeningView:
-    """What the opening page shows of a dataset's instance; the picture is the card's."""
-    return render.OpeningView(
-        name=dataset.name,
-        label=dataset.label,
-        instance=instance.id,
-        phase=instance.phase.value,
-        done=instance.done,
-        elapsed=instance.elapsed,
-        expected=instance.expected,
-        progress=f"api/progress/{dataset.address}",
-        preview=card.preview,
-        file=dataset.path,
-    )
-
-
 def _share(now: Usage, instance: Instance) -> float:
     """Percent of one core since the instance began."""
     return round(100 * now.seconds / max(instance.elapsed, 0.1), 1)
@@ -249,3 +232,26 @@ def plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     raise TypeError(f"{type(value).__name__} is not for JSON")
+
+
+class Static(StaticFileHandler):
+    """Our stylesheet, script and pictures; the same for everybody, so no token is asked."""
+
+    def set_default_headers(self) -> None:
+        """On errors too."""
+        self.clear_header("Server")
+        for name, value in security.HEADERS.items():
+            self.set_header(name, value)
+
+    def set_extra_headers(self, path: str) -> None:  # noqa: ARG002 - tornado's signature
+        """Revalidated, so that an upgrade shows at once."""
+        self.set_header("Cache-Control", "no-cache")
+
+
+class NotFound(Handler):
+    """Every other address."""
+
+    async def prepare(self) -> None:
+        """Say so for any method."""
+        self.unlock()
+        raise errors.NoSuchPage(self.request.path)

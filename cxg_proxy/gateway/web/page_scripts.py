@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 
-from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.gateway.library.dataset import Dataset
 from cxg_proxy.gateway.services import Desk
 from cxg_proxy.gateway.workers.command import SCRIPTS
 from cxg_proxy.steps import Phase

@@ -7,20 +7,11 @@ from typing import Any
 from cxg_proxy.errors import Problem
 from cxg_proxy.gateway.services import Desk
 
-from .addresses import (
-    Find,
-    Health,
-    InstanceAction,
-    InstancesPage,
-    LibraryPage,
-    Metrics,
-    NotFound,
-    Preview,
-    Progress,
-    Static,
-)
 from .annotations import AnnotatedFile, LabelsChange, LabelsFile, LabelsPage
-from .handler import STATIC, Broken
+from .handler import STATIC, Broken, NotFound, Static
+from .instances import InstanceAction, InstancesPage, Progress
+from .library import Find, LibraryPage, Preview
+from .monitoring import Health, Metrics
 from .upload import LabelsUpload
 from .viewer import View
 

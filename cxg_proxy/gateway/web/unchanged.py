@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cxg_proxy import etags
 from cxg_proxy.files.disk import on_disk
-from cxg_proxy.gateway.library.library import place_of
+from cxg_proxy.gateway.library.dataset import place_of
 from cxg_proxy.steps import Phase
 
 from .handler import Handler

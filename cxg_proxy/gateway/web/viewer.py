@@ -12,8 +12,8 @@ from tornado.web import HTTPError, stream_request_body
 
 from cxg_proxy import errors, etags
 from cxg_proxy.files.disk import on_disk
-from cxg_proxy.gateway.library.library import place_of
-from cxg_proxy.gateway.pages import render
+from cxg_proxy.gateway.library.dataset import Dataset, place_of
+from cxg_proxy.gateway.pages import models, render
 from cxg_proxy.gateway.workers.command import OURS, SCRIPTS
 from cxg_proxy.gateway.workers.exchange import (
     SAFE_METHODS,
@@ -27,7 +27,7 @@ from cxg_proxy.gateway.workers.instance import Instance
 from cxg_proxy.steps import Phase
 
 from . import security, unchanged
-from .handler import Handler, opening
+from .handler import Handler
 from .page_scripts import script, state
 
 LONGEST_SECONDS = 86_400.0
@@ -307,3 +307,19 @@ class View(Handler):
         """The query without the host's token, which a link from Binder holds: it is no worker's business."""
         words = [word for word in self.request.query.split("&") if word and not word.startswith("token=")]
         return f"?{'&'.join(words)}" if words else ""
+
+
+def opening(dataset: Dataset, instance: Instance, card: models.DatasetCard) -> models.OpeningView:
+    """What the opening page shows of a dataset's instance; the picture is the card's."""
+    return models.OpeningView(
+        name=dataset.name,
+        label=dataset.label,
+        instance=instance.id,
+        phase=instance.phase.value,
+        done=instance.done,
+        elapsed=instance.elapsed,
+        expected=instance.expected,
+        progress=f"api/progress/{dataset.address}",
+        preview=card.preview,
+        file=dataset.path,
+    )

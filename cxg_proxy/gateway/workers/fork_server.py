@@ -24,8 +24,8 @@ from typing import Any
 
 from cxg_proxy import __version__
 
-from .command import logging_to
 from .forked import Ends, Forked
+from .log import logging_to
 from .process import Started, fresh, running, within
 
 IMPORT_SECONDS = 60.0  # nobody waits longer for a parent that has not imported everything

@@ -20,13 +20,15 @@ from typing import Any
 from cxg_proxy import __version__
 from cxg_proxy.errors import ChangedMeanwhile, Died, Problem, StartTimeout, Stopped, ViewerMismatch, ViewerMissing
 from cxg_proxy.files.disk import on_disk
-from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.gateway.library.dataset import Dataset
 from cxg_proxy.gateway.library.visits import Visit, Visits
 from cxg_proxy.steps import LEGAL, OVER, Phase
 
-from .command import Command, Place, death, logging_to, no_worker, ordered, steps
+from .command import Command, Place, ordered
 from .exchange import Connections
+from .log import logging_to
 from .process import UNKNOWN, Child, running, within
+from .report import death, no_worker, steps
 from .usage import oom_kills
 
 LOG_LINES = 20

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
 from cxg_proxy.errors import Stopped, TooManyInstances
-from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.gateway.library.dataset import Dataset
 from cxg_proxy.gateway.library.visits import Visits
 from cxg_proxy.steps import Phase
 

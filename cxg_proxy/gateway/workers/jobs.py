@@ -16,7 +16,7 @@ from cxg_proxy.annotations.alignment import Checked
 from cxg_proxy.errors import Busy, NotPrepared, Problem, ViewerMissing
 from cxg_proxy.files.disk import on_disk
 from cxg_proxy.files.scratch import scratch
-from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.gateway.library.dataset import Dataset
 from cxg_proxy.steps import Phase, Step
 
 from .process import running, words

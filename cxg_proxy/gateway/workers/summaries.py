@@ -21,7 +21,7 @@ from typing import Any
 from cxg_proxy.errors import DamagedFile, Problem, ViewerMissing
 from cxg_proxy.files.atomic import write_whole
 from cxg_proxy.files.disk import on_disk
-from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.gateway.library.dataset import Dataset
 
 from .process import Child, running, words
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Flask
 
 from cxg_proxy.annotations import LIMIT
 from cxg_proxy.errors import Problem
@@ -15,8 +19,9 @@ from cxg_proxy.viewer.dataset.expression import Expression
 from cxg_proxy.viewer.dataset.metadata import Rest
 from cxg_proxy.viewer.store.store import Store
 
-from . import reply_cache
+from . import compression, reply_tags
 from .application import load
+from .reply_cache import _JSON, BINARY, Replies
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +54,41 @@ def _make(there: Store, dataset: str, layer: str | None, cancelled: Callable[[],
             diffexp_max_cells=None,
             read=read,
         )
-        reply_cache.prepare(application, there.replies, report=_tell_nobody, cancelled=cancelled)
+        prepare(application, there.replies, report=_tell_nobody, cancelled=cancelled)
 
 
 def _tell_nobody(*_: object) -> None:
     """Its bar is at its end already."""
+
+
+def prepare(
+    application: Flask, folder: Path, *, report: Callable[[float], None], cancelled: Callable[[], bool]
+) -> None:
+    """Keep in a folder all that visitors will fetch, in each encoding that is kept.
+
+    `report` hears the share that is done, `cancelled` is asked before each reply. What cannot be kept or made is left
+    out: it is made when somebody asks for it.
+    """
+    Replies.of(application).keep_in(folder)
+    client = application.test_client()
+    targets = _targets(client.get("/api/v0.2/schema").get_json()["schema"])
+    for number, target in enumerate(targets):
+        for encoding in compression.KEPT:
+            if cancelled():
+                return
+            accept = {"Accept": f"{BINARY}, {_JSON}", "Accept-Encoding": encoding}
+            client.get(f"/api/v0.2/{target}", headers=accept).close()
+        report((number + 1) / len(targets))
+
+
+def _targets(schema: Mapping[str, Any]) -> list[str]:
+    """What the page will ask for; columns of labels may be among it, which are not kept."""
+    layouts = [urlencode({"layout-name": each["name"]}) for each in schema["layout"]["obs"]]
+    columns = [urlencode({reply_tags.COLUMN: each["name"]}) for each in schema["annotations"]["obs"]["columns"]]
+    genes = urlencode({reply_tags.COLUMN: schema["annotations"]["var"]["index"]})
+    return [
+        "colors",
+        *(f"layout/obs?{query}" for query in layouts),
+        *(f"annotations/obs?{query}" for query in columns),
+        f"annotations/var?{genes}",
+    ]

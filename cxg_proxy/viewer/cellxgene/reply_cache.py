@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
 from flask import Flask, Request, Response
 from werkzeug.datastructures import MultiDict
@@ -112,36 +110,3 @@ def _packed(response: Response, content: bytes, encoding: str) -> Response:
 def edition(*made_from: object) -> str:
     """A word for all that kept replies are made from."""
     return etags.digest("replies", *made_from)
-
-
-def prepare(
-    application: Flask, folder: Path, *, report: Callable[[float], None], cancelled: Callable[[], bool]
-) -> None:
-    """Keep in a folder all that visitors will fetch, in each encoding that is kept.
-
-    `report` hears the share that is done, `cancelled` is asked before each reply. What cannot be kept or made is left
-    out: it is made when somebody asks for it.
-    """
-    Replies.of(application).keep_in(folder)
-    client = application.test_client()
-    targets = _targets(client.get("/api/v0.2/schema").get_json()["schema"])
-    for number, target in enumerate(targets):
-        for encoding in compression.KEPT:
-            if cancelled():
-                return
-            accept = {"Accept": f"{BINARY}, {_JSON}", "Accept-Encoding": encoding}
-            client.get(f"/api/v0.2/{target}", headers=accept).close()
-        report((number + 1) / len(targets))
-
-
-def _targets(schema: Mapping[str, Any]) -> list[str]:
-    """What the page will ask for; columns of labels may be among it, which are not kept."""
-    layouts = [urlencode({"layout-name": each["name"]}) for each in schema["layout"]["obs"]]
-    columns = [urlencode({reply_tags.COLUMN: each["name"]}) for each in schema["annotations"]["obs"]["columns"]]
-    genes = urlencode({reply_tags.COLUMN: schema["annotations"]["var"]["index"]})
-    return [
-        "colors",
-        *(f"layout/obs?{query}" for query in layouts),
-        *(f"annotations/obs?{query}" for query in columns),
-        f"annotations/var?{genes}",
-    ]

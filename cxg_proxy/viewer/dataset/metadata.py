@@ -23,6 +23,7 @@ from cxg_proxy.viewer.source import cell_names, h5ad, metadata
 from cxg_proxy.viewer.source.cell_names import Names
 from cxg_proxy.viewer.source.elements import read_elem
 from cxg_proxy.viewer.source.matrix import Source, find, opened, own
+from cxg_proxy.viewer.store import metadata_file
 from cxg_proxy.viewer.store.store import Store
 
 
@@ -122,7 +123,7 @@ def _whole(file: Any, found: Source, source: str) -> anndata.AnnData:
     """From before AnnData 0.7, when one part held what belongs to another: anndata itself puts all together again."""
     image = io.BytesIO()
     with h5py.File(image, "w", track_order=True) as copy:
-        metadata.fill(file, found, copy, source)
+        metadata_file.fill(file, found, copy, source)
     return _read(image)
 
 

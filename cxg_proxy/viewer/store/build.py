@@ -11,10 +11,10 @@ from typing import Any
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import ChangedMeanwhile, DamagedFile, DatasetNotFound, NotH5ad, NotViewable
 from cxg_proxy.viewer.progress import Cancelled, Work
-from cxg_proxy.viewer.source import cell_names, chunks, h5ad, metadata
+from cxg_proxy.viewer.source import cell_names, chunks, h5ad
 from cxg_proxy.viewer.source.matrix import Source, check_values, find, opened, status
 
-from . import array_files, store, transpose
+from . import array_files, metadata_file, store, transpose
 from .value_range import Spread
 
 __all__ = ["Cancelled", "build"]
@@ -94,7 +94,7 @@ class _Build:
         with opened(self._path, cache=chunk + chunk // 8) as file:
             self._check_is(file, fingerprint)
             found = find(file, self._layer, self._path)
-            metadata.write(file, found, self._into / store.REST, self._path, self._which)
+            metadata_file.write(file, found, self._into / store.REST, self._path, self._which)
             sizes = self._write_matrix(found, max(self._memory // 4, self._memory - 2 * chunk))
             self._check_is(file, fingerprint)
         check_values(found.dtype, self._spread.least, self._spread.most, self._path)

@@ -16,8 +16,10 @@ from pathlib import Path
 import h5py
 
 from cxg_proxy.errors import Problem
-from cxg_proxy.viewer.source import h5ad, metadata
+from cxg_proxy.viewer.source import h5ad
 from cxg_proxy.viewer.source.matrix import Source, find
+
+from . import metadata_file
 
 MANIFEST = "store.json"  # when it was touched tells when a store was used last
 USUAL_BYTES = 50_000_000_000
@@ -47,7 +49,7 @@ def estimate(source: str, layer: str | None) -> int:
     try:
         with h5py.File(source, "r", locking=False) as file:
             found = find(file, layer, source)
-            return _MARGIN_BYTES + _laid_out(found) + metadata.estimate(file, found, source)
+            return _MARGIN_BYTES + _laid_out(found) + metadata_file.estimate(file, found, source)
     except (*h5ad.ERRORS, Problem):  # whoever builds the store will say what is wrong
         return _MARGIN_BYTES + size
 

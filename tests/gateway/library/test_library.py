@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxg_proxy.errors import DatasetNotFound, NotReadable
-from cxg_proxy.gateway.library.library import PLAIN, Library, Scan, escape, readings, unescape
+from cxg_proxy.gateway.library.dataset import PLAIN, escape, readings, unescape
+from cxg_proxy.gateway.library.library import Library
+from cxg_proxy.gateway.library.scan import Scan
 from datasets import HOSTILE
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import pages_samples as samples
 from cxg_proxy import errors, formatting
-from cxg_proxy.gateway.pages import render
+from cxg_proxy.gateway.pages import models, render
 
 VOID = {"meta", "link", "img", "input", "wbr", "path"}
 TAGS = set(
@@ -129,14 +129,14 @@ def test_no_name_gets_out_of_its_place(name: str) -> None:
 def test_bytes_that_are_no_text_are_shown_as_a_replacement_sign() -> None:
     name = b"caf\xe9".decode("utf-8", "surrogateescape")
     card = dataclasses.replace(samples.card("x"), label=name)
-    assert "caf\ufffd" in flat(render.library(samples.site(), render.LibraryView((card,), total=1)))
+    assert "caf\ufffd" in flat(render.library(samples.site(), models.LibraryView((card,), total=1)))
 
 
 # --- the library ---------------------------------------------------------------------------------------------------
 
 
-def listing(*cards: render.DatasetCard, **more: object) -> str:
-    view = render.LibraryView(cards, **{"total": len(cards), **more})  # type: ignore[arg-type]
+def listing(*cards: models.DatasetCard, **more: object) -> str:
+    view = models.LibraryView(cards, **{"total": len(cards), **more})  # type: ignore[arg-type]
     return render.library(samples.site(), view)
 
 
@@ -237,7 +237,7 @@ def test_a_problem_says_what_which_and_what_next_with_commands_to_copy() -> None
 def test_try_again_is_a_form_for_an_instance_and_a_link_without_one() -> None:
     problem = errors.DatasetNotFound("x.h5ad")
     assert Seen(render.problem(samples.site("../"), samples.problem())).named("form")
-    page = Seen(render.problem(samples.site("../"), render.ProblemView(problem)))
+    page = Seen(render.problem(samples.site("../"), models.ProblemView(problem)))
     assert page.named("form") == []
     assert "" in [a["href"] for a in page.named("a")]
 
@@ -266,5 +266,5 @@ def test_a_failed_viewer_offers_try_again_and_a_running_one_stop() -> None:
 
 def test_a_card_offers_a_link_to_send_only_where_there_is_one() -> None:
     for share, offered in (("", False), ("/hub/user-redirect/cellxgene/view/lab/a.h5ad/", True)):
-        view = render.LibraryView([samples.card("a", share=share)], total=1)
+        view = models.LibraryView([samples.card("a", share=share)], total=1)
         assert ("Copy link" in render.library(samples.site(), view)) is offered

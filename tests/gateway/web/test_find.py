@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cxg_proxy.gateway.library.library import Dataset, Library, escape
+from cxg_proxy.gateway.library.dataset import Dataset, escape
+from cxg_proxy.gateway.library.library import Library
 from cxg_proxy.gateway.library.paths import absolute, looked_at
 from datasets import HOSTILE, touch
 from gateways import Gateway, Reply, Serve, a_serve, find, found, running_gateway  # noqa: F401 - fixtures

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cxg_proxy import errors
-from cxg_proxy.gateway.library.library import escape
+from cxg_proxy.gateway.library.dataset import escape
 from cxg_proxy.gateway.web.handler import status_of
 from datasets import HOSTILE
 from gateways import PAGE, SAME_SITE, Gateway, Serve, UnixConnection, a_serve, running_gateway  # noqa: F401 - fixtures

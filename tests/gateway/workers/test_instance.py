@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cxg_proxy.errors import Died, NoEmbedding, Problem, StartTimeout, Stopped, ViewerMismatch, ViewerMissing
-from cxg_proxy.gateway.library.library import Dataset
+from cxg_proxy.gateway.library.dataset import Dataset
 from cxg_proxy.steps import Phase
 from instance_fixtures import Make, a_dataset, pid_of, some_instances  # noqa: F401 - fixtures
 from processes import gone

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cxg_proxy.errors import Stopped, TooManyInstances
-from cxg_proxy.gateway.library.library import Dataset, Library
+from cxg_proxy.gateway.library.dataset import Dataset
+from cxg_proxy.gateway.library.library import Library
 from cxg_proxy.gateway.workers.instance import Instance
 from cxg_proxy.steps import Phase
 from instance_fixtures import Make, a_dataset, pid_of, some_instances  # noqa: F401 - fixtures

@@ -15,7 +15,7 @@ from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header
 
 from cxg_proxy.viewer import options
-from cxg_proxy.viewer.cellxgene import compression, reply_cache
+from cxg_proxy.viewer.cellxgene import cache_warming, compression, reply_cache
 from cxg_proxy.viewer.cellxgene.reply_files import Kept
 from viewer_fixtures import cells
 
@@ -212,7 +212,7 @@ def test_each_option_is_known_to_change_what_is_kept_or_not() -> None:
 
 def test_all_that_visitors_fetch_is_made_in_advance(load: Load, folder: Path) -> None:
     shares: list[float] = []
-    reply_cache.prepare(load(None), folder, report=shares.append, cancelled=lambda: False)
+    cache_warming.prepare(load(None), folder, report=shares.append, cancelled=lambda: False)
     assert shares == sorted(shares)
     assert shares[-1] == 1
     there = inodes(folder)
@@ -226,7 +226,7 @@ def test_all_that_visitors_fetch_is_made_in_advance(load: Load, folder: Path) ->
 
 def test_making_them_in_advance_can_be_broken_off(load: Load, folder: Path) -> None:
     asked = iter([False, False, False, True])
-    reply_cache.prepare(load(None), folder, report=[].append, cancelled=lambda: next(asked))
+    cache_warming.prepare(load(None), folder, report=[].append, cancelled=lambda: next(asked))
     assert len(inodes(folder)) == 3
 
 

@@ -1,0 +1,129 @@
+"""The viewers that run: their page, what ends or retries one, and the steps of an opening."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from tornado.web import HTTPError
+
+from cxg_proxy import errors
+from cxg_proxy.files.disk import on_disk
+from cxg_proxy.gateway.library.dataset import place_of
+from cxg_proxy.gateway.pages import models, render
+from cxg_proxy.gateway.workers.instance import Instance
+from cxg_proxy.gateway.workers.process import within
+from cxg_proxy.gateway.workers.usage import memory
+from cxg_proxy.steps import Phase
+
+from . import security
+from .handler import Handler, plain, row
+
+BEAT_SECONDS = 15.0  # an event stream that is silent for longer is cut by some proxies
+LAST = {Phase.READY.value, Phase.FAILED.value, Phase.CLOSED.value}
+
+
+class InstancesPage(Handler):
+    """What runs."""
+
+    async def get(self) -> None:
+        """Each instance with what it uses."""
+        rows = [row(each, self.desk.memory_limit) for each in self.desk.instances]
+        if self.wants_json():
+            self.say({"instances": rows})
+            return
+        total, available = memory()
+        self.finish(render.instances(self.site(self.root), rows, models.Machine(total, available, os.cpu_count() or 1)))
+
+    head = get
+
+
+class InstanceAction(Handler):
+    """Stop an instance, or try a failed one again."""
+
+    async def post(self, identifier: str, action: str) -> None:
+        """POST with the token of the form; back to `next`, or to the viewer."""
+        security.refuse_other_sites(self.request.headers, token_seen=self.holds_token())
+        if not self.holds_token():
+            raise errors.Refused(detail="its form has no token, or that of an earlier run")
+        instance = self.desk.instances.find(identifier)
+        if instance is None and (self.wants_json() or action == "retry"):
+            raise errors.NoSuchInstance
+        if instance is not None and action == "stop":
+            await instance.close()
+        elif instance is not None:
+            await self._retry(instance)
+            return
+        self._done(instance, self.form("next").lstrip("./"))
+
+    async def get(self, identifier: str, action: str) -> None:  # noqa: ARG002 - tornado passes both
+        """Nothing changes by GET; a person who reloads the page of a refused form is led to where it can be sent."""
+        if self.wants_json():
+            raise HTTPError(405)
+        instance = self.desk.instances.find(identifier)
+        self.redirect(f"../../../view/{instance.dataset.address}/" if instance else "../../../instances")
+
+    async def _retry(self, instance: Instance) -> None:
+        address = instance.dataset.address
+        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
+        try:
+            self._done(await self.desk.instances.open(dataset, again=True), f"view/{address}/")
+        except errors.TooManyInstances as problem:
+            self.show(problem, name=dataset.name, href=f"view/{address}/")
+
+    def _done(self, instance: Instance | None, target: str) -> None:
+        if self.wants_json():
+            self.say(row(instance, self.desk.memory_limit) if instance else {})
+        else:
+            self.redirect("../../../" + _inside(target), status=303)
+
+    def wants_json(self) -> bool:
+        """Whether the reply goes to a program; a form's goes to a person."""
+        return "text/html" not in self.request.headers.get("Accept", "")
+
+
+class Progress(Handler):
+    """How far the opening of a dataset is: once as JSON, or as a stream of events."""
+
+    gone = False
+
+    def on_connection_close(self) -> None:
+        """Nobody listens any more."""
+        super().on_connection_close()
+        self.gone = True
+
+    async def get(self, address: str) -> None:
+        """The stream ends when the viewer is ready, failed or closed."""
+        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
+        instance = self.desk.instances.of(dataset.real)
+        if instance is None:
+            raise errors.Stopped(dataset.label)
+        if "text/event-stream" not in self.request.headers.get("Accept", ""):
+            self.say(_progress(instance))
+            return
+        self.set_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.set_header("X-Accel-Buffering", "no")
+        while not self.gone:
+            change, said = instance.next_change, _progress(instance)
+            self.write(f"data: {json.dumps(said, default=plain)}\n\n")
+            await self.flush()
+            if said["phase"] in LAST:
+                return
+            instance.touch()  # somebody looks
+            self.desk.touched()
+            await within(BEAT_SECONDS, change)
+
+
+def _progress(instance: Instance) -> dict[str, object]:
+    return {
+        "phase": instance.phase.value,
+        "done": instance.done,
+        "elapsed": round(instance.elapsed, 1),
+        "expected": instance.expected,
+        "problem": instance.problem,
+    }
+
+
+def _inside(target: str) -> str:
+    """A link that cannot lead away from the gateway."""
+    return target if target.isascii() and ":" not in target and "//" not in target and "\\" not in target else ""

@@ -1,0 +1,132 @@
+"""The list of datasets, their pictures, and which dataset a file is: `api/find`, asked by a file browser or a notebook."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from cxg_proxy import errors
+from cxg_proxy.errors import BadRequest, NotReadable, OutsideLibraries
+from cxg_proxy.files.disk import on_disk
+from cxg_proxy.gateway.library.dataset import Dataset, escape, place_of, readings
+from cxg_proxy.gateway.library.library import only
+from cxg_proxy.gateway.library.paths import ELSEWHERE, absolute, below, expanded, looked_at, looked_up
+from cxg_proxy.gateway.pages import render, thumbnail
+
+from .handler import Handler
+
+HOME = Path("~/cellxgene")  # where notebooks look for labels unless they are told
+
+
+class LibraryPage(Handler):
+    """The list of datasets, as a page and as JSON."""
+
+    async def get(self) -> None:
+        """Search, sort and page are in the query, so that a list can be linked."""
+        if self.desk.alone and not self.wants_json():
+            await self._lead_to_the_viewer()
+            return
+        self.desk.preload.touch()
+        await self.desk.catalogue.refresh()
+        page = self.get_query_argument("page", "1")
+        view = self.desk.catalogue.view(
+            query=self.get_query_argument("q", "").strip(),
+            folder=readings(self.get_query_argument("folder", ""))[0],
+            sort=self.get_query_argument("sort", "name"),
+            page=int(page) if page.isascii() and page.isdigit() else 1,
+        )
+        if self.wants_json():
+            self.say(view)
+        else:
+            self.finish(render.library(self.site(self.root), view))
+
+    head = get
+
+    async def _lead_to_the_viewer(self) -> None:
+        """One dataset that is shown alone has no list: what is wrong with it is said at its own address."""
+        name = await on_disk(lambda: only(self.desk.library.roots))
+        self.redirect(f"./view/{escape(name)}/")
+
+
+class Preview(Handler):
+    """The small picture of a dataset's embedding."""
+
+    async def get(self, address: str) -> None:
+        """SVG, revalidated by the file's fingerprint."""
+        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
+        points = await self.desk.summaries.preview(dataset)
+        if points is None:
+            raise errors.NoSuchPage(self.request.path)
+        self.set_header("Content-Type", "image/svg+xml; charset=utf-8")
+        self.set_header("Cache-Control", "private, no-cache")
+        self.finish(thumbnail.draw(points))
+
+
+class Find(Handler):
+    """The dataset that a file is, where it is shown, and whether it is open."""
+
+    async def prepare(self) -> None:
+        """An open tab asks every few seconds: that is use neither of the gateway nor of a viewer."""
+        self.unlock()
+
+    async def get(self) -> None:
+        """The path as it was sent: tornado's own reading takes blanks and control characters away."""
+        asked = os.fsdecode(self.request.query_arguments.get("path", [b""])[-1])
+        if not asked or "\0" in asked:
+            raise BadRequest(detail="it names no file: say which with `path`")
+        dataset = await self._found(asked)
+        instance = self.desk.instances.of(dataset.real)
+        self.say(
+            {
+                "name": dataset.name,
+                "title": dataset.label,
+                # What is shown alone is listed by a link of ours, which goes with the gateway.
+                "file": str(dataset.real if self.desk.alone else dataset.file),
+                "view": f"view/{dataset.address}/",
+                "labels": f"annotations/{dataset.address}",
+                "home": self._home(),
+                "share": self.desk.catalogue.share(dataset),
+                "phase": instance.phase.value if instance else "closed",
+                "running": instance is not None and not instance.over,
+            }
+        )
+
+    def _home(self) -> str:
+        """Where labels are, unless notebooks look there by themselves."""
+        return "" if self.desk.home == HOME.expanduser() else str(self.desk.home)
+
+    async def _found(self, asked: str) -> Dataset:
+        library, folder = self.desk.library, self.desk.folder
+        place = place_of(next(below(library.roots, folder / expanded(asked)), ELSEWHERE))
+        near = await on_disk(lambda: looked_at(library, absolute(asked, folder)), place=place)
+        if near is not None:
+            return near
+        # From here on the disks of other libraries are asked too: one that hangs must not be taken for this one.
+        path, found = await on_disk(lambda: looked_up(library, asked, folder), place=ELSEWHERE)
+        if isinstance(found, Dataset):
+            return found
+        listed = None if isinstance(found, NotReadable) else await self.desk.catalogue.listed(path, place=ELSEWHERE)
+        if listed is None:
+            raise self._outside(asked) if isinstance(found, OutsideLibraries) else found
+        return listed
+
+    def _outside(self, asked: str) -> OutsideLibraries:
+        """What may be told of a file that is not ours to show: the path that was asked for, and the libraries."""
+        path, library = Path(os.path.normpath(self.desk.folder / expanded(asked))), self.desk.library
+        file = shlex.quote(str(path))
+        if self.desk.alone:
+            step = f"Give it a viewer of its own: `cxg-proxy {file}` at a terminal, or in Galaxy this tool once more."
+            return OutsideLibraries(str(path), detail="one dataset is shown here, another one", steps=[step])
+        shown = "; ".join(f"{name}: {folder}" for name, folder in library.roots.items())
+        walking = "" if self.desk.catalogue.complete else "; they are still being looked through, try again in a minute"
+        folder = shlex.quote(str(next(iter(library.roots.values()))))
+        first = f"Move the file into one of these folders: `mv {file} {folder}/`."
+        if library.follow_symlinks:
+            first = f"{first[:-1]}, or put a link to it there: `ln -s {file} {folder}/`."
+        elif any(path.is_relative_to(root) for root in library.roots.values()):
+            first = (
+                "A link on the way to it leads out of these folders, and is not followed: put the file itself there."
+            )
+        steps = [first, *OutsideLibraries.steps[1:]]
+        return OutsideLibraries(str(path), detail=f"it shows {shown}{walking}", steps=steps)

@@ -1,0 +1,61 @@
+"""A worker's log: a file that turns over, and the last lines for the page."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from queue import SimpleQueue
+
+LOG_BYTES = 1_000_000
+LOG_LINES_WAITING = 10_000
+LOG_PATIENCE = 50  # hundredths of a second that the last lines get
+
+
+@contextlib.asynccontextmanager
+async def logging_to(file: Path, tail: deque[str]) -> AsyncIterator[Callable[[bytes], None]]:
+    """What to do with a line of a worker's standard error: keep it in `tail`, and in a rotating file."""
+    lines: SimpleQueue[str | None] = SimpleQueue()
+    # In a thread, and a daemon: the log lies in the user's home, which may hang.
+    writing = threading.Thread(target=_write, args=(file, lines), daemon=True, name="log")
+    writing.start()
+
+    def hear(line: bytes) -> None:
+        text = line.decode(errors="replace").rstrip()
+        tail.append(text)
+        if lines.qsize() < LOG_LINES_WAITING:
+            lines.put(text)
+
+    try:
+        yield hear
+    finally:
+        lines.put(None)
+        for _ in range(LOG_PATIENCE):
+            if writing.is_alive():
+                await asyncio.sleep(0.01)
+
+
+def _write(file: Path, lines: SimpleQueue[str | None]) -> None:
+    handler = _log_file(file)
+    while (text := lines.get()) is not None:
+        if handler is not None:
+            handler.emit(logging.makeLogRecord({"msg": text, "levelno": logging.INFO}))
+    if handler is not None:
+        handler.close()
+
+
+def _log_file(file: Path) -> RotatingFileHandler | None:
+    """None where it cannot be written: a full disk must not keep a viewer closed."""
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handler = RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=1, errors="replace")
+    except (OSError, ValueError):
+        return None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # noqa: ARG005 - as above, while it runs
+    return handler
