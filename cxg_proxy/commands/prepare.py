@@ -28,6 +28,7 @@ from cxg_proxy.gateway.library.scan import Scan
 from cxg_proxy.gateway.workers.process import Child, running
 from cxg_proxy.gateway.workers.report import death, no_worker
 from cxg_proxy.gateway.workers.usage import oom_kills
+from cxg_proxy.orders import BUILD_MEMORY_BYTES
 from cxg_proxy.steps import Phase, Step
 
 FAILED, STOPPED = 1, 130  # exit statuses
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--cache", metavar="DIR", type=Path, default=usual, help="the gateway's --cache (%(default)s)")
     parser.add_argument("--layer", metavar="NAME", help="show this layer in the place of X; else what the file beside "
                         "the dataset says, or X")  # fmt: skip
-    parser.add_argument("--build-memory", metavar="BYTES", type=_positive, default=1_000_000_000,
+    parser.add_argument("--build-memory", metavar="BYTES", type=_positive, default=BUILD_MEMORY_BYTES,
                         help="memory that each may take, about (%(default)s)")  # fmt: skip
     parser.add_argument("--jobs", metavar="N", type=_positive, default=1, help="how many at once (%(default)s)")
     parser.add_argument("--viewer-python", metavar="PYTHON", default=sys.executable,

@@ -21,7 +21,7 @@ from cxg_proxy.errors import BadConfiguration, CannotListen, Problem, Stopped
 from cxg_proxy.gateway.web.routes import broken_routes, routes
 
 from .options import Options
-from .services import Desk, Parts
+from .services import Services, build_services
 from .sockets import Address, Sockets, private_folder
 from .standalone import Alone
 
@@ -101,27 +101,27 @@ class Gateway(Options):
             self._signals(),
             Sockets(Address(self.socket, self.ip, self.port, self.listening)) as listening,
         ):
-            desk = Parts(self, sockets, os.environ).desk(listening.port, self._touched)
+            services = build_services(self, sockets, os.environ, listening.port, self._touched)
             # Every request would be a line in the host's log; what fails is logged where it fails.
-            application = Application(routes(desk), log_function=lambda _: None)
+            application = Application(routes(services), log_function=lambda _: None)
             # A form is small; the viewer's own requests raise the limit for themselves, once they are let in.
             server = HTTPServer(application, max_body_size=SMALL_BODY, body_timeout=60)
             server.add_sockets(listening.sockets)
-            self._greet(desk, listening.said)
+            self._greet(services, listening.said)
             try:
-                await self._show(desk)
+                await self._show(services)
             finally:
                 server.stop()
-                await self._end(desk, sockets, listening)
+                await self._end(services, sockets, listening)
                 # A connection may wait for a disk that does not answer.
                 await asyncio.wait({asyncio.ensure_future(server.close_all_connections())}, timeout=0.3)
 
-    async def _show(self, desk: Desk) -> None:
+    async def _show(self, services: Services) -> None:
         """Be there until told to stop, or until nobody needs us; raises why the only dataset could not be shown."""
         if not self.dataset:
-            await self._until_stopped(desk)
+            await self._until_stopped(services)
             return
-        alone = Alone(desk, self.annotated, self.log)
+        alone = Alone(services, self.annotated, self.log)
         living: asyncio.Future[Any] = asyncio.ensure_future(alone.check() if self.check else alone.live())
         try:
             if self.check:
@@ -131,7 +131,7 @@ class Gateway(Options):
                 self.log.info("%s", living.result())
                 return
             living.add_done_callback(self._tell_of_failure)
-            await self._until_stopped(desk, alone)
+            await self._until_stopped(services, alone)
             if not self._stop.is_set():
                 finishing = asyncio.ensure_future(alone.finish())
                 finishing.add_done_callback(self._tell_of_failure)
@@ -154,9 +154,9 @@ class Gateway(Options):
         if not work.cancelled() and (reason := work.exception()) is not None:
             self.log.error("the dataset’s copy is not renewed any more", exc_info=reason)
 
-    async def _end(self, desk: Desk, sockets: Path, listening: Sockets) -> None:
+    async def _end(self, services: Services, sockets: Path, listening: Sockets) -> None:
         """End everything within END_SECONDS."""
-        parts = (desk.instances, desk.preload, desk.summaries, desk.recognition, desk.uploads)
+        parts = (services.instances, services.preload, services.summaries, services.recognition, services.uploads)
         ending = asyncio.gather(*(part.close() for part in parts))
         await asyncio.wait({ending}, timeout=END_SECONDS - 0.5)
         if not ending.done():
@@ -166,7 +166,7 @@ class Gateway(Options):
             listening.close()
             os._exit(1)
 
-    async def _until_stopped(self, desk: Desk | None, alone: Alone | None = None) -> None:
+    async def _until_stopped(self, services: Services | None, alone: Alone | None = None) -> None:
         """Every second: has the parent gone, is a viewer idle, is the gateway itself?"""
         idle: asyncio.Future[None] | None = None
         while not self._stop.is_set():
@@ -175,11 +175,11 @@ class Gateway(Options):
             if self._parent != 1 and os.getppid() != self._parent:
                 self.log.info("the process that started this gateway has ended: goodbye")
                 return
-            if desk is not None:
+            if services is not None:
                 if idle is None or idle.done():  # not awaited: a signal must not wait for a deaf worker's end
-                    idle = asyncio.ensure_future(desk.instances.close_idle())
-                running = desk.instances.running()
-                if desk.children.busy or any(each.at_work() for each in running):
+                    idle = asyncio.ensure_future(services.instances.close_idle())
+                running = services.instances.running()
+                if services.children.busy or any(each.at_work() for each in running):
                     self._touched()  # a long request, an opening, a preparation or a copy that somebody waits for
                 unused, most = time.monotonic() - self._used, self.shutdown_when_idle_seconds
                 if alone is not None and alone.problem is not None:
@@ -204,9 +204,9 @@ class Gateway(Options):
     def _touched(self) -> None:
         self._used = time.monotonic()
 
-    def _greet(self, desk: Desk, said: str) -> None:
-        made_here = desk.token and not self.token  # the host that made it knows it, and logs are read by others
-        where = f"{said}?token={desk.token}" if made_here else said
+    def _greet(self, services: Services, said: str) -> None:
+        made_here = services.token and not self.token  # the host that made it knows it, and logs are read by others
+        where = f"{said}?token={services.token}" if made_here else said
         self.log.info("cxg-proxy %s listens on %s", __version__, where)
 
 

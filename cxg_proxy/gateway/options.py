@@ -19,6 +19,7 @@ from cxg_proxy.errors import BadConfiguration
 from cxg_proxy.gateway.labels.outbox import Sender
 from cxg_proxy.gateway.library.http_client import usable
 from cxg_proxy.gateway.library.library import LONGEST_NAME, REMOTE
+from cxg_proxy.orders import BUILD_MEMORY_BYTES
 
 aliases = {
     **base_aliases,
@@ -195,7 +196,7 @@ class Options(JupyterApp):
         "", help="Gene expression that `cxg-proxy prepare` has prepared for everybody is found in this folder."
     ).tag(config=True)
     build_memory = Integer(
-        1_000_000_000, min=1, help="Preparing gene expression may take about this many bytes of memory."
+        BUILD_MEMORY_BYTES, min=1, help="Preparing gene expression may take about this many bytes of memory."
     ).tag(config=True)
     logs = Unicode(help="The viewers' logs are kept in this folder.").tag(config=True)
 

@@ -21,7 +21,7 @@ from cxg_proxy.gateway.workers.exchange import Exchange, WorkerGone
 from cxg_proxy.gateway.workers.instance import Instance
 from cxg_proxy.steps import Phase
 
-from .services import Desk
+from .services import Services
 
 LOOK_SECONDS = 1.0  # so often it is looked whether labels were saved
 QUIET_SECONDS = 5.0  # after a save, for more saves usually follow
@@ -36,8 +36,8 @@ NOTHING: State = (None, None)  # is saved
 class Alone:
     """The only dataset of a gateway, and the copy of it with its labels, where one was asked for."""
 
-    def __init__(self, desk: Desk, annotated: str, log: logging.Logger) -> None:
-        self._desk, self._log = desk, log
+    def __init__(self, services: Services, annotated: str, log: logging.Logger) -> None:
+        self._services, self._log = services, log
         self._annotated = Path(annotated).expanduser().absolute() if annotated else None
         self._dataset: Dataset | None = None
         self._not_found: Problem | None = None  # why not
@@ -87,13 +87,13 @@ class Alone:
 
     async def _open(self) -> Instance:
         self._dataset = await on_disk(self._find)
-        return await self._desk.instances.open(self._dataset)
+        return await self._services.instances.open(self._dataset)
 
     def _find(self) -> Dataset:
-        return self._desk.library.find(library.only(self._desk.library.roots))
+        return self._services.library.find(library.only(self._services.library.roots))
 
     def _instance(self) -> Instance | None:
-        return self._desk.instances.of(self._dataset.real) if self._dataset else None
+        return self._services.instances.of(self._dataset.real) if self._dataset else None
 
     async def _until_shown(self) -> None:
         """Wait until it has been shown once: what it could not be for may be mended, and then a person tries again."""
@@ -133,7 +133,7 @@ class Alone:
     def _state(self) -> State:
         if self._dataset is None:
             return NOTHING
-        where = self._desk.labels(self._dataset)
+        where = self._services.labels(self._dataset)
         return kept.version(where, kept.LABELS), kept.version(where, kept.GENE_SETS)
 
     async def _renew(self, tell: Callable[..., object]) -> None:
@@ -145,7 +145,9 @@ class Alone:
                 return
             self._tried = state  # what fails is tried again at the next save, and at the end
             try:
-                await self._desk.children.annotate(self._dataset, self._desk.labels(self._dataset), self._annotated)
+                await self._services.children.annotate(
+                    self._dataset, self._services.labels(self._dataset), self._annotated
+                )
                 self._copied = state
             except Problem as problem:
                 tell("%s", problem)

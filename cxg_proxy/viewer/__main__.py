@@ -7,13 +7,12 @@ installs it.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cxg_proxy.annotations import LIMIT
+from cxg_proxy.orders import BUILD_MEMORY_BYTES, ServeOrder, json_object, positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,26 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(parsed: argparse.Namespace) -> int:
-    from .serve import Order, serve  # noqa: PLC0415 - see above
+    from .serve import serve  # noqa: PLC0415 - see above
 
-    return serve(
-        Order(
-            dataset=parsed.dataset,
-            socket=parsed.socket,
-            labels=parsed.labels,
-            options=parsed.options,
-            read_only=parsed.read_only,
-            memory_limit=parsed.memory_limit,
-            threads=parsed.threads,
-            diffexp_workers=parsed.diffexp_workers,
-            diffexp_max_cells=parsed.diffexp_max_cells,
-            history_limit=parsed.history_limit,
-            cache=parsed.cache,
-            shared_cache=parsed.shared_cache,
-            cache_limit=parsed.cache_limit,
-            build_memory=parsed.build_memory,
-        )
-    )
+    return serve(ServeOrder.parse(parsed))
 
 
 def _summarize(parsed: argparse.Namespace) -> int:
@@ -103,17 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxg_proxy.viewer", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(required=True)
     one = _for_one_dataset()
-    serve = commands.add_parser("serve", parents=[one, _for_stores()], help="show one dataset", allow_abbrev=False)
+    serve = commands.add_parser("serve", help="show one dataset", allow_abbrev=False)
     serve.set_defaults(run=_serve)
-    serve.add_argument("--socket", required=True, help="path of the unix socket to make")
-    serve.add_argument("--read-only", action="store_true", help="save neither labels nor gene sets")
-    serve.add_argument("--memory-limit", type=_positive, default=None, help="bytes the worker may use")
-    serve.add_argument("--threads", type=_positive, default=4, help="requests answered at once, beside those that wait")
-    serve.add_argument("--diffexp-workers", type=_positive, default=1, help="comparisons at once")
-    serve.add_argument("--diffexp-max-cells", type=_positive, default=None, help="cells in one comparison")
-    serve.add_argument(
-        "--history-limit", type=_positive, default=LIMIT, help="bytes that old versions of labels may take"
-    )
+    ServeOrder.add_arguments(serve)
     summarize = commands.add_parser(
         "summarize", help="describe datasets: one JSON path per line in, one JSON object per line out"
     )
@@ -156,30 +130,18 @@ def _for_stores(*, required: bool = False) -> argparse.ArgumentParser:
     stores.add_argument("--cache", type=Path, required=required, help="directory of what can be computed again")
     stores.add_argument("--shared-cache", type=Path, help="directory of stores prepared by an administrator")
     stores.add_argument("--cache-limit", type=int, help="bytes that stores may take; 0 keeps none")
-    stores.add_argument("--build-memory", type=_positive, default=1_000_000_000, help="bytes a builder may work with")
+    stores.add_argument(
+        "--build-memory", type=positive, default=BUILD_MEMORY_BYTES, help="bytes a builder may work with"
+    )
     return stores
 
 
 def _for_one_dataset() -> argparse.ArgumentParser:
     one = argparse.ArgumentParser(add_help=False)
     one.add_argument("--labels", required=True, type=Path, help="directory of this user's labels for this dataset")
-    one.add_argument("--options", default={}, type=_options, help="cellxgene's options, as a JSON object")
+    one.add_argument("--options", default={}, type=json_object, help="cellxgene's options, as a JSON object")
     one.add_argument("dataset", help="the .h5ad file")
     return one
-
-
-def _options(text: str) -> dict[str, Any]:
-    options = json.loads(text)
-    if not isinstance(options, dict):
-        raise argparse.ArgumentTypeError("must be a JSON object")
-    return options
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from cxg_proxy import __version__
-from cxg_proxy.annotations import LIMIT, display_name
+from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import CannotListen, NotEnoughMemory, Problem, ViewerMissing
+from cxg_proxy.orders import ServeOrder
 from cxg_proxy.steps import Phase, Step
 from cxg_proxy.viewer.source import h5ad
 
@@ -26,27 +26,7 @@ _ROOM_BYTES = 32 * 1024**2
 _STACK_BYTES = 2 * 1024**2  # of a thread from now on: the usual 8 MB count against the memory limit, used or not
 
 
-@dataclass(frozen=True)
-class Order:
-    """What the gateway asks for."""
-
-    dataset: str
-    socket: str
-    labels: Path
-    options: dict[str, Any]
-    read_only: bool = False
-    memory_limit: int | None = None  # bytes
-    threads: int = 4
-    diffexp_workers: int = 1
-    diffexp_max_cells: int | None = None
-    history_limit: int = LIMIT  # bytes
-    cache: Path | None = None  # where stores are kept; None for nowhere
-    shared_cache: Path | None = None  # where others have prepared some
-    cache_limit: int | None = None  # bytes; None for the usual limit, 0 for no store
-    build_memory: int = 1_000_000_000  # bytes
-
-
-def serve(order: Order) -> int:
+def serve(order: ServeOrder) -> int:
     """Serve one dataset until told to leave; returns the exit status."""
     say = child.channel()
     life = _Life()
@@ -110,7 +90,7 @@ def _memory_held() -> int:
     return int(held.split()[1]) * 1024
 
 
-def _start(order: Order, tell: Callable[[Step], None], ready: _Ready) -> tuple[Any, str]:
+def _start(order: ServeOrder, tell: Callable[[Step], None], ready: _Ready) -> tuple[Any, str]:
     """Load the dataset and listen: the server, and the state that its tags are made from.
 
     What needs no heavy import is checked before them.
@@ -154,7 +134,7 @@ def _loader() -> tuple[Callable[..., Any], Callable[..., Any]]:
     return load, read
 
 
-def _stores(order: Order) -> Any:
+def _stores(order: ServeOrder) -> Any:
     """Where stores are and may be made, or None."""
     if order.cache is None:
         return None
@@ -170,7 +150,7 @@ def _stores(order: Order) -> Any:
     return Stores(order.cache, order.shared_cache, limit=limit, memory=order.build_memory)
 
 
-def _listen(order: Order, application: Any) -> Any:
+def _listen(order: ServeOrder, application: Any) -> Any:
     from waitress.channel import HTTPChannel  # noqa: PLC0415 - it may be missing, and `starting` must be out before
     from waitress.server import create_server  # noqa: PLC0415 - as above
 

@@ -19,8 +19,8 @@ from processes import environment
 from waiting import until_now
 
 HOLDER = (
-    "import sys, time; from pathlib import Path; from cxg_proxy import lock, whole\n"
-    "with whole.opened(Path(sys.argv[1])) as folder, lock.locked(folder):\n"
+    "import sys, time; from pathlib import Path; from cxg_proxy.files import atomic, lock\n"
+    "with atomic.opened(Path(sys.argv[1])) as folder, lock.locked(folder):\n"
     "    print('held', flush=True); time.sleep(60)\n"
 )
 
@@ -246,7 +246,7 @@ def test_a_lock_is_cleared_only_when_its_holder_is_certainly_dead(tmp_path: Path
 def test_a_dead_lock_of_somebody_else_in_a_sticky_folder_is_waited_for_but_not_for_ever(tmp_path: Path) -> None:
     planted(tmp_path, **{**lock._here(), "started": "0"})
     program = (
-        "import os, sys; from cxg_proxy import lock, whole; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "import os, sys; from cxg_proxy.files import lock; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "folder = os.open('.', os.O_RDONLY | os.O_DIRECTORY)\n"
         "attempts = lock.Attempts(lock.Lock(folder), stale=0.0)\n"
         "sys.exit(attempts.taken() or not attempts.stuck)\n"

@@ -25,10 +25,10 @@ from gateways import SAME_SITE, running_gateway
 from waiting import until
 
 pytestmark = pytest.mark.timeout(120)
-HASTY = "from cxg_proxy import app; app.FAILED_SECONDS = 1.0; app.Gateway.launch_instance()"
+HASTY = "from cxg_proxy.gateway import app; app.FAILED_SECONDS = 1.0; app.Gateway.launch_instance()"
 
 
-class Desk:
+class Services:
     """What `Alone` asks of the gateway, without one."""
 
     def __init__(self, folder: Path) -> None:
@@ -75,8 +75,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def services(tmp_path: Path) -> Services:
+    return Services(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -85,11 +85,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(standalone, name, 0.02, raising=False)
 
 
-def lived(desk: Desk, scene: Callable[[standalone.Alone], Any]) -> None:
+def lived(services: Services, scene: Callable[[standalone.Alone], Any]) -> None:
     """Play a scene while the dataset is shown."""
 
     async def play() -> None:
-        shown = standalone.Alone(desk, "copy.h5ad", logging.getLogger(__name__))  # type: ignore[arg-type]
+        shown = standalone.Alone(services, "copy.h5ad", logging.getLogger(__name__))  # type: ignore[arg-type]
         living = asyncio.ensure_future(shown.live())
         try:
             await scene(shown)
@@ -101,21 +101,23 @@ def lived(desk: Desk, scene: Callable[[standalone.Alone], Any]) -> None:
     asyncio.run(play())
 
 
-def test_a_copy_that_failed_is_tried_again_at_the_end(desk: Desk) -> None:
-    desk.troubles = [NotPrepared("copy.h5ad")]
-    desk.save("T cell")
+def test_a_copy_that_failed_is_tried_again_at_the_end(services: Services) -> None:
+    services.troubles = [NotPrepared("copy.h5ad")]
+    services.save("T cell")
 
     async def scene(shown: standalone.Alone) -> None:
-        await until(lambda: not desk.troubles)
-        await desk.looked_at()
-        assert desk.made == 0  # the next save or the end is time enough
+        await until(lambda: not services.troubles)
+        await services.looked_at()
+        assert services.made == 0  # the next save or the end is time enough
         await shown.finish()
-        assert desk.made == 1
+        assert services.made == 1
 
-    lived(desk, scene)
+    lived(services, scene)
 
 
-def test_a_disk_that_was_silent_for_a_while_ends_no_renewal(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_was_silent_for_a_while_ends_no_renewal(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looks = 0
     on_disk = standalone.on_disk
 
@@ -130,17 +132,17 @@ def test_a_disk_that_was_silent_for_a_while_ends_no_renewal(desk: Desk, monkeypa
 
     async def scene(_: standalone.Alone) -> None:
         await until(lambda: looks > 6, seconds=5)
-        desk.save("T cell")
-        await until(lambda: desk.made == 1, seconds=5)
+        services.save("T cell")
+        await until(lambda: services.made == 1, seconds=5)
 
-    lived(desk, scene)
+    lived(services, scene)
 
 
 def test_a_disk_that_is_silent_at_the_end_is_told(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scene(shown: standalone.Alone) -> None:
-        await desk.looked_at()
+        await services.looked_at()
         assert shown.problem is None
 
         async def silent(_: Callable[[], Any]) -> Any:
@@ -151,44 +153,44 @@ def test_a_disk_that_is_silent_at_the_end_is_told(
         await shown.finish()
         assert "The storage this file lies on does not answer" in caplog.text
 
-    lived(desk, scene)
+    lived(services, scene)
 
 
-def test_why_the_file_may_not_be_read_is_the_problem_until_it_may(desk: Desk) -> None:
-    desk.unreadable = [NotReadable("dataset/pbmc.h5ad")] * 20
+def test_why_the_file_may_not_be_read_is_the_problem_until_it_may(services: Services) -> None:
+    services.unreadable = [NotReadable("dataset/pbmc.h5ad")] * 20
 
     async def scene(shown: standalone.Alone) -> None:
-        await until(lambda: len(desk.unreadable) < 20)
+        await until(lambda: len(services.unreadable) < 20)
         await until(lambda: isinstance(shown.problem, NotReadable))
-        desk.unreadable.clear()
+        services.unreadable.clear()
         await until(lambda: shown.problem is None)
-        desk.save("T cell")
-        await until(lambda: desk.made == 1)
+        services.save("T cell")
+        await until(lambda: services.made == 1)
 
-    lived(desk, scene)
+    lived(services, scene)
 
 
 def test_a_viewer_that_died_after_it_was_shown_is_no_reason_to_fail_even_if_it_cannot_be_opened_again(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+    services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused = NotPrepared("pbmc")
-    desk.instance.problem = refused
-    desk.instance.phase = Phase.FAILED
+    services.instance.problem = refused
+    services.instance.phase = Phase.FAILED
 
     async def scene(shown: standalone.Alone) -> None:
         await until(lambda: shown.problem is refused)
-        desk.instance = SimpleNamespace(phase=Phase.READY, problem=None, ready=desk.ready)  # after Try again
+        services.instance = SimpleNamespace(phase=Phase.READY, problem=None, ready=services.ready)  # after Try again
         await until(lambda: shown.problem is None)
-        await desk.looked_at()
-        desk.instance = SimpleNamespace(phase=Phase.FAILED, problem=Died("pbmc"), ready=desk.ready)
+        await services.looked_at()
+        services.instance = SimpleNamespace(phase=Phase.FAILED, problem=Died("pbmc"), ready=services.ready)
         assert shown.problem is None
-        desk.save("T cell")
+        services.save("T cell")
         caplog.clear()
         await shown.finish()
-        assert desk.made == 1
+        assert services.made == 1
         assert "the viewer stopped by itself" in caplog.text
 
-    lived(desk, scene)
+    lived(services, scene)
 
 
 @pytest.mark.filterwarnings("ignore:numElems is deprecated:DeprecationWarning")
@@ -240,7 +242,7 @@ def test_a_file_in_a_folder_that_may_not_be_searched_ends_with_a_sentence(tmp_pa
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o700)
     write_dataset(folder / "pbmc.h5ad")
-    program = "import os, sys; from cxg_proxy import app; os.setgid(54321); os.setuid(54321)\n"
+    program = "import os, sys; from cxg_proxy.gateway import app; os.setgid(54321); os.setuid(54321)\n"
     status, said = ended(tmp_path, "-c", program + "app.Gateway.launch_instance()", str(folder / "pbmc.h5ad"))
     assert (status, "Traceback" in said) == (2, False)
     assert "Permission denied" in said

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cxg_proxy.orders import ServeOrder
 from cxg_proxy.viewer import child
 from cxg_proxy.viewer.cellxgene.application import load
 from cxg_proxy.viewer.dataset.expression import Expression
 from cxg_proxy.viewer.dataset.load import read as read_dataset
 from cxg_proxy.viewer.dataset.metadata import Rest
 from cxg_proxy.viewer.progress import Cancelled
-from cxg_proxy.viewer.serve import Order, _listen, _turn
+from cxg_proxy.viewer.serve import _listen, _turn
 from cxg_proxy.viewer.store.matrix import Matrix
 
 
@@ -57,7 +58,7 @@ def main(dataset: str, socket: str, threads: str) -> None:
         rest, whole = read_dataset(path, layer, None, lambda *_: None)
         return rest, Pending(whole, place)
 
-    order = Order(dataset, socket, place / "labels", {}, threads=int(threads))
+    order = ServeOrder(dataset, socket, place / "labels", {}, threads=int(threads))
     app = load(
         dataset,
         order.labels,

@@ -145,11 +145,11 @@ def test_the_parent_has_one_thread_and_leaves_next_to_nothing_to_import_to_its_w
     program = (
         "import json, os, sys; from pathlib import Path\n"
         "os.environ['OPENBLAS_NUM_THREADS'] = '1'\n"  # as `preload` sets it
-        "from cxg_proxy.viewer import preload\n"
-        "preload.load(); list(preload.compiled()); threads = len(os.listdir('/proc/self/task'))\n"
+        "from cxg_proxy.viewer import fork_server\n"
+        "fork_server.load(); list(fork_server.compiled()); threads = len(os.listdir('/proc/self/task'))\n"
         "import flask.testing; before = set(sys.modules)\n"
         "from cxg_proxy.viewer import serve\n"
-        "order = serve.Order(sys.argv[1], sys.argv[2] + '/s', Path(sys.argv[2]), {})\n"
+        "order = serve.ServeOrder(sys.argv[1], sys.argv[2] + '/s', Path(sys.argv[2]), {})\n"
         "kept = []; listen = serve._listen\n"
         "serve._listen = lambda order, application: (kept.append(application), listen(order, application))\n"
         "serve._start(order, lambda step: None, serve._Ready(lambda step: None))\n"

@@ -144,8 +144,8 @@ def test_a_file_of_somebody_else(small: Path, tmp_path: Path) -> None:
     path = Path(shutil.copy(small, "/tmp/cxgw-private.h5ad"))
     try:
         path.chmod(0o600)
-        code = "import os, sys; from cxg_proxy.viewer import reading; os.setgroups([]); os.setuid(65534);"
-        command = [sys.executable, "-c", code + "reading.check(sys.argv[1])", path]
+        code = "import os, sys; from cxg_proxy.viewer.source import h5ad; os.setgroups([]); os.setuid(65534);"
+        command = [sys.executable, "-c", code + "h5ad.check(sys.argv[1])", path]
         tried = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
         assert "NotReadable: cxgw-private.h5ad: the file is not readable by you." in tried.stderr
     finally:

@@ -42,7 +42,7 @@ class Labels(Handler):
 
     async def dataset(self, address: str) -> Dataset:
         """The dataset of an address; raises DatasetNotFound."""
-        return await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
+        return await on_disk(lambda: self.services.library.find(address), place=place_of(address))
 
     async def at_home(self, work: Callable[[], Result]) -> Result:
         """Call what touches the folder of labels; raises StorageSilent."""
@@ -54,7 +54,7 @@ class Labels(Handler):
 
     def refuse_changes(self) -> None:
         """Raise ReadOnly where nothing is saved."""
-        if self.desk.read_only:
+        if self.services.read_only:
             raise errors.ReadOnly
 
     def back(self, dataset: Dataset, **query: Any) -> None:
@@ -75,9 +75,9 @@ class LabelsPage(Labels):
         if self.get_query_argument("upload", ""):
             self._show_upload(dataset)
             return
-        where, version = self.desk.labels(dataset), self.get_query_argument("version", "")
+        where, version = self.services.labels(dataset), self.get_query_argument("version", "")
         found = await self.at_home(lambda: timeline.look(where, version))
-        waiting = self.desk.uploads.of(dataset.address)
+        waiting = self.services.uploads.of(dataset.address)
         page = f"annotations/{dataset.address}"
         view = LabelsView(
             name=dataset.name,
@@ -92,14 +92,14 @@ class LabelsPage(Labels):
             saved=found.saved,
             there=dataset.there,
             large=dataset.bytes > HANDED_ON,
-            fit=await self.desk.recognition.fit(dataset),
-            offers=await self.desk.recognition.offers(dataset),
-            looking=self.desk.recognition.looking(dataset),
+            fit=await self.services.recognition.fit(dataset),
+            offers=await self.services.recognition.offers(dataset),
+            looking=self.services.recognition.looking(dataset),
             said=said if (said := self.get_query_argument("said", "")) in SAID else "",
             of=_time(self.get_query_argument("of", "")),
             waiting=f"{page}?upload={waiting.id}" if waiting else "",
-            sender=self.desk.outbox.name if self.desk.outbox else "",
-            sent=self.desk.outbox.last(dataset.address) if self.desk.outbox else None,
+            sender=self.services.outbox.name if self.services.outbox else "",
+            sent=self.services.outbox.last(dataset.address) if self.services.outbox else None,
         )
         if self.wants_json():
             self.say(view)
@@ -109,7 +109,7 @@ class LabelsPage(Labels):
     head = get
 
     def _show_upload(self, dataset: Dataset) -> None:
-        upload = self.desk.uploads.find(dataset.address, self.get_query_argument("upload"))
+        upload = self.services.uploads.find(dataset.address, self.get_query_argument("upload"))
         page = f"annotations/{dataset.address}"
         view = UploadView(
             name=dataset.name,
@@ -132,7 +132,7 @@ class LabelsFile(Labels):
     async def get(self, address: str, kind: str) -> None:
         """The current one, or that of `?version=`."""
         dataset = await self.dataset(address)
-        where, version = self.desk.labels(dataset), self.get_query_argument("version", "")
+        where, version = self.services.labels(dataset), self.get_query_argument("version", "")
         content = await self.at_home(lambda: timeline.content_of(where, kind, version))
         if content is None:
             raise errors.NothingSaved(dataset.label)
@@ -155,14 +155,14 @@ class AnnotatedFile(Labels):
             await self._work
 
     async def _send(self, dataset: Dataset) -> None:
-        async with self.desk.children.annotated(dataset, self.desk.labels(dataset)) as file:
+        async with self.services.children.annotated(dataset, self.services.labels(dataset)) as file:
             attach(self, f"{dataset.label}-annotated.h5ad", "application/x-hdf5")
             self.set_header("Content-Length", str(await on_disk(lambda: _size(file))))
             try:
                 while piece := await on_disk(lambda: file.read(PIECE), patience=None):
                     self.write(piece)
                     await asyncio.wait_for(self.flush(), STALL_SECONDS)
-                    self.desk.touched()
+                    self.services.touched()
             except (StreamClosedError, asyncio.TimeoutError):  # the reader has gone, or keeps others from their turn
                 assert isinstance(self.request.connection, HTTP1Connection)
                 self.request.connection.close()
@@ -185,7 +185,7 @@ class LabelsChange(Labels):
         if action != "send":
             self.refuse_changes()
         dataset = await self.dataset(address)
-        await getattr(self, f"_{action}")(dataset, self.desk.labels(dataset))
+        await getattr(self, f"_{action}")(dataset, self.services.labels(dataset))
 
     async def get(self, address: str, action: str) -> None:  # noqa: ARG002 - tornado passes both
         """Nothing changes by GET; a person who reloads the page of a refused form is led to where it can be sent."""
@@ -194,7 +194,7 @@ class LabelsChange(Labels):
         self.redirect(f"{self.root}annotations/{(await self.dataset(address)).address}")
 
     async def _restore(self, dataset: Dataset, where: Path) -> None:
-        version, limit = self.form("version"), self.desk.history_limit
+        version, limit = self.form("version"), self.services.history_limit
         time = next(
             (each.time for each in await self.at_home(lambda: kept.versions(where)) if each.id == version), None
         )
@@ -205,7 +205,7 @@ class LabelsChange(Labels):
         self.back(dataset, said="restored", of=time)
 
     async def _adopt(self, dataset: Dataset, where: Path) -> None:
-        recognition, name, limit = self.desk.recognition, self.form("folder"), self.desk.history_limit
+        recognition, name, limit = self.services.recognition, self.form("folder"), self.services.history_limit
         identifiers = recognition.identifiers(dataset) or ""
         about, own = recognition.about(dataset), recognition.columns(dataset)
 
@@ -217,10 +217,10 @@ class LabelsChange(Labels):
         self.back(dataset, said="adopted")
 
     async def _save(self, dataset: Dataset, where: Path) -> None:
-        upload = self.desk.uploads.find(dataset.address, self.form("upload"))
+        upload = self.services.uploads.find(dataset.address, self.form("upload"))
         if upload.version != dataset.version:  # what was checked and shown was how it fits other cells
             raise errors.Replaced(dataset.label, steps=["Upload the table again."])
-        about, limit = self.desk.recognition.about(dataset), self.desk.history_limit
+        about, limit = self.services.recognition.about(dataset), self.services.history_limit
 
         def save() -> None:
             content = upload.table.read_bytes()
@@ -228,23 +228,23 @@ class LabelsChange(Labels):
             kept.write(where, kept.LABELS, content, known=known, origin="uploaded", about=about, history_limit=limit)
 
         await self.at_home(save)
-        await self.desk.uploads.forget()
+        await self.services.uploads.forget()
         self.back(dataset, said="uploaded")
 
     async def _send(self, dataset: Dataset, where: Path) -> None:
         """Have what is saved now in the host's history too."""
-        if self.desk.outbox is None:
+        if self.services.outbox is None:
             raise errors.NoSuchPage(self.request.path)
         found = [(name, await self.at_home(partial(kept.read, where, name))) for name in KINDS]
         files = [Outgoing(f"{dataset.label}: {KINDS[name]}", content) for name, content in found if content]
         if not files:
             raise errors.NothingSaved(dataset.label)
-        sent = await self.desk.outbox.send(dataset.address, files)
+        sent = await self.services.outbox.send(dataset.address, files)
         self.back(dataset, said="sent", **({"names": sent.names} if self.wants_json() else {}))
 
     async def _cancel(self, dataset: Dataset, where: Path) -> None:  # noqa: ARG002 - as the others
-        self.desk.uploads.find(dataset.address, self.form("upload"))
-        await self.desk.uploads.forget()
+        self.services.uploads.find(dataset.address, self.form("upload"))
+        await self.services.uploads.forget()
         self.back(dataset)
 
 

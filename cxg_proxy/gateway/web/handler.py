@@ -14,7 +14,7 @@ from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
 from cxg_proxy import errors
 from cxg_proxy.gateway.pages import models, render
-from cxg_proxy.gateway.services import Desk
+from cxg_proxy.gateway.services import Services
 from cxg_proxy.gateway.workers.instance import Instance
 from cxg_proxy.gateway.workers.usage import Usage, usage
 
@@ -69,14 +69,14 @@ def status_of(problem: errors.Problem) -> int:
 class Handler(RequestHandler):
     """What all our addresses have in common: the lock, the headers, and problems shown as pages or JSON."""
 
-    def initialize(self, desk: Desk) -> None:
+    def initialize(self, services: Services) -> None:
         """Called by tornado for each request."""
-        self.desk = desk
+        self.services = services
         self.set_default_headers()  # again: only now it is known who may frame our pages
 
     def framed(self, policy: str) -> str:
         """The policy with the site that may show our pages in a frame."""
-        site = self.desk.frame_ancestors if hasattr(self, "desk") else ""
+        site = self.services.frame_ancestors if hasattr(self, "services") else ""
         return policy.replace(security.FRAMES, f"{security.FRAMES} {site}".rstrip())
 
     def set_default_headers(self) -> None:
@@ -90,19 +90,19 @@ class Handler(RequestHandler):
     async def prepare(self) -> None:
         """Check the lock before anything else."""
         self.unlock()
-        self.desk.touched()
+        self.services.touched()
 
     def unlock(self) -> None:
         """Let in who holds the gateway's token (on a unix socket it has none); a link's token becomes a cookie."""
-        if not self.desk.token or security.same(self.desk.token, security.bearer(self.request.headers)):
+        if not self.services.token or security.same(self.services.token, security.bearer(self.request.headers)):
             return
-        if security.same(self.desk.token, self.get_cookie(self.desk.cookie, "") or ""):
+        if security.same(self.services.token, self.get_cookie(self.services.cookie, "") or ""):
             return
-        if security.same(self.desk.token, self.get_query_argument("token", "")):
-            prefix = security.prefix(self.request.headers, self.desk.prefix_header)
+        if security.same(self.services.token, self.get_query_argument("token", "")):
+            prefix = security.prefix(self.request.headers, self.services.prefix_header)
             secure = security.over_https(self.request.headers)
             self.set_cookie(
-                self.desk.cookie, self.desk.token, path=prefix, httponly=True, samesite="Lax", secure=secure
+                self.services.cookie, self.services.token, path=prefix, httponly=True, samesite="Lax", secure=secure
             )
             if self.request.method == "GET":
                 arguments = [(n, v) for n, vs in self.request.query_arguments.items() for v in vs if n != "token"]
@@ -116,7 +116,7 @@ class Handler(RequestHandler):
     def holds_token(self) -> bool:
         """Whether the request shows that its sender is no foreign page: a host's or our own token."""
         said = self.request.headers.get("X-XSRFToken", "") or self.form("_xsrf")
-        return bool(security.bearer(self.request.headers)) or security.same(self.desk.xsrf, said)
+        return bool(security.bearer(self.request.headers)) or security.same(self.services.xsrf, said)
 
     def refuse_foreign_starts(self) -> None:
         """A picture on another site starts nothing here; a link there may. Raises Refused."""
@@ -130,7 +130,12 @@ class Handler(RequestHandler):
     def site(self, root: str) -> models.Site:
         """What each page shows; `root` leads from it to the gateway's root."""
         return models.Site(
-            self.desk.title, root, self.desk.xsrf, time.time(), self.desk.read_only, alone=self.desk.alone
+            self.services.title,
+            root,
+            self.services.xsrf,
+            time.time(),
+            self.services.read_only,
+            alone=self.services.alone,
         )
 
     @property
@@ -170,8 +175,8 @@ class Handler(RequestHandler):
         if self.wants_json():
             self.say({"problem": problem.to_json()})
             return
-        running = self.desk.instances.running() if isinstance(problem, errors.TooManyInstances) else []
-        rows = [row(each, self.desk.memory_limit) for each in running]
+        running = self.services.instances.running() if isinstance(problem, errors.TooManyInstances) else []
+        rows = [row(each, self.services.memory_limit) for each in running]
         view = models.ProblemView(problem, name, instance, rows, href, own=self.request.path.startswith("/view/"))
         self.finish(render.problem(self.site(self.root), view))
 
@@ -188,7 +193,7 @@ class Handler(RequestHandler):
 class Broken(Handler):
     """Every address of a gateway whose configuration is wrong."""
 
-    def initialize(self, problem: errors.Problem) -> None:  # type: ignore[override]  # there is no desk yet
+    def initialize(self, problem: errors.Problem) -> None:  # type: ignore[override]  # there is no services yet
         """Called by tornado for each request."""
         self.problem = problem
 

@@ -28,7 +28,7 @@ class InstancesPage(Handler):
 
     async def get(self) -> None:
         """Each instance with what it uses."""
-        rows = [row(each, self.desk.memory_limit) for each in self.desk.instances]
+        rows = [row(each, self.services.memory_limit) for each in self.services.instances]
         if self.wants_json():
             self.say({"instances": rows})
             return
@@ -46,7 +46,7 @@ class InstanceAction(Handler):
         security.refuse_other_sites(self.request.headers, token_seen=self.holds_token())
         if not self.holds_token():
             raise errors.Refused(detail="its form has no token, or that of an earlier run")
-        instance = self.desk.instances.find(identifier)
+        instance = self.services.instances.find(identifier)
         if instance is None and (self.wants_json() or action == "retry"):
             raise errors.NoSuchInstance
         if instance is not None and action == "stop":
@@ -60,20 +60,20 @@ class InstanceAction(Handler):
         """Nothing changes by GET; a person who reloads the page of a refused form is led to where it can be sent."""
         if self.wants_json():
             raise HTTPError(405)
-        instance = self.desk.instances.find(identifier)
+        instance = self.services.instances.find(identifier)
         self.redirect(f"../../../view/{instance.dataset.address}/" if instance else "../../../instances")
 
     async def _retry(self, instance: Instance) -> None:
         address = instance.dataset.address
-        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
+        dataset = await on_disk(lambda: self.services.library.find(address), place=place_of(address))
         try:
-            self._done(await self.desk.instances.open(dataset, again=True), f"view/{address}/")
+            self._done(await self.services.instances.open(dataset, again=True), f"view/{address}/")
         except errors.TooManyInstances as problem:
             self.show(problem, name=dataset.name, href=f"view/{address}/")
 
     def _done(self, instance: Instance | None, target: str) -> None:
         if self.wants_json():
-            self.say(row(instance, self.desk.memory_limit) if instance else {})
+            self.say(row(instance, self.services.memory_limit) if instance else {})
         else:
             self.redirect("../../../" + _inside(target), status=303)
 
@@ -94,8 +94,8 @@ class Progress(Handler):
 
     async def get(self, address: str) -> None:
         """The stream ends when the viewer is ready, failed or closed."""
-        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
-        instance = self.desk.instances.of(dataset.real)
+        dataset = await on_disk(lambda: self.services.library.find(address), place=place_of(address))
+        instance = self.services.instances.of(dataset.real)
         if instance is None:
             raise errors.Stopped(dataset.label)
         if "text/event-stream" not in self.request.headers.get("Accept", ""):
@@ -110,7 +110,7 @@ class Progress(Handler):
             if said["phase"] in LAST:
                 return
             instance.touch()  # somebody looks
-            self.desk.touched()
+            self.services.touched()
             await within(BEAT_SECONDS, change)
 
 

@@ -1,4 +1,4 @@
-"""The list of datasets, their pictures, and which dataset a file is: `api/find`, asked by a file browser or a notebook."""
+"""The list of datasets, their pictures, and which dataset a file is (a file browser and a notebook ask for that)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class LibraryPage(Handler):
 
     async def get(self) -> None:
         """Search, sort and page are in the query, so that a list can be linked."""
-        if self.desk.alone and not self.wants_json():
+        if self.services.alone and not self.wants_json():
             await self._lead_to_the_viewer()
             return
-        self.desk.preload.touch()
-        await self.desk.catalogue.refresh()
+        self.services.preload.touch()
+        await self.services.catalogue.refresh()
         page = self.get_query_argument("page", "1")
-        view = self.desk.catalogue.view(
+        view = self.services.catalogue.view(
             query=self.get_query_argument("q", "").strip(),
             folder=readings(self.get_query_argument("folder", ""))[0],
             sort=self.get_query_argument("sort", "name"),
@@ -45,7 +45,7 @@ class LibraryPage(Handler):
 
     async def _lead_to_the_viewer(self) -> None:
         """One dataset that is shown alone has no list: what is wrong with it is said at its own address."""
-        name = await on_disk(lambda: only(self.desk.library.roots))
+        name = await on_disk(lambda: only(self.services.library.roots))
         self.redirect(f"./view/{escape(name)}/")
 
 
@@ -54,8 +54,8 @@ class Preview(Handler):
 
     async def get(self, address: str) -> None:
         """SVG, revalidated by the file's fingerprint."""
-        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
-        points = await self.desk.summaries.preview(dataset)
+        dataset = await on_disk(lambda: self.services.library.find(address), place=place_of(address))
+        points = await self.services.summaries.preview(dataset)
         if points is None:
             raise errors.NoSuchPage(self.request.path)
         self.set_header("Content-Type", "image/svg+xml; charset=utf-8")
@@ -76,17 +76,17 @@ class Find(Handler):
         if not asked or "\0" in asked:
             raise BadRequest(detail="it names no file: say which with `path`")
         dataset = await self._found(asked)
-        instance = self.desk.instances.of(dataset.real)
+        instance = self.services.instances.of(dataset.real)
         self.say(
             {
                 "name": dataset.name,
                 "title": dataset.label,
                 # What is shown alone is listed by a link of ours, which goes with the gateway.
-                "file": str(dataset.real if self.desk.alone else dataset.file),
+                "file": str(dataset.real if self.services.alone else dataset.file),
                 "view": f"view/{dataset.address}/",
                 "labels": f"annotations/{dataset.address}",
                 "home": self._home(),
-                "share": self.desk.catalogue.share(dataset),
+                "share": self.services.catalogue.share(dataset),
                 "phase": instance.phase.value if instance else "closed",
                 "running": instance is not None and not instance.over,
             }
@@ -94,10 +94,10 @@ class Find(Handler):
 
     def _home(self) -> str:
         """Where labels are, unless notebooks look there by themselves."""
-        return "" if self.desk.home == HOME.expanduser() else str(self.desk.home)
+        return "" if self.services.home == HOME.expanduser() else str(self.services.home)
 
     async def _found(self, asked: str) -> Dataset:
-        library, folder = self.desk.library, self.desk.folder
+        library, folder = self.services.library, self.services.folder
         place = place_of(next(below(library.roots, folder / expanded(asked)), ELSEWHERE))
         near = await on_disk(lambda: looked_at(library, absolute(asked, folder)), place=place)
         if near is not None:
@@ -106,20 +106,22 @@ class Find(Handler):
         path, found = await on_disk(lambda: looked_up(library, asked, folder), place=ELSEWHERE)
         if isinstance(found, Dataset):
             return found
-        listed = None if isinstance(found, NotReadable) else await self.desk.catalogue.listed(path, place=ELSEWHERE)
+        listed = None if isinstance(found, NotReadable) else await self.services.catalogue.listed(path, place=ELSEWHERE)
         if listed is None:
             raise self._outside(asked) if isinstance(found, OutsideLibraries) else found
         return listed
 
     def _outside(self, asked: str) -> OutsideLibraries:
         """What may be told of a file that is not ours to show: the path that was asked for, and the libraries."""
-        path, library = Path(os.path.normpath(self.desk.folder / expanded(asked))), self.desk.library
+        path, library = Path(os.path.normpath(self.services.folder / expanded(asked))), self.services.library
         file = shlex.quote(str(path))
-        if self.desk.alone:
+        if self.services.alone:
             step = f"Give it a viewer of its own: `cxg-proxy {file}` at a terminal, or in Galaxy this tool once more."
             return OutsideLibraries(str(path), detail="one dataset is shown here, another one", steps=[step])
         shown = "; ".join(f"{name}: {folder}" for name, folder in library.roots.items())
-        walking = "" if self.desk.catalogue.complete else "; they are still being looked through, try again in a minute"
+        walking = (
+            "" if self.services.catalogue.complete else "; they are still being looked through, try again in a minute"
+        )
         folder = shlex.quote(str(next(iter(library.roots.values()))))
         first = f"Move the file into one of these folders: `mv {file} {folder}/`."
         if library.follow_symlinks:

@@ -34,12 +34,12 @@ class Metrics(Handler):
     def get(self) -> None:
         """Instances by phase, their memory, and the datasets found."""
         phases: dict[str, int] = {}
-        for each in self.desk.instances:
+        for each in self.services.instances:
             phases[each.phase.value] = phases.get(each.phase.value, 0) + 1
-        used = sum(found.memory for each in self.desk.instances if each.pid and (found := usage(each.pid)))
+        used = sum(found.memory for each in self.services.instances if each.pid and (found := usage(each.pid)))
         lines = ["# TYPE cxg_proxy_instances gauge"]
         lines += [f'cxg_proxy_instances{{phase="{phase}"}} {count}' for phase, count in sorted(phases.items())]
         lines += ["# TYPE cxg_proxy_memory_bytes gauge", f"cxg_proxy_memory_bytes {used}"]
-        lines += ["# TYPE cxg_proxy_datasets gauge", f"cxg_proxy_datasets {self.desk.catalogue.count}"]
+        lines += ["# TYPE cxg_proxy_datasets gauge", f"cxg_proxy_datasets {self.services.catalogue.count}"]
         self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
         self.finish("\n".join(lines) + "\n")

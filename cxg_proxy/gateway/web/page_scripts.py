@@ -6,7 +6,7 @@ import json
 from importlib import resources
 
 from cxg_proxy.gateway.library.dataset import Dataset
-from cxg_proxy.gateway.services import Desk
+from cxg_proxy.gateway.services import Services
 from cxg_proxy.gateway.workers.command import SCRIPTS
 from cxg_proxy.steps import Phase
 
@@ -16,22 +16,22 @@ _LOOK = json.dumps((_FOLDER / "strip.css").read_text())
 TEXTS["viewer.js"] = f"globalThis.LOOK = {_LOOK};\n".encode() + TEXTS["viewer.js"]
 
 
-def script(name: str, desk: Desk, dataset: Dataset) -> bytes:
+def script(name: str, services: Services, dataset: Dataset) -> bytes:
     """One of the scripts, which knows the version of the file that its page shows."""
-    there = desk.instances.of(dataset.real)
+    there = services.instances.of(dataset.real)
     version = there.dataset.version if there else dataset.version
     return f'"use strict";\nglobalThis.OPENED = "{version}";\n'.encode() + TEXTS[name]
 
 
-def state(desk: Desk, dataset: Dataset, root: str) -> dict[str, object]:
+def state(services: Services, dataset: Dataset, root: str) -> dict[str, object]:
     """How the viewer is; `root` leads from the page to the gateway's root."""
-    instance = desk.instances.of(dataset.real)
+    instance = services.instances.of(dataset.real)
     if instance is not None and not instance.over:
         instance.touch()  # a visible tab asks for this: somebody looks
     ready = instance is not None and instance.phase is Phase.READY
     return {
         "phase": instance.phase.value if instance else Phase.CLOSED.value,
-        "library": "" if desk.alone else root,
+        "library": "" if services.alone else root,
         "labels": f"{root}annotations/{dataset.address}",
         "title": dataset.label,
         "changed": bool(instance and instance.dataset.fingerprint != dataset.fingerprint),

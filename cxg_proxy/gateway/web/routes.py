@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cxg_proxy.errors import Problem
-from cxg_proxy.gateway.services import Desk
+from cxg_proxy.gateway.services import Services
 
 from .annotations import AnnotatedFile, LabelsChange, LabelsFile, LabelsPage
 from .handler import STATIC, Broken, NotFound, Static
@@ -21,27 +21,27 @@ def broken_routes(problem: Problem) -> list[tuple[Any, ...]]:
     return [(r"/static/(.+)", Static, {"path": STATIC}), (r".*", Broken, {"problem": problem})]
 
 
-def routes(desk: Desk) -> list[tuple[Any, ...]]:
+def routes(services: Services) -> list[tuple[Any, ...]]:
     """All addresses, below whatever prefix the host adds and strips."""
-    with_desk = {"desk": desk}
+    with_services = {"services": services}
     return [
-        (r"/", LibraryPage, with_desk),
-        (r"/api/datasets", LibraryPage, with_desk),
-        (r"/instances", InstancesPage, with_desk),
-        (r"/api/instances", InstancesPage, with_desk),
-        (r"/api/instances/([0-9a-f]{16})/(stop|retry)", InstanceAction, with_desk),
-        (r"/api/find", Find, with_desk),
-        (r"/api/progress/(.+)", Progress, with_desk),
-        (r"/api/preview/(.+)", Preview, with_desk),
-        (r"/annotations/(.+)", LabelsPage, with_desk),
-        (r"/api/annotations/(.+\.h5ad)/(labels|gene-sets)\.csv", LabelsFile, with_desk),
-        (r"/api/annotations/(.+\.h5ad)/annotated\.h5ad", AnnotatedFile, with_desk),
-        (r"/api/annotations/(.+\.h5ad)/upload", LabelsUpload, with_desk),
-        (r"/api/annotations/(.+\.h5ad)/(restore|adopt|save|cancel|send)", LabelsChange, with_desk),
-        (r"/api/annotations/(.+)", LabelsPage, with_desk),
-        (r"/api/health", Health, with_desk),
-        (r"/metrics", Metrics, with_desk),
+        (r"/", LibraryPage, with_services),
+        (r"/api/datasets", LibraryPage, with_services),
+        (r"/instances", InstancesPage, with_services),
+        (r"/api/instances", InstancesPage, with_services),
+        (r"/api/instances/([0-9a-f]{16})/(stop|retry)", InstanceAction, with_services),
+        (r"/api/find", Find, with_services),
+        (r"/api/progress/(.+)", Progress, with_services),
+        (r"/api/preview/(.+)", Preview, with_services),
+        (r"/annotations/(.+)", LabelsPage, with_services),
+        (r"/api/annotations/(.+\.h5ad)/(labels|gene-sets)\.csv", LabelsFile, with_services),
+        (r"/api/annotations/(.+\.h5ad)/annotated\.h5ad", AnnotatedFile, with_services),
+        (r"/api/annotations/(.+\.h5ad)/upload", LabelsUpload, with_services),
+        (r"/api/annotations/(.+\.h5ad)/(restore|adopt|save|cancel|send)", LabelsChange, with_services),
+        (r"/api/annotations/(.+)", LabelsPage, with_services),
+        (r"/api/health", Health, with_services),
+        (r"/metrics", Metrics, with_services),
         (r"/static/(.+)", Static, {"path": STATIC}),
-        (r"/view/.+", View, with_desk),
-        (r".*", NotFound, with_desk),
+        (r"/view/.+", View, with_services),
+        (r".*", NotFound, with_services),
     ]

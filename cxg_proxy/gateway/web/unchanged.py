@@ -30,7 +30,7 @@ async def held(handler: Handler, address: str, target: str) -> str | None:
 
 async def _state(handler: Handler, address: str) -> str:
     """The state of the dataset that replies are about now, "" if it is unknown or not the one that the page shows."""
-    instances = handler.desk.instances
+    instances = handler.services.instances
     there = instances.at(address)
     if there is not None and there.phase is Phase.READY:
         dataset, known = there.dataset, there.state
@@ -39,7 +39,7 @@ async def _state(handler: Handler, address: str) -> str:
         return ""  # it failed: that must be said
     else:
         handler.refuse_foreign_starts()
-        dataset = await on_disk(lambda: handler.desk.library.find(address), place=place_of(address))
+        dataset = await on_disk(lambda: handler.services.library.find(address), place=place_of(address))
         known = await on_disk(lambda: instances.state_of(dataset), place=place_of(address))
     shown = handler.request.headers.get("X-Dataset-Version", dataset.version)
     return known if shown == dataset.version else ""

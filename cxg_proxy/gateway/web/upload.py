@@ -51,7 +51,7 @@ class LabelsUpload(Labels):
         self._boundary = multipart.boundary_of(self.request.headers.get("Content-Type", ""))
         self._client().set_max_body_size(MOST_BYTES)
         self._client().set_body_timeout(LONGEST_SECONDS)
-        self._folder = await self._block.enter_async_context(self.desk.children.folder())
+        self._folder = await self._block.enter_async_context(self.services.children.folder())
         form = self._folder / "form"
         self._body = self._block.enter_context(await on_disk(lambda: form.open("wb")))
 
@@ -64,7 +64,7 @@ class LabelsUpload(Labels):
             await on_disk(lambda: body.write(chunk))
         except (OSError, errors.Problem) as reason:
             self._refusal = reason if isinstance(reason, errors.Problem) else _full(reason)
-        self.desk.touched()
+        self.services.touched()
 
     async def post(self, address: str) -> None:
         """To the page that shows how the table fits."""
@@ -80,7 +80,9 @@ class LabelsUpload(Labels):
         except OSError as reason:
             raise _full(reason) from reason
         name = display_name(found.filename) or "The table"
-        upload = await self.desk.uploads.take(dataset, self.desk.labels(dataset), table, name, self._block.pop_all())
+        upload = await self.services.uploads.take(
+            dataset, self.services.labels(dataset), table, name, self._block.pop_all()
+        )
         self.back(dataset, upload=upload.id)
 
     async def get(self, address: str) -> None:
@@ -88,7 +90,7 @@ class LabelsUpload(Labels):
         self.redirect(f"{self.root}annotations/{(await self.dataset(address)).address}")
 
     def _holds(self, said: str) -> bool:
-        return security.same(self.desk.xsrf, self.request.headers.get("X-XSRFToken", "") or said)
+        return security.same(self.services.xsrf, self.request.headers.get("X-XSRFToken", "") or said)
 
     def _client(self) -> HTTP1Connection:
         assert isinstance(self.request.connection, HTTP1Connection)

@@ -96,7 +96,7 @@ class View(Handler):
     def holds_token(self) -> bool:
         """As everywhere, but the body is not a form: it belongs to the worker."""
         said = self.request.headers.get("X-XSRFToken", "")
-        return bool(security.bearer(self.request.headers)) or security.same(self.desk.xsrf, said)
+        return bool(security.bearer(self.request.headers)) or security.same(self.services.xsrf, said)
 
     async def data_received(self, chunk: bytes) -> None:
         """A piece of the body goes on to the worker, no faster than it reads."""
@@ -142,15 +142,15 @@ class View(Handler):
     async def _split(self) -> tuple[str | None, str]:
         """The dataset's address and the rest; (None, "") if the viewer's own logo was asked for and is under way."""
         tail = self.request.path[len("/view/") :]
-        address = self.desk.instances.addressed(tail)
+        address = self.services.instances.addressed(tail)
         if address is not None:
             return address, tail[len(address) + 1 :]
         try:
-            address, rest = await on_disk(lambda: self.desk.library.split(tail), place=place_of(tail))
+            address, rest = await on_disk(lambda: self.services.library.split(tail), place=place_of(tail))
         except errors.DatasetNotFound:
             # cellxgene asks for its logo at `../static/…`, one level above its own address.
             folder, static, asset = tail.partition("/static/")
-            beside = self.desk.instances.ready_in(folder) if static else None
+            beside = self.services.instances.ready_in(folder) if static else None
             if beside is None:
                 raise
             await self._begin(beside, static + asset)
@@ -162,14 +162,14 @@ class View(Handler):
         if self.request.method not in ("GET", "HEAD"):
             raise HTTPError(405)
         self.refuse_foreign_starts()
-        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
+        dataset = await on_disk(lambda: self.services.library.find(address), place=place_of(address))
         if dataset.address != address:  # typed by a person; all that follows must speak of one address
             self.redirect(f"{self.root}view/{dataset.address}/" + self._query())
             return
         if self.request.method == "HEAD":  # a look at the headers starts nothing
             return
         try:
-            instance = await self.desk.instances.open(dataset)
+            instance = await self.services.instances.open(dataset)
         except errors.TooManyInstances as problem:
             self.show(problem, name=dataset.name, href=f"view/{address}/")
             return
@@ -178,7 +178,7 @@ class View(Handler):
         elif instance.phase is Phase.READY:
             await self._begin(instance, "/")
         else:
-            view = opening(dataset, instance, self.desk.catalogue.summary_of(dataset))
+            view = opening(dataset, instance, self.services.catalogue.summary_of(dataset))
             self.finish(render.opening(self.site(self.root), view))
 
     async def _running(self, address: str) -> Instance:
@@ -186,12 +186,12 @@ class View(Handler):
 
         So that a label set after a long pause is saved and not refused. A failed one stays failed.
         """
-        there = self.desk.instances.at(address)
+        there = self.services.instances.at(address)
         if there is not None and there.phase is Phase.READY:
             return there
         self.refuse_foreign_starts()
-        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
-        instance = await self.desk.instances.open(dataset)
+        dataset = await on_disk(lambda: self.services.library.find(address), place=place_of(address))
+        instance = await self.services.instances.open(dataset)
         instance.exchanges += 1  # whoever waits for it uses it
         try:
             await instance.ready()
@@ -208,14 +208,14 @@ class View(Handler):
         """What we add to the viewer: its scripts, and the state they ask for."""
         if name not in (*SCRIPTS, "state"):
             raise errors.NoSuchPage(self.request.path)
-        dataset = await on_disk(lambda: self.desk.library.find(address), place=place_of(address))
+        dataset = await on_disk(lambda: self.services.library.find(address), place=place_of(address))
         if name in SCRIPTS:
             self.set_header("Content-Type", "text/javascript; charset=utf-8")
             self.set_header("Cache-Control", "no-cache")
-            self.finish(script(name, self.desk, dataset))
+            self.finish(script(name, self.services, dataset))
         else:
-            offer = not self.desk.read_only and await self.desk.recognition.offered(dataset)
-            self.say({**state(self.desk, dataset, self.root), "offer": offer})
+            offer = not self.services.read_only and await self.services.recognition.offered(dataset)
+            self.say({**state(self.services, dataset, self.root), "offer": offer})
 
     def _not_modified(self, tag: str) -> None:
         self.set_status(304)
@@ -227,9 +227,9 @@ class View(Handler):
 
     def _bound_body(self) -> None:
         length = security.declared_length(self.request.headers)
-        if length is None or length > self.desk.max_body:
-            raise errors.TooLarge(detail=f"{self.desk.max_body / 1e6:.0f} MB")
-        self._client().set_max_body_size(self.desk.max_body)
+        if length is None or length > self.services.max_body:
+            raise errors.TooLarge(detail=f"{self.services.max_body / 1e6:.0f} MB")
+        self._client().set_max_body_size(self.services.max_body)
 
     async def _begin(self, instance: Instance, path: str) -> None:
         """Ask the worker; the reply is awaited in `reply`, when the request's body is complete."""

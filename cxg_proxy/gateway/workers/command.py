@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 from cxg_proxy import __version__
 from cxg_proxy.etags import OPTIONS_BESIDE, digest
 from cxg_proxy.gateway.library.dataset import Dataset
+from cxg_proxy.orders import ServeOrder
 
 from .process import Ordinary, Starter
 
@@ -48,16 +48,16 @@ def clean_environment(environment: Mapping[str, str], more: Mapping[str, str]) -
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **more}
 
 
-def real_worker(
-    python: str, options: Callable[[Dataset], Mapping[str, Any]], labels: Callable[[Dataset], Path], more: Sequence[str]
-) -> Command:
+def viewer_command(viewer: Sequence[str], order: Callable[[Dataset, Path], ServeOrder]) -> Command:
     """The command line of the real worker, `python -m cxg_proxy.viewer serve …`."""
+    return lambda dataset, socket: [*viewer, "serve", *order(dataset, socket).to_arguments()]
 
-    def command(dataset: Dataset, socket: Path) -> Sequence[str]:
-        start = [python, "-m", "cxg_proxy.viewer", "serve", "--socket", str(socket), "--labels", str(labels(dataset))]
-        return [*start, "--options", json.dumps(options(dataset)), *more, "--", str(dataset.file)]
 
-    return command
+def with_our_scripts(options: Mapping[str, Any]) -> dict[str, Any]:
+    """cellxgene's options for a dataset; whatever scripts they name, ours come first."""
+    scripts = options.get("scripts") or []
+    ours = [OURS + name for name in SCRIPTS]
+    return {**options, "scripts": [*ours, *(scripts if isinstance(scripts, list) else [scripts])]}
 
 
 def ordered(order: Command, dataset: Dataset, socket: Path) -> tuple[Sequence[str], str]:

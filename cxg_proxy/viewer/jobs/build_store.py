@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxg_proxy import __version__
 from cxg_proxy.errors import Problem, ViewerMissing
+from cxg_proxy.orders import BUILD_MEMORY_BYTES
 from cxg_proxy.steps import Phase, Step
 from cxg_proxy.viewer import child, options
 from cxg_proxy.viewer.source import h5ad
@@ -23,7 +24,6 @@ from cxg_proxy.viewer.source import h5ad
 if TYPE_CHECKING:
     from cxg_proxy.viewer.store.store import Store
 
-MEMORY_BYTES = 1_000_000_000  # what a builder may take for its work where nobody says
 
 _UNLIMITED = 2**62  # what an administrator prepares only the disk bounds
 _PATIENCE_SECONDS = 2.0  # less than those who end it have
@@ -41,7 +41,7 @@ class Order:
     cache: Path
     shared: Path | None = None
     limit: int | None = None  # of the cache; None for the usual one
-    memory: int = MEMORY_BYTES
+    memory: int = BUILD_MEMORY_BYTES
     layer: str | None = None
     as_shown: bool = False  # the layer that the options beside the dataset name, if they do
     for_others: bool = False  # who may read the dataset may read its store

@@ -107,9 +107,9 @@ def test_where_no_cache_can_be_made_it_is_read_into_memory_and_that_is_said(sour
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
 def test_a_cache_that_cannot_even_be_looked_at_does_not_keep_a_viewer_closed(tmp_path: Path) -> None:
     program = (
-        "import os, sys; from pathlib import Path; from cxg_proxy.viewer import room, serve, stores\n"
+        "import os, sys; from pathlib import Path; from cxg_proxy.viewer import serve\n"
         "os.setgroups([]); os.setuid(65534)\n"
-        "order = serve.Order('x.h5ad', 's', Path('l'), {}, cache=Path(sys.argv[1]))\n"
+        "order = serve.ServeOrder('x.h5ad', 's', Path('l'), {}, cache=Path(sys.argv[1]))\n"
         "print(serve._stores(order).limit)\n"
     )
     (tmp_path / "private").mkdir(mode=0o700)
