@@ -81,11 +81,11 @@ def test_the_galaxy_door_listens_before_anything_is_loaded_and_whoever_connects_
     program = (
         "import sys\n"
         "from cxg_proxy import __main__\n"
-        "from cxg_proxy.doors import early_socket\n"
-        f"sockets = early_socket.listening(['--ip=127.0.0.1', '--port={port}', 'x.h5ad'])\n"
+        "from cxg_proxy.doors.early_socket import listening\n"
+        f"sockets = listening(['--ip=127.0.0.1', '--port={port}', 'x.h5ad'])\n"
         f"import socket; socket.create_connection(('127.0.0.1', {port})).close()\n"
         "assert not {'tornado', 'traitlets', 'asyncio'} & set(sys.modules)\n"
-        f"assert early_socket.listening(['--ip=127.0.0.1', '--port={port}']) == []\n"  # taken: said later, with a sentence
-        "assert early_socket.listening(['--port=x']) == early_socket.listening([]) == early_socket.listening(['--port=0']) == []\n"
+        f"assert listening(['--ip=127.0.0.1', '--port={port}']) == []\n"  # taken: said later, with a sentence
+        "assert listening(['--port=x']) == listening([]) == listening(['--port=0']) == []\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

@@ -74,7 +74,8 @@ def test_a_third_copy_at_once_is_refused_and_can_be_had_when_one_of_the_two_is_d
 
 def test_who_does_not_read_a_copy_keeps_others_from_theirs_only_for_a_while(tmp_path: Path) -> None:
     hasty = tmp_path / "hasty"
-    change = "from cxg_proxy import __main__; from cxg_proxy.gateway.web import annotations as a; a.STALL_SECONDS = 0.5; __main__.main()"
+    change = "from cxg_proxy import __main__ as m; from cxg_proxy.gateway.web import annotations as a"
+    change += "; a.STALL_SECONDS = 0.5; m.main()"
     hasty.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" -c "{change}" "$@"\n')
     hasty.chmod(0o755)
     write_dataset(tmp_path / "data" / "large.h5ad", cells=3000, genes=5000)
