@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tornado.http1connection import HTTP1Connection
-from tornado.httputil import HTTPHeaders
-from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, stream_request_body
 
 from cxg_proxy import errors, etags
@@ -18,19 +15,19 @@ from cxg_proxy.gateway.workers.command import OURS, SCRIPTS
 from cxg_proxy.gateway.workers.exchange import (
     SAFE_METHODS,
     STALL_SECONDS,
-    Exchange,
-    WorkerGone,
-    for_worker,
     refuse_odd_framing,
 )
 from cxg_proxy.gateway.workers.instance import Instance
 from cxg_proxy.steps import Phase
 
-from . import security, unchanged
+from . import security
+from .forwarding import Forwarding, client_of
 from .handler import Handler
 from .page_scripts import script, state
 
 LONGEST_SECONDS = 86_400.0
+_READING_METHODS = ("GET", "HEAD")
+_DATA = "/api/v0."  # below a viewer's address: what its page asks for
 
 
 @stream_request_body
@@ -42,12 +39,11 @@ class View(Handler):
 
         A refusal waits until the body has been read (and dropped): whoever is cut off while sending sees no reply.
         """
-        self._exchange: Exchange | None = None
-        self._instance: Instance | None = None
+        self._forwarding: Forwarding | None = None
         self._refusal: errors.Problem | HTTPError | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._reading, self._answered = True, False
-        self._client().set_body_timeout(LONGEST_SECONDS)  # the whole body's; a pause has a shorter one
+        client_of(self).set_body_timeout(LONGEST_SECONDS)  # the whole body's; a pause has a shorter one
         try:
             await super().prepare()
             if not self._answered:
@@ -56,7 +52,7 @@ class View(Handler):
             if security.announces_body(self.request.headers) and not security.worth_draining(self.request.headers):
                 self._reading = False
                 raise
-            self._client().set_max_body_size(security.DRAIN_LIMIT)
+            client_of(self).set_max_body_size(security.DRAIN_LIMIT)
             self._refusal = problem
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> asyncio.Future[None]:
@@ -80,7 +76,7 @@ class View(Handler):
             self.redirect(f"./{address.rpartition('/')[2]}/" + self._query())  # cellxgene's address needs its slash
         elif rest.startswith(OURS):
             await self._ours(address, rest[len(OURS) :])
-        elif tag := rest and await unchanged.held(self, address, f"/{rest}{self._query()}"):
+        elif tag := rest and await _held_tag(self, address, f"/{rest}{self._query()}"):
             self._not_modified(tag)
         elif rest:
             instance = await self._running(address)
@@ -101,9 +97,9 @@ class View(Handler):
     async def data_received(self, chunk: bytes) -> None:
         """A piece of the body goes on to the worker, no faster than it reads."""
         self._rest()
-        if self._exchange is not None:
-            await self._exchange.send(chunk)
-        self._stall = asyncio.get_running_loop().call_later(STALL_SECONDS, self._client().close)
+        if self._forwarding is not None:
+            await self._forwarding.send(chunk)
+        self._stall = asyncio.get_running_loop().call_later(STALL_SECONDS, client_of(self).close)
 
     def _rest(self) -> None:
         if self._stall is not None:
@@ -118,14 +114,8 @@ class View(Handler):
         if self._answered:
             self.finish()
             return
-        if self._exchange is None or self._instance is None:
-            return
-        try:
-            await self._receive(self._exchange)
-        except WorkerGone:
-            await self._broken(self._exchange, self._instance)
-        finally:
-            self._release()
+        if self._forwarding is not None:
+            await self._forwarding.reply()
 
     get = head = post = put = options = delete = patch = reply
 
@@ -133,9 +123,8 @@ class View(Handler):
         """The client has gone: so does its exchange."""
         super().on_connection_close()
         self._rest()
-        if self._exchange is not None:
-            self._exchange.cancel()
-        self._release()
+        if self._forwarding is not None:
+            self._forwarding.cancel()
 
     # --- who answers ------------------------------------------------------------------------------------------
 
@@ -223,85 +212,20 @@ class View(Handler):
             self.set_header(name, value)
         self.finish()
 
-    # --- the exchange with the worker -------------------------------------------------------------------------
-
     def _bound_body(self) -> None:
         length = security.declared_length(self.request.headers)
         if length is None or length > self.services.max_body:
             raise errors.TooLarge(detail=f"{self.services.max_body / 1e6:.0f} MB")
-        self._client().set_max_body_size(self.services.max_body)
+        client_of(self).set_max_body_size(self.services.max_body)
 
     async def _begin(self, instance: Instance, path: str) -> None:
-        """Ask the worker; the reply is awaited in `reply`, when the request's body is complete."""
-        instance.touch()
-        instance.exchanges += 1
-        self._instance = instance
-        self._target = path + self._query()
-        self._exchange = Exchange(instance.connections, self._head, self._body)
+        """Ask the worker; `reply` passes its answer on, when the request's body is complete."""
+        self._forwarding = Forwarding(self, instance, path + self._query())
         try:
-            await self._ask(self._exchange)
-        except WorkerGone:
-            exchange, self._exchange = self._exchange, None
-            self._release()
-            await self._broken(exchange, instance)
-
-    async def _ask(self, exchange: Exchange, *, fresh: bool = False) -> None:
-        headers = for_worker(self.request.headers)
-        self._old = await exchange.start(str(self.request.method), self._target, headers, fresh=fresh)
-
-    async def _receive(self, exchange: Exchange) -> None:
-        try:
-            await exchange.receive()
-        except WorkerGone:
-            # A kept-alive connection may have ended just before it was used; what may be asked twice is.
-            if exchange.begun or not self._old or self._client().stream.closed():
-                raise
-            await self._ask(exchange, fresh=True)
-            await exchange.receive()
-
-    async def _broken(self, exchange: Exchange, instance: Instance) -> None:
-        """The worker's reply broke off, or never began."""
-        if exchange.begun:
-            self._client().close()  # a cut-off reply must not look complete
-            return
-        for _ in range(3):  # its death is told a moment later by its own task
-            if instance.problem is None:
-                await instance.change(0.3)
-        raise instance.problem or errors.NoAnswer(instance.dataset.label)
-
-    async def _head(self, code: int, reason: str, headers: HTTPHeaders) -> None:
-        self.clear()
-        self.set_status(code, reason)
-        self.clear_header("Content-Type")
-        for name in headers:
-            self.clear_header(name)  # the worker knows better than our defaults
-        for name, value in headers.get_all():
-            self.add_header(name, self.framed(value) if name == "Content-Security-Policy" else value)
-        await self._flow()
-
-    async def _body(self, chunk: bytes) -> None:
-        self.write(chunk)
-        await self._flow()
-
-    async def _flow(self) -> None:
-        try:
-            flushing = self.flush()
-            if not flushing.done():
-                await asyncio.wait_for(flushing, STALL_SECONDS)
-        except (StreamClosedError, asyncio.TimeoutError):  # the reader has gone, or stopped reading
-            self._client().close()
-            if self._exchange is not None:
-                self._exchange.cancel()
-
-    def _client(self) -> HTTP1Connection:
-        assert isinstance(self.request.connection, HTTP1Connection)
-        return self.request.connection
-
-    def _release(self) -> None:
-        if self._instance is not None:
-            self._instance.exchanges -= 1
-            self._instance.touch()
-            self._instance = None
+            await self._forwarding.begin()
+        except errors.Problem:
+            self._forwarding = None
+            raise
 
     def _query(self) -> str:
         """The query without the host's token, which a link from Binder holds: it is no worker's business."""
@@ -323,3 +247,35 @@ def opening(dataset: Dataset, instance: Instance, card: models.DatasetCard) -> m
         preview=card.preview,
         file=dataset.path,
     )
+
+
+async def _held_tag(handler: Handler, address: str, target: str) -> str | None:
+    """The tag that the request holds and that its reply would have now; None if the worker must say.
+
+    `target` is the path below the viewer's address, with the query. Raises what any request for a dataset raises that
+    is not there, or not for this user.
+    """
+    request = handler.request
+    tags, accept = request.headers.get("If-None-Match"), request.headers.get("Accept", "")
+    if tags is None or request.method not in _READING_METHODS or not target.startswith(_DATA) or not target.isascii():
+        return None
+    known = await _state_of(handler, address)
+    tag = etags.tag(known, target, accept) if known else ""
+    return tag if tag and etags.holds(tags, tag) else None
+
+
+async def _state_of(handler: Handler, address: str) -> str:
+    """The state of the dataset that replies are about now, "" if it is unknown or not the one that the page shows."""
+    instances = handler.services.instances
+    there = instances.at(address)
+    if there is not None and there.phase is Phase.READY:
+        dataset, known = there.dataset, there.state
+        there.touch()  # a page that is loaded again is looked at
+    elif there is not None and there.over:
+        return ""  # it failed: that must be said
+    else:
+        handler.refuse_foreign_starts()
+        dataset = await on_disk(lambda: handler.services.library.find(address), place=place_of(address))
+        known = await on_disk(lambda: instances.state_of(dataset), place=place_of(address))
+    shown = handler.request.headers.get("X-Dataset-Version", dataset.version)
+    return known if shown == dataset.version else ""

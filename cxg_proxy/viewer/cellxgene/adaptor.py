@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ from server.data_anndata.anndata_adaptor import AnndataAdaptor
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import BadOptions, DamagedFile, NoEmbedding, NotViewable, Problem
 from cxg_proxy.viewer.compute import diffexp
+from cxg_proxy.viewer.dataset.expression import Expression
+from cxg_proxy.viewer.dataset.metadata import Rest
 from cxg_proxy.viewer.progress import Cancelled
 from cxg_proxy.viewer.source import h5ad
 from cxg_proxy.viewer.store.matrix import Damaged, Matrix
@@ -29,43 +31,6 @@ from .admission import Turns
 
 TOP_N_MAX = 1000
 _COLUMNS_BYTES = 512 * 2**20  # of genes sent at once; cellxgene's page asks for one at a time
-
-
-class Rest(Protocol):
-    """Everything of a dataset but its matrix."""
-
-    @property
-    def data(self) -> Any:
-        """An AnnData without X."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Cells, genes."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """What a value of the matrix is, as it is shown: not smaller than float32."""
-
-    @property
-    def names(self) -> Names | None:
-        """The names of the cells, all different, if they are not obs' index."""
-
-
-class Names(Protocol):
-    """What cells are called, to be read when somebody asks."""
-
-    def index(self) -> pd.Index:
-        """One text for each cell."""
-
-
-class Expression(Protocol):
-    """The matrix, which may still be in preparation."""
-
-    def matrix(self, cancelled: Callable[[], bool]) -> Matrix:
-        """The matrix, at once if it is there; else waits, and raises Cancelled, or the Problem that prevents it."""
-
-    def distribution(self, cancelled: Callable[[], bool]) -> str:
-        """Wait for what cellxgene takes the values for, "normal" or "count"."""
 
 
 class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
