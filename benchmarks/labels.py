@@ -25,9 +25,9 @@ import pandas as pd
 from server.common.annotations.local_file_csv import AnnotationsLocalFile
 
 from cxg_proxy import annotations
-from cxg_proxy.annotations.merge import Known
+from cxg_proxy.annotations.merge import SeenState
 from cxg_proxy.viewer.cellxgene import page_headers
-from cxg_proxy.viewer.cellxgene.labels import Labels
+from cxg_proxy.viewer.cellxgene.labels import CellxgeneAnnotations
 
 LABELS = ("unassigned", "T cell", "B cell, naive", "NK", "monocyte", "“odd”")
 CATEGORIES = ("cell type", "quality", "batch remark")
@@ -73,11 +73,13 @@ def timed(work: Callable[[], object]) -> float:
 
 def ours(where: Path, adaptor: Adaptor, saves: int, limit: int) -> tuple[list[float], list[float], int]:
     """Times of the saves, of the reads after them, and the largest size of the folder meanwhile."""
-    labels = Labels(where, "/data/x.h5ad", shown=True, read_only=False, gene_sets_read_only=False, history_limit=limit)
-    frame, known, largest = table(adaptor), Known(), 0
+    labels = CellxgeneAnnotations(
+        where, "/data/x.h5ad", shown=True, read_only=False, gene_sets_read_only=False, history_limit=limit
+    )
+    frame, known, largest = table(adaptor), SeenState(), 0
     saved, read = [], []
 
-    def remember(now: Known, _: Any) -> None:
+    def remember(now: SeenState, _: Any) -> None:
         nonlocal known
         known = now
 

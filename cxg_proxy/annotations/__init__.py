@@ -4,7 +4,7 @@ from .folder import (
     DATASET,
     GENE_SETS,
     LABELS,
-    About,
+    DatasetRecord,
     described,
     directory,
     display_name,
@@ -16,7 +16,7 @@ from .folder import (
     version,
 )
 from .history import LIMIT, NoSuchVersion, Version, digest
-from .merge import Known
+from .merge import SeenState
 from .store import Outcome, adopt, read_version, restore, versions, write
 
 __all__ = [
@@ -24,10 +24,10 @@ __all__ = [
     "GENE_SETS",
     "LABELS",
     "LIMIT",
-    "About",
-    "Known",
+    "DatasetRecord",
     "NoSuchVersion",
     "Outcome",
+    "SeenState",
     "Version",
     "adopt",
     "described",

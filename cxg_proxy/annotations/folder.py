@@ -50,7 +50,7 @@ def saved(where: Path) -> float | None:
     return max(times, default=None)
 
 
-def same_cells(home: Path, identifiers: str, *, but: Path) -> list[tuple[Path, About]]:
+def same_cells(home: Path, identifiers: str, *, but: Path) -> list[tuple[Path, DatasetRecord]]:
     """The folders of other datasets with the same cells that hold something saved, the latest first."""
     found = []
     with contextlib.suppress(OSError), os.scandir(home) as entries:
@@ -87,7 +87,7 @@ def display_name(path: str) -> str:
 
 
 @dataclass(frozen=True)
-class About:
+class DatasetRecord:
     """The dataset that labels are for."""
 
     name: str
@@ -105,7 +105,7 @@ def identifiers_digest(cells: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def described(where: Path) -> About | None:
+def described(where: Path) -> DatasetRecord | None:
     """What is known of the dataset these labels are for, or None."""
     try:
         with atomic.opened(where) as folder:
@@ -114,17 +114,17 @@ def described(where: Path) -> About | None:
         return None
 
 
-def describe(folder: int, about: About) -> None:
+def describe(folder: int, about: DatasetRecord) -> None:
     """Write it down in an open folder, if that is news."""
     if about != _read(folder):
         text = json.dumps(asdict(about), indent=2, ensure_ascii=False) + "\n"
         atomic.replace(folder, DATASET, text.encode(errors="surrogatepass"))  # as `json` reads it
 
 
-def _read(folder: int) -> About | None:
+def _read(folder: int) -> DatasetRecord | None:
     try:
         known = json.loads(atomic.read(folder, DATASET, most=_MOST_BYTES))
-        about = About(**{field.name: known.get(field.name) for field in fields(About)})
+        about = DatasetRecord(**{field.name: known.get(field.name) for field in fields(DatasetRecord)})
     except (OSError, ValueError, AttributeError):
         return None
     texts, cells = (about.name, about.path, about.identifiers or ""), about.cells

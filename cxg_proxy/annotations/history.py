@@ -22,7 +22,7 @@ from typing import Any
 from cxg_proxy.files import atomic
 
 from . import diff, retention
-from .retention import Kept
+from .retention import VersionFile
 
 FOLDER = "history"
 LIMIT = 200_000_000  # bytes, of who was told no other
@@ -141,7 +141,7 @@ class History:
         found = sorted(self._all(), key=lambda version: (version.stamp, version.kind), reverse=True)
         return [version for version in map(self._described, found) if version]
 
-    def _all(self) -> list[Kept]:
+    def _all(self) -> list[VersionFile]:
         return _unfiled(os.listdir(self._folder)) + _filed(self._names())
 
     def _names(self) -> list[str]:
@@ -151,7 +151,7 @@ class History:
         except OSError:  # none yet, or nothing of ours
             return []
 
-    def _described(self, kept: Kept) -> Version | None:
+    def _described(self, kept: VersionFile) -> Version | None:
         try:
             facts = self._facts_of(kept)
             columns, changed = tuple(map(str, facts["columns"])), dict(facts["changed"])
@@ -164,7 +164,7 @@ class History:
             _id(kept.name), kept.kind, time, size, rows, columns, changed, origin, replaced=replaced, lost=kept.lost
         )
 
-    def _facts_of(self, kept: Kept) -> dict[str, Any]:
+    def _facts_of(self, kept: VersionFile) -> dict[str, Any]:
         if not kept.name.endswith(".gz"):
             return _facts(kept.kind, self.read(_id(kept.name))[1], None, "found")
         with atomic.opened(FOLDER, inside=self._folder) as inside:
@@ -187,7 +187,7 @@ class History:
             raise NoSuchVersion(version)
         return kept.kind, content
 
-    def _content(self, kept: Kept) -> bytes:
+    def _content(self, kept: VersionFile) -> bytes:
         if not kept.name.endswith(".gz"):
             return atomic.read(self._folder, kept.name)
         with atomic.opened(FOLDER, inside=self._folder) as inside:
@@ -202,34 +202,34 @@ def _id(name: str) -> str:
     return name.removesuffix(".gz").removesuffix(".csv").removesuffix(_LOST).removesuffix(_FOUND)
 
 
-def _filed(names: list[str]) -> list[Kept]:
+def _filed(names: list[str]) -> list[VersionFile]:
     return list(_matching(names, "", ".csv.gz"))
 
 
-def _unfiled(names: list[str]) -> list[Kept]:
+def _unfiled(names: list[str]) -> list[VersionFile]:
     return list(_matching(names, _UNFILED, ".csv"))
 
 
-def _matching(names: list[str], start: str, end: str) -> Iterator[Kept]:
+def _matching(names: list[str], start: str, end: str) -> Iterator[VersionFile]:
     for name in names:
         match = _NAME.fullmatch(name.removeprefix(start).removesuffix(end))
         if match and name.startswith(start) and name.endswith(end):
             with contextlib.suppress(ValueError):  # no such day
                 retention.milliseconds(match["stamp"])
                 stored, lost, found = int(match["stored"]), bool(match["lost"]), bool(match["found"])
-                yield Kept(match["stamp"], match["kind"], match["digest"], stored, name, lost, found)
+                yield VersionFile(match["stamp"], match["kind"], match["digest"], stored, name, lost, found)
 
 
-def _new(kind: str, content: bytes, now: float) -> Kept:
-    return Kept(retention.stamp(_ms(now)), kind, digest(content), len(content), "")
+def _new(kind: str, content: bytes, now: float) -> VersionFile:
+    return VersionFile(retention.stamp(_ms(now)), kind, digest(content), len(content), "")
 
 
-def _newest_is(kept: list[Kept], wanted: Kept) -> bool:
+def _newest_is(kept: list[VersionFile], wanted: VersionFile) -> bool:
     newest = max((version for version in kept if version.kind == wanted.kind), default=None)
     return newest is not None and newest.digest == wanted.digest
 
 
-def _with_lost(inside: int, kept: list[Kept], kind: str, digest: str) -> list[Kept]:
+def _with_lost(inside: int, kept: list[VersionFile], kind: str, digest: str) -> list[VersionFile]:
     """Mark the newest version of this content as one that somebody lost a part of."""
     newest = max((each for each in kept if (each.kind, each.digest) == (kind, digest)), default=None)
     if newest is None or newest.lost:
@@ -243,7 +243,7 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _free(kept: list[Kept], wanted: Kept) -> int:
+def _free(kept: list[VersionFile], wanted: VersionFile) -> int:
     """A time after that of every other version: their order is the order of saving, whatever the clocks say."""
     newest = max((version.stamp for version in kept if version.kind == wanted.kind), default="")
     time = retention.milliseconds(wanted.stamp)
@@ -255,7 +255,7 @@ def _facts(kind: str, content: bytes, before: bytes | None, origin: str) -> dict
     return {**asdict(summary), "size": len(content), "origin": origin}
 
 
-def _store(inside: int, kept: list[Kept], version: Kept, packed: bytes) -> Kept:
+def _store(inside: int, kept: list[VersionFile], version: VersionFile, packed: bytes) -> VersionFile:
     text = retention.stamp(_free(kept, version))
     name = f"{text}-{version.kind}-{version.digest}-{len(packed)}{_FOUND if version.found else ''}.csv.gz"
     atomic.replace(inside, name, packed)

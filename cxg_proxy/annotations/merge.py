@@ -25,7 +25,7 @@ from .tables import (
     read_labels,
 )
 
-MOST_PARTS = 400  # columns that `Known` speaks of: as text it is a header of a request, which proxies keep short
+MOST_PARTS = 400  # columns that `SeenState` speaks of: as text it is a header of a request, which proxies keep short
 
 _DIGEST_BYTES = 6
 _DIGEST = 8  # letters
@@ -35,7 +35,7 @@ Part = TypeVar("Part", GeneSet, tuple[str, ...])
 
 
 @dataclass(frozen=True)
-class Known:
+class SeenState:
     """What a writer knows of a file: what it read or wrote there last."""
 
     whole: str = ""  # digest of the file, if all of it is known
@@ -43,7 +43,7 @@ class Known:
     some_cells: bool = False  # whether there are other cells, whose rows stay although the writer's table has none
 
     @classmethod
-    def of(cls, columns: Mapping[str, Any], whole: str = "") -> Known:
+    def of(cls, columns: Mapping[str, Any], whole: str = "") -> SeenState:
         """All of some columns: tuples of labels in the order of the dataset's cells, or gene sets."""
         return cls(whole, {_digest(name): _content(part) for name, part in columns.items()})
 
@@ -51,7 +51,7 @@ class Known:
         """The digest of the column as it was known, None if there was none."""
         return self.parts.get(_digest(name))
 
-    def only(self, names: Iterable[str]) -> Known:
+    def only(self, names: Iterable[str]) -> SeenState:
         """What is known of some columns."""
         wanted = {_digest(name) for name in names}
         return replace(self, parts={name: part for name, part in self.parts.items() if name in wanted})
@@ -62,7 +62,7 @@ class Known:
         return self.whole + ":" + "".join(name + part for name, part in parts.items())
 
     @classmethod
-    def from_text(cls, text: str) -> Known:
+    def from_text(cls, text: str) -> SeenState:
         """Read what `str` gave; what cannot be read is nothing known."""
         match = _TEXT.fullmatch(text)
         if match is None:
@@ -87,7 +87,7 @@ class Merged:
         return not self.kept and not self.removed
 
 
-def merge_labels(mine: bytes, theirs: bytes, known: Known, cells: tuple[str, ...] = ()) -> Merged:
+def merge_labels(mine: bytes, theirs: bytes, known: SeenState, cells: tuple[str, ...] = ()) -> Merged:
     """Join two tables of labels, in the cells and the order of `mine`, or of the dataset; raises Malformed.
 
     Of a writer that knows only some of the cells, all of both tables stay.
@@ -103,7 +103,7 @@ def merge_labels(mine: bytes, theirs: bytes, known: Known, cells: tuple[str, ...
     return joined.merged(mine, labels_csv(table) if table.columns else "", _left_behind(others, ours.cells))
 
 
-def merge_gene_sets(mine: bytes, theirs: bytes, known: Known) -> Merged:
+def merge_gene_sets(mine: bytes, theirs: bytes, known: SeenState) -> Merged:
     """The same for gene sets."""
     joined = _Joined(read_gene_sets(mine), read_gene_sets(theirs), known)
     return joined.merged(mine, gene_sets_csv(joined.parts.values()))
@@ -112,7 +112,7 @@ def merge_gene_sets(mine: bytes, theirs: bytes, known: Known) -> Merged:
 class _Joined:
     """The columns of both, by name, and who they come from."""
 
-    def __init__(self, mine: Mapping[str, Any], theirs: Mapping[str, Any], known: Known):
+    def __init__(self, mine: Mapping[str, Any], theirs: Mapping[str, Any], known: SeenState):
         self._kept: list[str] = []
         self._removed: list[str] = []
         self._replaced: list[str] = []

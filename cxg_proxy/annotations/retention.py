@@ -19,7 +19,7 @@ _PERIODS = ((timedelta(hours=1), _MINUTE), (timedelta(days=1), _HOUR), (timedelt
 _ALL = timedelta(minutes=10)
 
 
-class Kept(NamedTuple):
+class VersionFile(NamedTuple):
     """What a version's file name tells: nothing needs to be opened to thin a history."""
 
     stamp: str
@@ -44,7 +44,7 @@ def milliseconds(text: str) -> int:
     return (time - _EPOCH) // timedelta(seconds=1) * 1000 + rest
 
 
-def superfluous(versions: Iterable[Kept], now: int, limit: int) -> list[Kept]:
+def superfluous(versions: Iterable[VersionFile], now: int, limit: int) -> list[VersionFile]:
     """The versions to remove, oldest first; the newest of each kind is never among them."""
     # Apart: what somebody lost to another tab, or wrote by hand, must not go because a tab has saved again in the same
     # minute.
@@ -56,11 +56,11 @@ def superfluous(versions: Iterable[Kept], now: int, limit: int) -> list[Kept]:
     return old + list(_too_much(left, limit))
 
 
-def _group(version: Kept) -> tuple[str, bool, bool]:
+def _group(version: VersionFile) -> tuple[str, bool, bool]:
     return (version.kind, version.lost, version.found)
 
 
-def _too_old(versions: list[Kept], now: int) -> Iterator[Kept]:
+def _too_old(versions: list[VersionFile], now: int) -> Iterator[VersionFile]:
     """A version's age begins when the next one took its place: who comes back after two years loses nothing."""
     now = max(now, milliseconds(versions[-1].stamp))  # a clock may have been wrong
     ages = [(stamp(now - age // timedelta(milliseconds=1)), letters) for age, letters in _PERIODS]
@@ -73,7 +73,7 @@ def _too_old(versions: list[Kept], now: int) -> Iterator[Kept]:
             yield version
 
 
-def _too_much(groups: list[list[Kept]], limit: int) -> Iterator[Kept]:
+def _too_much(groups: list[list[VersionFile]], limit: int) -> Iterator[VersionFile]:
     """The oldest go first, but the last one of a day only when nothing lies between the days any more."""
     over = sum(_space(version) for group in groups for version in group) - limit
     if over <= 0:
@@ -90,5 +90,5 @@ def _too_much(groups: list[list[Kept]], limit: int) -> Iterator[Kept]:
         yield version
 
 
-def _space(version: Kept) -> int:
+def _space(version: VersionFile) -> int:
     return -(-version.stored // _BLOCK) * _BLOCK

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from cxg_proxy.errors import LabelsNotCertain, LabelsNotSaved
 from cxg_proxy.files import atomic
-from cxg_proxy.files.lock import PATIENCE_SECONDS, Lock, Taken, locked
+from cxg_proxy.files.lock import PATIENCE_SECONDS, Lock, LockTaken, locked
 
 from . import merge
-from .folder import DATASET, GENE_SETS, LABELS, About, describe, described, read
+from .folder import DATASET, GENE_SETS, LABELS, DatasetRecord, describe, described, read
 from .history import UNBOUNDED, History, NoSuchVersion, Version, digest
-from .merge import Known, Merged
+from .merge import Merged, SeenState
 from .tables import Malformed, without_columns
 
 _KINDS = {LABELS: "labels", GENE_SETS: "gene-sets"}
@@ -44,10 +44,10 @@ def write(
     name: str,
     content: bytes,
     *,
-    known: Known | None = None,
+    known: SeenState | None = None,
     cells: Callable[[], tuple[str, ...]] = tuple,
     origin: str = "saved",
-    about: Callable[[], About] | None = None,
+    about: Callable[[], DatasetRecord] | None = None,
     now: float | None = None,
     history_limit: int = UNBOUNDED,
     patience: float = PATIENCE_SECONDS,
@@ -55,7 +55,7 @@ def write(
     """Replace the file in one step: at every instant the old or the new version is there, whole.
 
     Both are in the history then. `known` is what the writer knows of the file: what it does not know of was added
-    or changed by somebody else, and stays (`Known()` knows nothing); None replaces the file whatever is in it.
+    or changed by somebody else, and stays (`SeenState()` knows nothing); None replaces the file whatever is in it.
     `about` describes the dataset, and `cells` are its cells: a table without categories does not say which it is for.
     Who does not know the limit of the history sets none, and removes nothing for it. Raises LabelsNotSaved, also when
     another process writes to this folder for longer than `patience` seconds.
@@ -69,7 +69,7 @@ def adopt(
     other: Path,
     *,
     but: Collection[str] = (),
-    about: Callable[[], About] | None = None,
+    about: Callable[[], DatasetRecord] | None = None,
     now: float | None = None,
     history_limit: int = UNBOUNDED,
     patience: float = PATIENCE_SECONDS,
@@ -81,7 +81,7 @@ def adopt(
     for name in _KINDS:
         content = read(other, name)
         if content := without_columns(content, but) if content and name == LABELS else content:
-            save = _Save(name, content, "adopted", time.time() if now is None else now, history_limit, Known())
+            save = _Save(name, content, "adopted", time.time() if now is None else now, history_limit, SeenState())
             _write(where, save, about, patience)
 
 
@@ -124,7 +124,7 @@ class _Save:
     origin: str
     now: float
     limit: int
-    known: Known | None
+    known: SeenState | None
     cells: Callable[[], tuple[str, ...]] = tuple
 
     @property
@@ -155,7 +155,7 @@ def _read_version(where: Path, version: str) -> tuple[str, bytes]:
         raise NoSuchVersion(version) from error
 
 
-def _write(where: Path, save: _Save, about: Callable[[], About] | None, patience: float) -> Outcome:
+def _write(where: Path, save: _Save, about: Callable[[], DatasetRecord] | None, patience: float) -> Outcome:
     try:
         atomic.make(where)
         with atomic.opened(where) as folder, locked(folder, patience=patience) as lock:
@@ -166,7 +166,7 @@ def _write(where: Path, save: _Save, about: Callable[[], About] | None, patience
             _describe(folder, dataset)
     except OSError as error:
         raise LabelsNotSaved(save.name, detail=f"{where}: {error.strerror or error}") from error
-    except Taken as error:
+    except LockTaken as error:
         raise LabelsNotSaved(save.name, detail=f"{where}: {error}", steps=_WHEN_TAKEN) from error
     now_known = digest(merged.content) if merged.own else ""
     return Outcome(now_known, merged.kept, merged.removed, merged.replaced)
@@ -231,7 +231,7 @@ def _afterwards(folder: int, save: _Save, before: bytes | None, merged: Merged) 
         _log.warning("%s is saved, but not yet in the history: %s", save.name, error)
 
 
-def _describe(folder: int, dataset: About | None) -> None:
+def _describe(folder: int, dataset: DatasetRecord | None) -> None:
     """Say which dataset these labels are for; what fails is tried again at the next save."""
     if dataset is not None:
         try:
@@ -240,7 +240,7 @@ def _describe(folder: int, dataset: About | None) -> None:
             _log.warning("%s could not be written: %s", DATASET, error)
 
 
-def _told(about: Callable[[], About] | None) -> About | None:
+def _told(about: Callable[[], DatasetRecord] | None) -> DatasetRecord | None:
     try:
         return about() if about else None
     except OSError as error:
@@ -248,7 +248,7 @@ def _told(about: Callable[[], About] | None) -> About | None:
         return None
 
 
-def _set_apart(where: Path, folder: int, save: _Save, dataset: About | None, patience: float) -> None:
+def _set_apart(where: Path, folder: int, save: _Save, dataset: DatasetRecord | None, patience: float) -> None:
     """Copy what was saved for other cells, of a file at the same path, to a folder where it is recognised by them.
 
     A kill in between loses nothing: the copy comes first, then the word that it is made, then what is saved now.

@@ -28,7 +28,7 @@ _BEAT_SECONDS = 2.0
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
-class Taken(Exception):
+class LockTaken(Exception):
     """Somebody else has the lock, and did not give it back in time."""
 
 
@@ -43,7 +43,7 @@ class Lock:
     def check(self) -> None:
         """Raise Taken when others thought this writer dead (a laptop that slept) and took the lock."""
         if _token(_seen(self.folder, self.name)) != self.token:
-            raise Taken("another server took over while this one did not answer")
+            raise LockTaken("another server took over while this one did not answer")
 
     def take(self) -> bool:
         """Put our file in place if nobody's is; a link tells the truth on NFS, and is never seen half-written."""
@@ -72,13 +72,13 @@ class Lock:
     def beat(self, done: threading.Event) -> None:
         """Show at intervals that we are alive, until `done`."""
         while not done.wait(_BEAT_SECONDS):
-            with contextlib.suppress(OSError, Taken):
+            with contextlib.suppress(OSError, LockTaken):
                 self.check()
                 os.utime(self.name, dir_fd=self.folder, follow_symlinks=False)
 
     def give_back(self) -> None:
         """Remove our file, if it is still ours."""
-        with contextlib.suppress(OSError, Taken):
+        with contextlib.suppress(OSError, LockTaken):
             self.check()
             os.unlink(self.name, dir_fd=self.folder)
 
@@ -172,7 +172,7 @@ def _pauses(end: float) -> Iterator[Any]:
 
     def pause(holder: str) -> None:
         if time.monotonic() > end:
-            raise Taken(f"another server of yours is saving to the same folder: {holder}")
+            raise LockTaken(f"another server of yours is saving to the same folder: {holder}")
         time.sleep(seconds)
 
     while True:

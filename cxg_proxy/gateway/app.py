@@ -23,7 +23,7 @@ from cxg_proxy.gateway.web.routes import broken_routes, routes
 from .options import Options
 from .services import Services, build_services
 from .sockets import Address, Sockets, private_folder
-from .standalone import Alone
+from .standalone import Standalone
 
 SMALL_BODY = 64_000  # bytes
 END_SECONDS = 5.0  # whatever ends the gateway, everything is over after this long
@@ -121,7 +121,7 @@ class Gateway(Options):
         if not self.dataset:
             await self._until_stopped(services)
             return
-        alone = Alone(services, self.annotated, self.log)
+        alone = Standalone(services, self.annotated, self.log)
         living: asyncio.Future[Any] = asyncio.ensure_future(alone.check() if self.check else alone.live())
         try:
             if self.check:
@@ -166,7 +166,7 @@ class Gateway(Options):
             listening.close()
             os._exit(1)
 
-    async def _until_stopped(self, services: Services | None, alone: Alone | None = None) -> None:
+    async def _until_stopped(self, services: Services | None, alone: Standalone | None = None) -> None:
         """Every second: has the parent gone, is a viewer idle, is the gateway itself?"""
         idle: asyncio.Future[None] | None = None
         while not self._stop.is_set():

@@ -15,14 +15,14 @@ from cxg_proxy.gateway.labels.outbox import Outbox
 from cxg_proxy.gateway.labels.recognition import Recognition
 from cxg_proxy.gateway.labels.uploads import Uploads
 from cxg_proxy.gateway.library.dataset import Dataset, escape
-from cxg_proxy.gateway.library.library import REMOTE, Library, alone, folders, other_name
+from cxg_proxy.gateway.library.library import REMOTE, Library, other_name, root_alone, root_folders
 from cxg_proxy.gateway.library.remote import Remotes
 from cxg_proxy.gateway.library.visits import Visits
-from cxg_proxy.gateway.workers.command import Place, clean_environment, viewer_command, with_our_scripts
-from cxg_proxy.gateway.workers.fork_server import Preload
+from cxg_proxy.gateway.workers.command import WorkerEnvironment, clean_environment, viewer_command, with_our_scripts
+from cxg_proxy.gateway.workers.fork_server import ForkServer
 from cxg_proxy.gateway.workers.instance import Limits
 from cxg_proxy.gateway.workers.instances import Instances
-from cxg_proxy.gateway.workers.jobs import Children
+from cxg_proxy.gateway.workers.jobs import Jobs
 from cxg_proxy.gateway.workers.summaries import Summaries
 from cxg_proxy.orders import ServeOrder
 
@@ -39,8 +39,8 @@ class Services:
     catalogue: Catalogue
     summaries: Summaries
     instances: Instances
-    preload: Preload
-    children: Children
+    preload: ForkServer
+    children: Jobs
     uploads: Uploads
     recognition: Recognition
     outbox: Outbox | None  # the way to the host's history, where it has one
@@ -78,12 +78,12 @@ def build_services(
     visits = Visits(cache / "visits.json")
     # One dataset alone is opened at once: nothing would be loaded before it.
     idle_seconds = 0 if options.dataset else options.preload_idle_seconds
-    preload = Preload(viewer, idle_seconds=idle_seconds, log=_folder(options.logs) / "preload.log", **where)
-    place = Place(sockets, _folder(options.logs), inherited, preload)
+    preload = ForkServer(viewer, idle_seconds=idle_seconds, log=_folder(options.logs) / "preload.log", **where)
+    place = WorkerEnvironment(sockets, _folder(options.logs), inherited, preload)
     command = viewer_command(viewer, functools.partial(_serve_order, options, labels))
     instances = Instances(command, place, _limits(options), visits, remotes.fetch)
     summaries = Summaries(cache / "summaries", [*viewer, "summarize"], **where)
-    children = Children(viewer, functools.partial(_viewer_options, options), cache / "exports", **where)
+    children = Jobs(viewer, functools.partial(_viewer_options, options), cache / "exports", **where)
     share = functools.partial(_share, options, library)
     catalogue = Catalogue(library, options.scan_limit, summaries, visits, instances, saved=labels.saved, share=share)
     return Services(
@@ -117,9 +117,9 @@ def build_services(
 def _library(options: Options, copies: Path, sockets: Path) -> Library:
     if options.dataset:
         title = options.title if options.title != type(options).title.default_value else ""
-        roots = alone(options.dataset, title, sockets)
+        roots = root_alone(options.dataset, title, sockets)
     else:
-        roots = folders(options.libraries, options.root)
+        roots = root_folders(options.libraries, options.root)
     follow = options.follow_symlinks if options.follow_symlinks is not None else not options.read_only
     return Library(roots, follow_symlinks=follow or bool(options.dataset), copies=copies, remotes=options.remotes)
 

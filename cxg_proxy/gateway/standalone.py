@@ -33,7 +33,7 @@ State = tuple[object, object]
 NOTHING: State = (None, None)  # is saved
 
 
-class Alone:
+class Standalone:
     """The only dataset of a gateway, and the copy of it with its labels, where one was asked for."""
 
     def __init__(self, services: Services, annotated: str, log: logging.Logger) -> None:
@@ -90,7 +90,7 @@ class Alone:
         return await self._services.instances.open(self._dataset)
 
     def _find(self) -> Dataset:
-        return self._services.library.find(library.only(self._services.library.roots))
+        return self._services.library.find(library.only_dataset(self._services.library.roots))
 
     def _instance(self) -> Instance | None:
         return self._services.instances.of(self._dataset.real) if self._dataset else None

@@ -58,10 +58,10 @@ def save_labels(
     if taken := sorted(own & columns.keys()):
         raise ValueError(f"The dataset has a column {taken[0]!r} of its own. Give your labels another name.")
     content = labels_csv(LabelTable(str(table.index.name or "index"), tuple(map(str, table.index)), columns))
-    about = kept.described(where) or kept.About(real.name, str(real))
+    about = kept.described(where) or kept.DatasetRecord(real.name, str(real))
     if cells:  # another file, with other cells, may have been at this path before
-        about = kept.About(real.name, str(real), len(cells), kept.identifiers_digest(cells))
-    kept.write(where, kept.LABELS, content.encode(), known=kept.Known(some_cells=True), about=lambda: about)
+        about = kept.DatasetRecord(real.name, str(real), len(cells), kept.identifiers_digest(cells))
+    kept.write(where, kept.LABELS, content.encode(), known=kept.SeenState(some_cells=True), about=lambda: about)
 
 
 def _label(value: Any, missing: bool) -> str:

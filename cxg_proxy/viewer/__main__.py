@@ -40,15 +40,15 @@ def _summarize(parsed: argparse.Namespace) -> int:
 def _annotate(parsed: argparse.Namespace) -> int:
     from cxg_proxy.viewer.jobs.annotate import annotate  # noqa: PLC0415 - see above
 
-    from .child import Order  # noqa: PLC0415 - see above
+    from .child import JobOrder  # noqa: PLC0415 - see above
 
-    return annotate(Order(parsed.dataset, parsed.labels, parsed.options, parsed.output))
+    return annotate(JobOrder(parsed.dataset, parsed.labels, parsed.options, parsed.output))
 
 
 def _check(parsed: argparse.Namespace) -> int:
-    from cxg_proxy.viewer.jobs.check import Order, check  # noqa: PLC0415 - see above
+    from cxg_proxy.viewer.jobs.check import CheckOrder, check  # noqa: PLC0415 - see above
 
-    return check(Order(parsed.dataset, parsed.labels, parsed.options, parsed.output, parsed.input))
+    return check(CheckOrder(parsed.dataset, parsed.labels, parsed.options, parsed.output, parsed.input))
 
 
 def _preload(parsed: argparse.Namespace) -> int:
@@ -65,10 +65,10 @@ def _compile(parsed: argparse.Namespace) -> int:
 
 
 def _build(parsed: argparse.Namespace) -> int:
-    from cxg_proxy.viewer.jobs.build_store import Order, prepare  # noqa: PLC0415 - see above
+    from cxg_proxy.viewer.jobs.build_store import BuildOrder, prepare  # noqa: PLC0415 - see above
 
     return prepare(
-        Order(
+        BuildOrder(
             dataset=parsed.dataset,
             cache=parsed.cache,
             shared=parsed.shared_cache,

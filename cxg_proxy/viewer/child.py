@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Order:
+class JobOrder:
     """What the gateway asks of a child that makes a file from a dataset and the labels kept for it."""
 
     dataset: str

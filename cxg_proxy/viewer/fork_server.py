@@ -102,7 +102,7 @@ def _surroundings() -> list[tuple[str, int]]:
 
 
 @dataclass(frozen=True)
-class _Order:
+class ForkRequest:
     """A worker that is asked for."""
 
     number: int
@@ -132,7 +132,7 @@ class _Parent:
         self._poll.register(gateway, select.POLLIN)
         self._workers: dict[int, _Worker] = {}  # by number
 
-    def run(self) -> _Order | None:
+    def run(self) -> ForkRequest | None:
         """Work until the gateway has gone; in a worker that was forked meanwhile, returns what it is to do."""
         _tell(self._gateway, {"ready": True})
         while True:
@@ -155,17 +155,17 @@ class _Parent:
         except StopIteration:
             self._steps = None
 
-    def _obey(self, said: dict[str, Any], descriptors: list[int]) -> _Order | None:
+    def _obey(self, said: dict[str, Any], descriptors: list[int]) -> ForkRequest | None:
         """Do what a packet says; an order comes back in the worker that was forked for it."""
         if "free" in said:
             if (worker := self._workers.get(said["free"])) is not None:
                 worker.freed = True
                 self._reap(worker)
             return None
-        order = _Order(**said)
+        order = ForkRequest(**said)
         return order if self._fork(order, descriptors) else None
 
-    def _fork(self, order: _Order, descriptors: list[int]) -> bool:
+    def _fork(self, order: ForkRequest, descriptors: list[int]) -> bool:
         """Fork a worker; True in the worker."""
         pid, reason = -1, self._unfit() if len(descriptors) == 3 else "it has too many files open"
         if reason is None:
@@ -216,7 +216,7 @@ def _tell(gateway: socket.socket, what: dict[str, Any], *descriptors: int) -> No
     socket.send_fds(gateway, [json.dumps(what).encode()], descriptors)
 
 
-def _settle(order: _Order, descriptors: list[int]) -> None:
+def _settle(order: ForkRequest, descriptors: list[int]) -> None:
     """Become, after the fork, what a process is that was started with this order: nothing of the parent stays open."""
     os.setsid()
     for number, descriptor in enumerate(descriptors):

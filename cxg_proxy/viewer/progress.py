@@ -13,7 +13,7 @@ class Cancelled(Exception):
     """Nobody waits for this work any more."""
 
 
-class Work:
+class Progress:
     """Tells the share that is done, rising from 0 to 1, at most five times a second."""
 
     def __init__(self, report: Callable[[float], None], cancelled: Callable[[], bool]):

@@ -128,10 +128,10 @@ def _state(application: Any) -> str:
 def _loader() -> tuple[Callable[..., Any], Callable[..., Any]]:
     try:
         from cxg_proxy.viewer.cellxgene.application import load  # noqa: PLC0415 - heavy, and perhaps not installed
-        from cxg_proxy.viewer.dataset.load import read  # noqa: PLC0415 - as above
+        from cxg_proxy.viewer.dataset.load import load_dataset  # noqa: PLC0415 - as above
     except ImportError as error:
         raise ViewerMissing(sys.executable, detail=str(error)) from error
-    return load, read
+    return load, load_dataset
 
 
 def _stores(order: ServeOrder) -> Any:

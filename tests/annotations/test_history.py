@@ -119,7 +119,7 @@ def test_an_edit_by_hand_that_was_undone_by_a_restore_stays_too(tmp_path: Path) 
 def test_an_edit_by_hand_stays_although_saves_that_had_not_seen_each_other_follow(tmp_path: Path) -> None:
     (tmp_path / LABELS).write_bytes(labels(0))
     for number in (1, 2, 3):
-        annotations.write(tmp_path, LABELS, labels(number), known=annotations.Known(), now=NOW + number)
+        annotations.write(tmp_path, LABELS, labels(number), known=annotations.SeenState(), now=NOW + number)
     annotations.write(tmp_path, LABELS, labels(4), now=NOW + 1200)
     lost = [annotations.read_version(tmp_path, each.id) for each in annotations.versions(tmp_path) if each.lost]
     assert lost == [labels(2), labels(0)]
@@ -232,7 +232,7 @@ def test_links_planted_in_place_of_our_folders_and_files_lead_nowhere(tmp_path: 
     (where / LABELS).symlink_to(outside / "secret")
     (where / "dataset.json").symlink_to(outside / "new")
     (where / ".lock").symlink_to(outside / "lock")
-    about = annotations.About("a.h5ad", "/data/a.h5ad")
+    about = annotations.DatasetRecord("a.h5ad", "/data/a.h5ad")
     with pytest.raises(LabelsNotSaved):
         annotations.write(where, LABELS, labels(1), now=NOW, patience=0.2)
     (where / ".lock").unlink()

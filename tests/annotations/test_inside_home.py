@@ -79,7 +79,7 @@ def test_the_folder_of_a_dataset_lies_directly_in_the_home_whatever_its_name(hom
 def test_a_save_for_a_dataset_of_any_name_stays_inside(name: str, home: Path, tmp_path: Path) -> None:
     before = snapshot(tmp_path, but=home)
     where = annotations.named(home, f"{home}/../{name}.h5ad")
-    about = annotations.About(name, f"/{name}", 1, name)
+    about = annotations.DatasetRecord(name, f"/{name}", 1, name)
     annotations.write(where, annotations.LABELS, b"index,a\nc1,x\n", about=lambda: about)
     annotations.write(where, annotations.GENE_SETS, b"x", about=lambda: about)
     annotations.restore(where, annotations.versions(where)[-1].id)
@@ -132,7 +132,7 @@ def test_what_is_planted_in_the_home_is_replaced_or_refused_but_never_written_th
     where.mkdir(mode=0o700)
     plant(where, tmp_path / "outside")  # type: ignore[operator]
     theirs = (tmp_path / "outside" / annotations.LABELS).read_bytes()
-    about = annotations.About("x.h5ad", "/x.h5ad")
+    about = annotations.DatasetRecord("x.h5ad", "/x.h5ad")
     try:
         for content in (b"index,a\nc1,x\n", b"index,a\nc1,y\n"):
             annotations.write(where, annotations.LABELS, content, about=lambda: about, patience=0.5)
@@ -209,7 +209,7 @@ def test_through_cellxgene_neither_collections_nor_categories_nor_sets_lead_outs
 def test_an_adopted_folder_is_one_of_the_home(home: Path, tmp_path: Path) -> None:
     content = labels_csv(LabelTable("index", ("c1",), {"a": ("x",)})).encode()
     digest = annotations.identifiers_digest(["c1"])
-    about = annotations.About("x", "/x", 1, digest)
+    about = annotations.DatasetRecord("x", "/x", 1, digest)
     annotations.write(tmp_path / "outside" / "other", annotations.LABELS, content, about=lambda: about)
     (home / "planted").symlink_to(tmp_path / "outside" / "other")
     assert annotations.same_cells(home, digest, but=Path()) == []

@@ -214,7 +214,7 @@ class Watched:
         for file in self.where.rglob(".*"):
             if file.name != ".lock":
                 os.utime(file, (time.time() - 7200,) * 2, follow_symlinks=False)
-        about = annotations.About("pbmc.h5ad", "/data/pbmc.h5ad")
+        about = annotations.DatasetRecord("pbmc.h5ad", "/data/pbmc.h5ad")
         for name in KINDS:
             text = content(name, 9).encode()
             annotations.write(self.where, name, text, now=self.now + 9, about=lambda: about, patience=1)
@@ -236,10 +236,10 @@ def visible(folder: Path, end: str, start: str = "") -> dict[str, Path]:
     return {name.removesuffix("-found"): file for name, file in names.items()}
 
 
-def named(key: str, *, found: bool) -> retention.Kept:
+def named(key: str, *, found: bool) -> retention.VersionFile:
     stamp, rest = key.removeprefix("unfiled-").split("-", 1)
     kind, digest, stored = rest.rsplit("-", 2)
-    return retention.Kept(stamp, kind, digest, int(stored), key, found=found)
+    return retention.VersionFile(stamp, kind, digest, int(stored), key, found=found)
 
 
 def once(texts: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page
 
 from cxg_proxy import annotations
-from cxg_proxy.annotations import GENE_SETS, LABELS, Known
+from cxg_proxy.annotations import GENE_SETS, LABELS, SeenState
 from cxg_proxy.annotations.merge import MOST_PARTS
 from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
 from pages_samples import VIEWER
@@ -19,30 +19,30 @@ MANY = MOST_PARTS + 5
 WHOLE = "0123456789abcdef"
 
 
-def through_the_page(known: Known) -> Known:
+def through_the_page(known: SeenState) -> SeenState:
     """What comes back with a save when this was told with what the page read."""
-    return Known.from_text(str(known))
+    return SeenState.from_text(str(known))
 
 
 def test_a_gene_set_that_is_deleted_among_hundreds_is_gone_and_one_that_is_edited_is_nobody_elses(
     tmp_path: Path,
 ) -> None:
     sets = {f"set {number}": GeneSet(f"set {number}", "", (("CD3E", ""),)) for number in range(MANY)}
-    known = Known()
+    known = SeenState()
     for changed in ({}, {"set 7": None}, {"set 8": GeneSet("set 8", "", (("CD8A", ""),))}):
         sets = {name: each for name, each in {**sets, **changed}.items() if each is not None}
         content = gene_sets_csv(sets.values()).encode()
         outcome = annotations.write(tmp_path, GENE_SETS, content, known=through_the_page(known))
         assert (outcome.kept, outcome.removed, outcome.replaced) == ((), (), ())
         assert read_gene_sets(annotations.read(tmp_path, GENE_SETS) or b"") == sets
-        known = Known.of(sets, outcome.known)
+        known = SeenState.of(sets, outcome.known)
 
 
 def test_a_category_that_is_deleted_among_hundreds_is_gone(tmp_path: Path) -> None:
     columns = {f"category {number}": ("x", "y") for number in range(MANY)}
     content = labels_csv(LabelTable("index", ("a", "b"), columns)).encode()
     first = annotations.write(tmp_path, LABELS, content)
-    known = through_the_page(Known.of(columns, first.known))
+    known = through_the_page(SeenState.of(columns, first.known))
     del columns["category 7"]
     annotations.write(tmp_path, LABELS, labels_csv(LabelTable("index", ("a", "b"), columns)).encode(), known=known)
     assert read_labels(annotations.read(tmp_path, LABELS) or b"").columns == columns
@@ -51,7 +51,7 @@ def test_a_category_that_is_deleted_among_hundreds_is_gone(tmp_path: Path) -> No
 def test_what_somebody_else_has_added_to_hundreds_stays(tmp_path: Path) -> None:
     sets = {f"set {number}": GeneSet(f"set {number}") for number in range(MANY)}
     first = annotations.write(tmp_path, GENE_SETS, gene_sets_csv(sets.values()).encode())
-    known = through_the_page(Known.of(sets, first.known))
+    known = through_the_page(SeenState.of(sets, first.known))
     annotations.write(tmp_path, GENE_SETS, gene_sets_csv([*sets.values(), GeneSet("theirs")]).encode())
     outcome = annotations.write(tmp_path, GENE_SETS, gene_sets_csv(sets.values()).encode(), known=known)
     assert outcome.kept == ("theirs",)
@@ -63,8 +63,8 @@ def test_a_page_that_has_read_hundreds_of_columns_one_by_one_says_what_fits_a_he
     number: int, server: Server, tab: Callable[..., Page]
 ) -> None:
     columns = {str(each): ("x",) for each in range(number)}
-    known = Known.of(columns, WHOLE)
-    told = [known if number <= MOST_PARTS else Known(WHOLE), *(known.only([name]) for name in columns), known]
+    known = SeenState.of(columns, WHOLE)
+    told = [known if number <= MOST_PARTS else SeenState(WHOLE), *(known.only([name]) for name in columns), known]
     server.data = [(200, {"X-Labels-Known": str(each)}, {}) for each in told]
     server.state, server.pages["x.h5ad"] = None, VIEWER
     page = tab()
@@ -79,5 +79,5 @@ def test_a_page_that_has_read_hundreds_of_columns_one_by_one_says_what_fits_a_he
             }""",
             number,
         )
-    said = Known.from_text(save.value.headers["x-labels-known"])
-    assert said == (known if number <= MOST_PARTS else Known(WHOLE))
+    said = SeenState.from_text(save.value.headers["x-labels-known"])
+    assert said == (known if number <= MOST_PARTS else SeenState(WHOLE))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxg_proxy import annotations
-from cxg_proxy.annotations import Known
+from cxg_proxy.annotations import SeenState
 from cxg_proxy.annotations.merge import MOST_PARTS, merge_gene_sets, merge_labels
 from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
 from cxg_proxy.files import atomic
@@ -27,7 +27,7 @@ def csv(columns: Columns, cells: tuple[str, ...] = CELLS, *, header: str = "") -
 
 
 def merged(mine: Columns, theirs: Columns, base: Columns) -> Columns:
-    return read_labels(merge_labels(csv(mine), csv(theirs), Known.of(base)).content).columns
+    return read_labels(merge_labels(csv(mine), csv(theirs), SeenState.of(base)).content).columns
 
 
 @given(columns, columns, columns)
@@ -48,7 +48,7 @@ def test_a_column_is_taken_from_whoever_changed_it_and_from_the_latest_if_both_d
 
 @given(columns, columns, columns)
 def test_what_both_changed_is_named(base: Columns, mine: Columns, theirs: Columns) -> None:
-    outcome = merge_labels(csv(mine), csv(theirs), Known.of(base))
+    outcome = merge_labels(csv(mine), csv(theirs), SeenState.of(base))
     both = {
         name
         for name in {**mine, **theirs}
@@ -67,19 +67,19 @@ def test_who_knows_nothing_removes_nothing(mine: Columns, theirs: Columns) -> No
 @given(columns)
 def test_a_save_that_meets_nobody_is_written_as_it_is(mine: Columns) -> None:
     for theirs in (mine, {}):
-        outcome = merge_labels(csv(mine, header="# mine\n"), csv(theirs), Known.of(theirs))
+        outcome = merge_labels(csv(mine, header="# mine\n"), csv(theirs), SeenState.of(theirs))
         assert outcome.content == csv(mine, header="# mine\n")
         assert outcome.own
 
 
 def test_the_comment_of_the_latest_save_stays_above_a_merged_table() -> None:
-    outcome = merge_labels(csv({"a": ("x", "x", "x")}, header="# mine\n"), csv({"b": ("y", "y", "y")}), Known())
+    outcome = merge_labels(csv({"a": ("x", "x", "x")}, header="# mine\n"), csv({"b": ("y", "y", "y")}), SeenState())
     assert outcome.content.startswith(b"# mine\nindex,a,b\nc1,x,y\n")
 
 
 def test_labels_are_matched_by_cell_and_those_of_cells_that_are_gone_are_counted() -> None:
     theirs = csv({"b": ("y", "z", "y", "unassigned")}, ("c3", "c1", "gone", "gone unlabelled"))
-    outcome = merge_labels(csv({"a": ("x", "x", "x")}), theirs, Known())
+    outcome = merge_labels(csv({"a": ("x", "x", "x")}), theirs, SeenState())
     assert read_labels(outcome.content).columns == {"a": ("x", "x", "x"), "b": ("z", "unassigned", "y")}
     assert outcome.left_behind == 1
 
@@ -98,7 +98,7 @@ def test_gene_sets_are_merged_like_columns(base: dict, mine: dict, theirs: dict)
     def text(plain: dict) -> bytes:  # type: ignore[type-arg]
         return gene_sets_csv(sets(plain).values()).encode()
 
-    outcome = merge_gene_sets(text(mine), text(theirs), Known.of(sets(base)))
+    outcome = merge_gene_sets(text(mine), text(theirs), SeenState.of(sets(base)))
     result = read_gene_sets(outcome.content)
     for name, each in sets(theirs).items():
         if name not in base and name not in mine:
@@ -114,27 +114,27 @@ def test_gene_sets_are_merged_like_columns(base: dict, mine: dict, theirs: dict)
 
 @given(columns, st.sampled_from(["", "0123456789abcdef"]))
 def test_what_is_known_survives_the_way_through_a_header(known: Columns, whole: str) -> None:
-    there = Known.of(known, whole)
+    there = SeenState.of(known, whole)
     assert str(there).isascii()
-    assert Known.from_text(str(there)) == there
+    assert SeenState.from_text(str(there)) == there
 
 
 @given(st.text() | st.from_regex(r"[\w-]{0,40}:?[\w-]{0,40}"))
 def test_what_cannot_be_read_is_nothing_known(text: str) -> None:
-    known = Known.from_text(text)
-    assert known in (Known(), Known.from_text(str(known)))
+    known = SeenState.from_text(text)
+    assert known in (SeenState(), SeenState.from_text(str(known)))
 
 
 def test_of_more_columns_than_fit_a_header_only_the_whole_is_known() -> None:
     many = {str(number): ("x",) for number in range(MOST_PARTS)}
-    assert len(Known.from_text(str(Known.of(many))).parts) == MOST_PARTS
-    more = Known.of({**many, "one more": ("x",)}, "0123456789abcdef")
-    assert Known.from_text(str(more)) == Known("0123456789abcdef")
+    assert len(SeenState.from_text(str(SeenState.of(many))).parts) == MOST_PARTS
+    more = SeenState.of({**many, "one more": ("x",)}, "0123456789abcdef")
+    assert SeenState.from_text(str(more)) == SeenState("0123456789abcdef")
 
 
 def test_a_part_of_what_is_known_can_be_told() -> None:
-    known = Known.of({"a": ("x",), "b": ("y",)}, "0123456789abcdef")
-    assert known.only(["b", "none"]).parts == Known.of({"b": ("y",)}).parts
+    known = SeenState.of({"a": ("x",), "b": ("y",)}, "0123456789abcdef")
+    assert known.only(["b", "none"]).parts == SeenState.of({"b": ("y",)}).parts
 
 
 # --- the same on disk ---
@@ -147,7 +147,7 @@ class Tab:
         self.where = where
         content = annotations.read(where, annotations.LABELS) or b""
         self.columns = dict(read_labels(content).columns)
-        self.known = Known.of(self.columns, annotations.digest(content))
+        self.known = SeenState.of(self.columns, annotations.digest(content))
 
     def save(self, **changes: str | None) -> annotations.Outcome:
         for name, label in changes.items():
@@ -156,7 +156,7 @@ class Tab:
             else:
                 self.columns[name] = (label,) * len(CELLS)
         outcome = annotations.write(self.where, annotations.LABELS, csv(self.columns), known=self.known)
-        self.known = Known.of(self.columns, outcome.known)
+        self.known = SeenState.of(self.columns, outcome.known)
         return outcome
 
 
@@ -214,7 +214,7 @@ def test_a_storm_of_saves_does_not_push_out_what_it_replaced(tmp_path: Path) -> 
     annotations.write(tmp_path, annotations.LABELS, csv(columns), now=start)
     annotations.write(tmp_path, annotations.LABELS, csv({"type": ("an", "hour's", "work")}), now=start + 1)
     for second in range(2, 50):  # a tab that had been asleep: it knows the first version, and then its own
-        known, columns = Known.of(columns), {"type": (str(second),) * 3}
+        known, columns = SeenState.of(columns), {"type": (str(second),) * 3}
         annotations.write(tmp_path, annotations.LABELS, csv(columns), known=known, now=start + second)
     annotations.write(tmp_path, annotations.LABELS, csv({"type": ("z",) * 3}), now=start + 86_400)
     (work,) = [each for each in annotations.versions(tmp_path) if each.lost]
@@ -229,7 +229,7 @@ def test_a_save_that_meets_a_file_nobody_can_read_replaces_it_and_the_history_ha
 ) -> None:
     where = tmp_path_factory.mktemp("labels")
     (where / annotations.LABELS).write_bytes(content)
-    annotations.write(where, annotations.LABELS, csv({"type": ("T",) * 3}), known=Known())
+    annotations.write(where, annotations.LABELS, csv({"type": ("T",) * 3}), known=SeenState())
     assert "type" in on_disk(where)
     assert content in [annotations.read_version(where, each.id) for each in annotations.versions(where)] or not content
 
@@ -238,7 +238,7 @@ def test_labels_of_cells_that_are_gone_are_kept_whole_beside_the_new_ones(tmp_pa
     old = csv({"type": ("T", "B", "NK", "T")}, ("c1", "c2", "c3", "gone"))
     annotations.write(tmp_path, annotations.LABELS, old)
     for _ in range(2):
-        annotations.write(tmp_path, annotations.LABELS, csv({"state": ("x",) * 3}), known=Known())
+        annotations.write(tmp_path, annotations.LABELS, csv({"state": ("x",) * 3}), known=SeenState())
     assert on_disk(tmp_path) == {"state": ("x",) * 3, "type": ("T", "B", "NK")}
     (kept,) = tmp_path.glob("cell-labels-of-other-cells-*.csv")
     assert kept.read_bytes() == old
@@ -268,7 +268,7 @@ def test_an_edit_between_the_look_and_the_replacement_is_merged_too(
 
 def saved_for(home: Path, dataset: str, identifiers: str, columns: Columns, now: float) -> Path:
     where = annotations.named(home, f"/data/{dataset}")
-    about = annotations.About(dataset, f"/data/{dataset}", 3, identifiers)
+    about = annotations.DatasetRecord(dataset, f"/data/{dataset}", 3, identifiers)
     annotations.write(where, annotations.LABELS, csv(columns), about=lambda: about, now=now)
     return where
 

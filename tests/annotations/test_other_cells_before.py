@@ -11,7 +11,7 @@ import pytest
 
 import cxg_proxy
 from cxg_proxy import annotations
-from cxg_proxy.annotations import GENE_SETS, LABELS, About, Known
+from cxg_proxy.annotations import GENE_SETS, LABELS, DatasetRecord, SeenState
 from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_labels
 from cxg_proxy.errors import LabelsNotSaved
 
@@ -35,8 +35,8 @@ def where(home: Path) -> Path:
     return folder
 
 
-def about(cells: tuple[str, ...]) -> About:
-    return About("pbmc.h5ad", PATH, len(cells), annotations.identifiers_digest(cells))
+def about(cells: tuple[str, ...]) -> DatasetRecord:
+    return DatasetRecord("pbmc.h5ad", PATH, len(cells), annotations.identifiers_digest(cells))
 
 
 def csv(cells: tuple[str, ...], **columns: str) -> bytes:
@@ -46,7 +46,7 @@ def csv(cells: tuple[str, ...], **columns: str) -> bytes:
 
 
 def save(where: Path, cells: tuple[str, ...], **columns: str) -> None:
-    annotations.write(where, LABELS, csv(cells, **columns), known=Known(), about=lambda: about(cells), now=NOW)
+    annotations.write(where, LABELS, csv(cells, **columns), known=SeenState(), about=lambda: about(cells), now=NOW)
 
 
 def offered(home: Path, cells: tuple[str, ...], but: str = "/data/old.h5ad") -> list[Path]:

@@ -12,7 +12,7 @@ import pytest
 
 from cxg_proxy import annotations
 from cxg_proxy.annotations import GENE_SETS, LABELS
-from cxg_proxy.annotations.merge import Known
+from cxg_proxy.annotations.merge import SeenState
 from cxg_proxy.files import lock
 
 
@@ -112,7 +112,7 @@ def save_without_history(where: Path) -> None:
 
 def save_without_some_cells(where: Path) -> None:
     save_first(where)
-    annotations.write(where, LABELS, b"index,k\nb,2\n", known=Known())
+    annotations.write(where, LABELS, b"index,k\nb,2\n", known=SeenState())
 
 
 def save_for_other_cells(where: Path) -> None:
@@ -121,8 +121,8 @@ def save_for_other_cells(where: Path) -> None:
             annotations.write(where, name, content, about=of_cell(cell))
 
 
-def of_cell(cell: str) -> Callable[[], annotations.About]:
-    about = annotations.About("pbmc.h5ad", "/pbmc.h5ad", 1, annotations.identifiers_digest([cell]))
+def of_cell(cell: str) -> Callable[[], annotations.DatasetRecord]:
+    about = annotations.DatasetRecord("pbmc.h5ad", "/pbmc.h5ad", 1, annotations.identifiers_digest([cell]))
     return lambda: about
 
 

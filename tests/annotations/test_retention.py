@@ -9,20 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxg_proxy.annotations import retention
-from cxg_proxy.annotations.retention import Kept
+from cxg_proxy.annotations.retention import VersionFile
 
 NOW = datetime(2026, 3, 5, 15, 30, tzinfo=timezone.utc).timestamp()
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 
-def saved_over_time(gaps: list[int], limit: int, size: int = 100) -> tuple[list[Kept], list[Kept], int]:
+def saved_over_time(gaps: list[int], limit: int, size: int = 100) -> tuple[list[VersionFile], list[VersionFile], int]:
     """All versions that were saved, those left after thinning at each save, and the last time."""
-    everything: list[Kept] = []
-    left: list[Kept] = []
+    everything: list[VersionFile] = []
+    left: list[VersionFile] = []
     now = round(NOW * 1000)
     for number, gap in enumerate(gaps):
         now += gap
-        new = Kept(retention.stamp(now), "labels", f"{number:016x}", size, f"{number}")
+        new = VersionFile(retention.stamp(now), "labels", f"{number:016x}", size, f"{number}")
         everything.append(new)
         gone = set(retention.superfluous([*left, new], now, limit))
         left = [version for version in [*left, new] if version not in gone]
@@ -104,7 +104,9 @@ def test_saves_every_twenty_seconds_for_days_leave_days_then_hours_then_minutes_
 
 
 def test_a_clock_that_was_wrong_once_loses_nothing() -> None:
-    future = Kept(retention.stamp(retention.milliseconds("20900101T000000.000Z")), "labels", "0" * 16, 1, "future")
+    future = VersionFile(
+        retention.stamp(retention.milliseconds("20900101T000000.000Z")), "labels", "0" * 16, 1, "future"
+    )
     assert retention.superfluous([future], round(NOW * 1000), 10**9) == []
 
 

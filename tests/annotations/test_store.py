@@ -140,7 +140,9 @@ def test_what_a_killed_writer_left_is_removed_later(tmp_path: Path) -> None:
 
 
 def test_what_is_known_of_the_dataset_is_written_beside_its_labels_and_again_when_it_changes(tmp_path: Path) -> None:
-    about = annotations.About("a.h5ad", "/data/a\udcff.h5ad", 3, annotations.identifiers_digest(["a", "b", "c"]))
+    about = annotations.DatasetRecord(
+        "a.h5ad", "/data/a\udcff.h5ad", 3, annotations.identifiers_digest(["a", "b", "c"])
+    )
     assert annotations.described(tmp_path) is None
     annotations.write(tmp_path, annotations.LABELS, b"one", about=lambda: about)
     assert annotations.described(tmp_path) == about
@@ -148,7 +150,7 @@ def test_what_is_known_of_the_dataset_is_written_beside_its_labels_and_again_whe
     written = os.stat(tmp_path / annotations.DATASET)
     annotations.write(tmp_path, annotations.LABELS, b"two", about=lambda: about)
     assert os.stat(tmp_path / annotations.DATASET) == written
-    changed = annotations.About("b.h5ad", "/data/b.h5ad", 4)
+    changed = annotations.DatasetRecord("b.h5ad", "/data/b.h5ad", 4)
     annotations.write(tmp_path, annotations.LABELS, b"three", about=lambda: changed)
     assert annotations.described(tmp_path) == changed
     (tmp_path / annotations.DATASET).write_text("[]")

@@ -80,7 +80,7 @@ def test_a_number_that_another_process_has_now_does_not_keep_the_lock(tmp_path: 
 def test_a_silent_writer_on_another_machine_loses_the_lock_after_a_while_but_not_before(tmp_path: Path) -> None:
     planted(tmp_path)
     with atomic.opened(tmp_path) as folder:
-        with pytest.raises(lock.Taken, match="process 1 on laptop"), lock.locked(folder, patience=0.3, stale=10):
+        with pytest.raises(lock.LockTaken, match="process 1 on laptop"), lock.locked(folder, patience=0.3, stale=10):
             pass
         assert json.loads((tmp_path / lock.NAME).read_text())["host"] == "laptop"
         with lock.locked(folder, patience=10, stale=0.2) as held:
@@ -99,7 +99,7 @@ def test_a_writer_that_slept_while_another_took_over_is_told_so(tmp_path: Path) 
     with atomic.opened(tmp_path) as folder, lock.locked(folder) as held:
         (tmp_path / lock.NAME).unlink()
         planted(tmp_path)
-        with pytest.raises(lock.Taken, match="took over"):
+        with pytest.raises(lock.LockTaken, match="took over"):
             held.check()
     assert (tmp_path / lock.NAME).exists()  # it is not ours to remove
 
@@ -206,7 +206,7 @@ def test_of_two_that_see_no_lock_only_one_takes_it(
         one, other = lock.Lock(folder), lock.Lock(folder)
         assert [one.take(), other.take()] == [True, False]
         one.check()
-        with pytest.raises(lock.Taken):
+        with pytest.raises(lock.LockTaken):
             other.check()
         other.give_back()
         one.check()

@@ -29,7 +29,7 @@ HASTY = "from cxg_proxy.gateway import app; app.FAILED_SECONDS = 1.0; app.Gatewa
 
 
 class Services:
-    """What `Alone` asks of the gateway, without one."""
+    """What `Standalone` asks of the gateway, without one."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "shown").mkdir()
@@ -85,11 +85,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(standalone, name, 0.02, raising=False)
 
 
-def lived(services: Services, scene: Callable[[standalone.Alone], Any]) -> None:
+def lived(services: Services, scene: Callable[[standalone.Standalone], Any]) -> None:
     """Play a scene while the dataset is shown."""
 
     async def play() -> None:
-        shown = standalone.Alone(services, "copy.h5ad", logging.getLogger(__name__))  # type: ignore[arg-type]
+        shown = standalone.Standalone(services, "copy.h5ad", logging.getLogger(__name__))  # type: ignore[arg-type]
         living = asyncio.ensure_future(shown.live())
         try:
             await scene(shown)
@@ -105,7 +105,7 @@ def test_a_copy_that_failed_is_tried_again_at_the_end(services: Services) -> Non
     services.troubles = [NotPrepared("copy.h5ad")]
     services.save("T cell")
 
-    async def scene(shown: standalone.Alone) -> None:
+    async def scene(shown: standalone.Standalone) -> None:
         await until(lambda: not services.troubles)
         await services.looked_at()
         assert services.made == 0  # the next save or the end is time enough
@@ -130,7 +130,7 @@ def test_a_disk_that_was_silent_for_a_while_ends_no_renewal(
 
     monkeypatch.setattr(standalone, "on_disk", silent)
 
-    async def scene(_: standalone.Alone) -> None:
+    async def scene(_: standalone.Standalone) -> None:
         await until(lambda: looks > 6, seconds=5)
         services.save("T cell")
         await until(lambda: services.made == 1, seconds=5)
@@ -141,7 +141,7 @@ def test_a_disk_that_was_silent_for_a_while_ends_no_renewal(
 def test_a_disk_that_is_silent_at_the_end_is_told(
     services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scene(shown: standalone.Alone) -> None:
+    async def scene(shown: standalone.Standalone) -> None:
         await services.looked_at()
         assert shown.problem is None
 
@@ -159,7 +159,7 @@ def test_a_disk_that_is_silent_at_the_end_is_told(
 def test_why_the_file_may_not_be_read_is_the_problem_until_it_may(services: Services) -> None:
     services.unreadable = [NotReadable("dataset/pbmc.h5ad")] * 20
 
-    async def scene(shown: standalone.Alone) -> None:
+    async def scene(shown: standalone.Standalone) -> None:
         await until(lambda: len(services.unreadable) < 20)
         await until(lambda: isinstance(shown.problem, NotReadable))
         services.unreadable.clear()
@@ -177,7 +177,7 @@ def test_a_viewer_that_died_after_it_was_shown_is_no_reason_to_fail_even_if_it_c
     services.instance.problem = refused
     services.instance.phase = Phase.FAILED
 
-    async def scene(shown: standalone.Alone) -> None:
+    async def scene(shown: standalone.Standalone) -> None:
         await until(lambda: shown.problem is refused)
         services.instance = SimpleNamespace(phase=Phase.READY, problem=None, ready=services.ready)  # after Try again
         await until(lambda: shown.problem is None)

@@ -8,7 +8,7 @@ import pytest
 from cxg_proxy.gateway.library.dataset import Dataset
 from cxg_proxy.gateway.library.library import Library
 from cxg_proxy.gateway.library.visits import Visits
-from cxg_proxy.gateway.workers.command import Command, Place
+from cxg_proxy.gateway.workers.command import WorkerCommand, WorkerEnvironment
 from cxg_proxy.gateway.workers.instance import Instance, Limits
 from cxg_proxy.gateway.workers.instances import Instances
 from processes import environment, fake
@@ -21,9 +21,9 @@ async def some_instances(tmp_path: Path, short: Path) -> AsyncIterator[Make]:
     """Make the instances of a gateway with fake workers; all of them end with the test."""
     made: list[Instances] = []
 
-    def make(behaviour: str | Command = "quick", **limits: float) -> Instances:
+    def make(behaviour: str | WorkerCommand = "quick", **limits: float) -> Instances:
         command = fake(behaviour) if isinstance(behaviour, str) else behaviour
-        place = Place(short, tmp_path / "logs", environment())
+        place = WorkerEnvironment(short, tmp_path / "logs", environment())
         kept = {"patience": 0.5, "in_use_seconds": 0, **limits}
         made.append(Instances(command, place, Limits(**kept), Visits(tmp_path / "visits.json")))  # type: ignore[arg-type]
         return made[-1]

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cxg_proxy.gateway.workers.fork_server import Preload
+from cxg_proxy.gateway.workers.fork_server import ForkServer
 from cxg_proxy.gateway.workers.process import Child, fresh, running
 from processes import FAKE, environment
 
@@ -26,7 +26,7 @@ class Forking:
         self.viewer = [sys.executable, LIGHT, kind]
         self.folder, self.log = folder, folder / "logs" / "preload.log"
         options = {"idle_seconds": 600, **options}
-        self.preload = Preload(self.viewer, cwd=folder, environment=environment(), log=self.log, **options)
+        self.preload = ForkServer(self.viewer, cwd=folder, environment=environment(), log=self.log, **options)
 
     def child(self, *words: str, ordinary: bool = False, patience: float = 3) -> AbstractAsyncContextManager[Child]:
         """A worker by way of the parent, or an ordinary one."""

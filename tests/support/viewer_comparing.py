@@ -14,12 +14,12 @@ from cxg_proxy.viewer.__main__ import main
 from cxg_proxy.viewer.compute import diffexp
 from cxg_proxy.viewer.dataset import load
 from cxg_proxy.viewer.dataset.expression import Expression
-from cxg_proxy.viewer.dataset.metadata import Rest
+from cxg_proxy.viewer.dataset.metadata import Metadata
 from cxg_proxy.viewer.store.matrix import Dense
 
 PLACE = Path.cwd()
 LOCK = threading.Lock()
-READ = load.read
+READ = load.load_dataset
 
 
 def note(what: str) -> None:
@@ -71,7 +71,7 @@ class Noted:
         return found
 
 
-def read(*how: Any) -> tuple[Rest, Any]:
+def read(*how: Any) -> tuple[Metadata, Any]:
     rest, whole = READ(*how)
     return rest, Noted(whole)
 
@@ -79,5 +79,5 @@ def read(*how: Any) -> tuple[Rest, Any]:
 if sys.argv[1] == "blocks":
     del sys.argv[1]
     diffexp._BLOCK_VALUES = 1
-load.read = read  # type: ignore[assignment]
+load.load_dataset = read  # type: ignore[assignment]
 sys.exit(main(sys.argv[1:]))

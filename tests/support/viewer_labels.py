@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 from server.common.fbs.matrix import decode_matrix_fbs, encode_matrix_fbs
 
-from cxg_proxy.annotations.merge import Known
+from cxg_proxy.annotations.merge import SeenState
 from viewer_fixtures import Reply, Server
 
 CELLS = 60  # of a dataset that pages label
@@ -40,12 +40,12 @@ class Page:
         self.columns: dict[str, list[str]] = {}
         self.sets: dict[str, list[str]] = {}
         schema = server.api("schema")
-        self.known = Known.from_text(schema.headers["X-Labels-Known"])
+        self.known = SeenState.from_text(schema.headers["X-Labels-Known"])
         for column in schema.json["schema"]["annotations"]["obs"]["columns"]:
             if column["writable"]:
                 self.columns[column["name"]] = read(server, column["name"])
         reply = server.api("genesets", Accept="application/json", X_Labels_Tab=name)
-        self.known_sets, self.tid = Known.from_text(reply.headers["X-Labels-Known"]), reply.json["tid"]
+        self.known_sets, self.tid = SeenState.from_text(reply.headers["X-Labels-Known"]), reply.json["tid"]
         for each in reply.json["genesets"]:
             self.sets[each["geneset_name"]] = [gene["gene_symbol"] for gene in each["genes"]]
 
@@ -58,7 +58,7 @@ class Page:
         known = {"X_Labels_Known": str(self.known), "X_Labels_Tab": self.name}
         reply = self.server.api("annotations/obs", "PUT", table(**self.columns), **BINARY, **known)
         assert reply.status == 200
-        self.known = Known.from_text(reply.headers["X-Labels-Known"])
+        self.known = SeenState.from_text(reply.headers["X-Labels-Known"])
         return reply
 
     def save_sets(self, **changes: list[str] | None) -> Reply:
@@ -71,5 +71,5 @@ class Page:
         known = {"X_Labels_Known": str(self.known_sets), "X_Labels_Tab": self.name}
         reply = self.server.api("genesets", "PUT", {"genesets": plain, "tid": self.tid}, **known)
         assert reply.status == 200, reply.body
-        self.known_sets = Known.from_text(reply.headers["X-Labels-Known"])
+        self.known_sets = SeenState.from_text(reply.headers["X-Labels-Known"])
         return reply

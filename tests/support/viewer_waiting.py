@@ -12,8 +12,8 @@ from cxg_proxy.orders import ServeOrder
 from cxg_proxy.viewer import child
 from cxg_proxy.viewer.cellxgene.application import load
 from cxg_proxy.viewer.dataset.expression import Expression
-from cxg_proxy.viewer.dataset.load import read as read_dataset
-from cxg_proxy.viewer.dataset.metadata import Rest
+from cxg_proxy.viewer.dataset.load import load_dataset as read_dataset
+from cxg_proxy.viewer.dataset.metadata import Metadata
 from cxg_proxy.viewer.progress import Cancelled
 from cxg_proxy.viewer.serve import _listen, _turn
 from cxg_proxy.viewer.store.matrix import Matrix
@@ -54,7 +54,7 @@ def main(dataset: str, socket: str, threads: str) -> None:
     say = child.channel()
     place = Path(socket).parent
 
-    def read(path: str, layer: str | None) -> tuple[Rest, Any]:
+    def read(path: str, layer: str | None) -> tuple[Metadata, Any]:
         rest, whole = read_dataset(path, layer, None, lambda *_: None)
         return rest, Pending(whole, place)
 

@@ -19,8 +19,8 @@ CALLS = ("open", "write", "fsync", "rename", "replace", "link", "unlink", "mkdir
 FIRST, EDITED, OLD, NEW = (b"index,k\na,%d\n" % number for number in range(4))
 SETS = b"gene_set_name,gene_set_description,gene_symbol,gene_description\nmine,,CD3E,\n"
 NOW = 1_700_000_000.0
-BEFORE = kept.About("pbmc.h5ad", "/data/pbmc.h5ad", 1, kept.identifiers_digest(["a"]))
-AFTER = kept.About("pbmc.h5ad", "/data/pbmc.h5ad", 2, kept.identifiers_digest(["a", "b"]))
+BEFORE = kept.DatasetRecord("pbmc.h5ad", "/data/pbmc.h5ad", 1, kept.identifiers_digest(["a"]))
+AFTER = kept.DatasetRecord("pbmc.h5ad", "/data/pbmc.h5ad", 2, kept.identifiers_digest(["a", "b"]))
 
 
 def disturb(at: int, how: str) -> None:
@@ -52,7 +52,7 @@ def disturb(at: int, how: str) -> None:
         setattr(os, name, wrapped(name, getattr(os, name)))
 
 
-def save(where: Path, at: int, how: str, about: kept.About | None) -> int:
+def save(where: Path, at: int, how: str, about: kept.DatasetRecord | None) -> int:
     """Make one save in a fork; its exit status: 0 saved, 3 not saved, -9 killed."""
     child = os.fork()
     if not child:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from cxg_proxy.viewer.cellxgene.reply_files import Kept
+from cxg_proxy.viewer.cellxgene.reply_files import ReplyFiles
 
 SIZE = 1024 * 1024
 REPLY = os.urandom(SIZE // 4)
@@ -22,7 +22,7 @@ def mount(folder: Path, *options: str) -> None:
 
 def full(folder: Path) -> None:
     mount(folder)
-    replies = Kept(folder, "mine")
+    replies = ReplyFiles(folder, "mine")
     for number in range(10):
         replies.put(str(number), "gzip", REPLY)
     there = [number for number in range(10) if replies.get(str(number), "gzip") == REPLY]
@@ -32,10 +32,10 @@ def full(folder: Path) -> None:
 
 def read_only(folder: Path) -> None:
     mount(folder)
-    Kept(folder, "mine").put("a", "gzip", REPLY)
+    ReplyFiles(folder, "mine").put("a", "gzip", REPLY)
     before = os.listdir(folder)
     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
-    replies = Kept(folder, "mine")
+    replies = ReplyFiles(folder, "mine")
     assert replies.get("a", "gzip") == REPLY
     replies.put("b", "gzip", REPLY)
     assert replies.get("b", "gzip") is None

@@ -16,8 +16,8 @@ from cxg_proxy import annotations as kept
 from cxg_proxy.errors import LabelsNotSaved
 
 
-def about(cells: str) -> kept.About:
-    return kept.About("pbmc.h5ad", "/data/pbmc.h5ad", len(cells), kept.identifiers_digest(cells))
+def about(cells: str) -> kept.DatasetRecord:
+    return kept.DatasetRecord("pbmc.h5ad", "/data/pbmc.h5ad", len(cells), kept.identifiers_digest(cells))
 
 
 def do(where: Path, act: dict) -> None:

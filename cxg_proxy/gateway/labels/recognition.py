@@ -13,7 +13,7 @@ from cxg_proxy.annotations.alignment import Checked
 from cxg_proxy.errors import Problem
 from cxg_proxy.files.disk import on_disk
 from cxg_proxy.gateway.library.dataset import Dataset
-from cxg_proxy.gateway.workers.jobs import Children
+from cxg_proxy.gateway.workers.jobs import Jobs
 from cxg_proxy.gateway.workers.summaries import Summaries
 
 from . import timeline
@@ -27,7 +27,7 @@ Key = tuple[object, ...]
 class Recognition:
     """What is found out about cells, in the background, and remembered."""
 
-    def __init__(self, home: Path, labels: Callable[[Dataset], Path], summaries: Summaries, children: Children) -> None:
+    def __init__(self, home: Path, labels: Callable[[Dataset], Path], summaries: Summaries, children: Jobs) -> None:
         self.home = home
         self._labels, self._summaries, self._children = labels, summaries, children
         self._fits: dict[Key, Checked | None] = {}
@@ -72,13 +72,13 @@ class Recognition:
             self._offered[key] = await on_disk(lambda: _offered(self.home, identifiers, where, own), place="labels")
         return self._offered.get(key, False)
 
-    def about(self, dataset: Dataset) -> Callable[[], kept.About] | None:
+    def about(self, dataset: Dataset) -> Callable[[], kept.DatasetRecord] | None:
         """What to write down beside labels, if the cells are known."""
         summary = self._summaries.get(dataset)
         if summary is None or summary.identifiers is None:
             return None
         name = kept.display_name(str(dataset.real))
-        about = kept.About(name, str(dataset.real), summary.cells, summary.identifiers)
+        about = kept.DatasetRecord(name, str(dataset.real), summary.cells, summary.identifiers)
         return lambda: about
 
     async def fit(self, dataset: Dataset) -> Checked | None:

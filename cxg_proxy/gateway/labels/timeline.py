@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from cxg_proxy import annotations as kept
-from cxg_proxy.annotations import GENE_SETS, LABELS, About, Version
+from cxg_proxy.annotations import GENE_SETS, LABELS, DatasetRecord, Version
 from cxg_proxy.annotations.history import digest
 from cxg_proxy.annotations.tables import UNASSIGNED, Malformed, count_labels, read_gene_sets
 from cxg_proxy.errors import NoSuchVersion, NotReadable
@@ -217,7 +217,7 @@ def category(name: str, counts: Mapping[str, int]) -> Category:
     return Category(name, cells, labelled, len(bars), bars[:MOST_BARS], len(bars[MOST_BARS:]))
 
 
-def _offer(folder: Path, about: About, own: Collection[str]) -> Offer:
+def _offer(folder: Path, about: DatasetRecord, own: Collection[str]) -> Offer:
     contents: dict[str, bytes | None] = {}
     for kind, name in NAMES.items():
         with contextlib.suppress(OSError):

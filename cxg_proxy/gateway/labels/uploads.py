@@ -11,7 +11,7 @@ from pathlib import Path
 from cxg_proxy.annotations.alignment import Checked
 from cxg_proxy.errors import NoSuchPage, Problem
 from cxg_proxy.gateway.library.dataset import Dataset
-from cxg_proxy.gateway.workers.jobs import Children
+from cxg_proxy.gateway.workers.jobs import Jobs
 
 WAIT_SECONDS = 900.0
 
@@ -32,7 +32,7 @@ class Upload:
 class Uploads:
     """The one that waits, if there is one."""
 
-    def __init__(self, children: Children) -> None:
+    def __init__(self, children: Jobs) -> None:
         self.children = children
         self._waiting: Upload | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -84,6 +84,6 @@ class Dataset:
         return hashlib.blake2b(repr(self.fingerprint).encode(errors="replace"), digest_size=8).hexdigest()
 
 
-def place_of(address: str) -> str:
+def disk_of(address: str) -> str:
     """The library of an address: the disk it lies on, as far as can be said without asking that disk."""
     return address.partition("/")[0]

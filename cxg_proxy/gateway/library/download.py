@@ -22,7 +22,7 @@ ABANDONED_SECONDS = 7 * 86400.0
 
 
 @dataclass(frozen=True)
-class Version:
+class RemoteVersion:
     """What tells one content of an address from another."""
 
     place: str = ""
@@ -31,10 +31,12 @@ class Version:
     length: int | None = None
 
     @staticmethod
-    def of(address: str, headers: HTTPHeaders, length: int | None) -> Version:
+    def of(address: str, headers: HTTPHeaders, length: int | None) -> RemoteVersion:
         """What a reply says of its content. A signature in the query changes from day to day and is left out."""
         etag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
-        return Version(_place(address if not (etag or modified) else address.partition("?")[0]), etag, modified, length)
+        return RemoteVersion(
+            _place(address if not (etag or modified) else address.partition("?")[0]), etag, modified, length
+        )
 
     @property
     def strong(self) -> str:
@@ -45,7 +47,7 @@ class Version:
         """Whether the server of this address can be asked after it."""
         return bool(self.etag or self.modified) and self.place == _place(address.partition("?")[0])
 
-    def same(self, other: Version) -> bool:
+    def same(self, other: RemoteVersion) -> bool:
         """Whether both are the same content, as far as can be known."""
         if self.place != other.place or (None not in (self.length, other.length) and self.length != other.length):
             return False
@@ -79,19 +81,19 @@ class Copy:
             raise
         return lock
 
-    def look(self) -> tuple[Version | None, Version, int]:
+    def look(self) -> tuple[RemoteVersion | None, RemoteVersion, int]:
         """The version of the copy, None if there is none; that of the part, and how much of it there is."""
         version, size = _version(self.part), _size(self.part)
         if size and size == version.length:  # killed before it could be named
             self.finish()
-            version, size = Version(), 0
+            version, size = RemoteVersion(), 0
         return _version(self.file) if self.file.exists() else None, version, size
 
     def share(self) -> float | None:
         """How much of it is there, None where that cannot be known."""
         return share(_size(self.part), _version(self.part).length)
 
-    def begin(self, start: int, version: Version) -> None:
+    def begin(self, start: int, version: RemoteVersion) -> None:
         """Have a part of `start` bytes. Its version is written last: it must never speak of older bytes."""
         with open(os.open(self.part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "wb") as part:
             part.truncate(start)
@@ -115,11 +117,11 @@ def _beside(file: Path) -> Path:
     return file.with_name(f"{file.name}.json")
 
 
-def _version(file: Path) -> Version:
+def _version(file: Path) -> RemoteVersion:
     try:
-        return Version(**json.loads(_beside(file).read_bytes()))
+        return RemoteVersion(**json.loads(_beside(file).read_bytes()))
     except (OSError, ValueError, TypeError):
-        return Version()
+        return RemoteVersion()
 
 
 def _size(file: Path) -> int:

@@ -110,7 +110,7 @@ class Library:
         return Dataset(library, path, file, real, found.st_size, found.st_mtime_ns, found.st_ino)
 
 
-def folders(libraries: Mapping[str, str], root: str) -> dict[str, Path]:
+def root_folders(libraries: Mapping[str, str], root: str) -> dict[str, Path]:
     """The libraries by name, with the host's or the user's own folder first where there is one."""
     roots = {name: Path(folder).expanduser().absolute() for name, folder in libraries.items()}
     if root or not roots:
@@ -119,7 +119,7 @@ def folders(libraries: Mapping[str, str], root: str) -> dict[str, Path]:
     return roots
 
 
-def alone(file: str, title: str, place: Path) -> dict[str, Path]:
+def root_alone(file: str, title: str, place: Path) -> dict[str, Path]:
     """A library of one, in a private folder of the gateway: a link with the title as its name.
 
     The file itself may have any name and suffix (Galaxy's is dataset_12.dat), but a viewer needs the right one.
@@ -144,7 +144,7 @@ def other_name(shown: Mapping[str, Path], dataset: Dataset) -> str:
     return ""
 
 
-def only(shown: Mapping[str, Path]) -> str:
+def only_dataset(shown: Mapping[str, Path]) -> str:
     """The name of the file that is shown alone."""
     ((library, folder),) = shown.items()
     return f"{library}/{os.listdir(folder)[0]}"

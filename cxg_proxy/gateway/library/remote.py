@@ -24,7 +24,7 @@ from cxg_proxy.errors import NotDownloaded, Problem, StorageSilent
 from cxg_proxy.files.disk import on_disk
 
 from .dataset import Dataset
-from .download import Copy, Version, share, sweep
+from .download import Copy, RemoteVersion, share, sweep
 from .http_client import BrokenOff, Reply, asked
 
 PATIENCE_SECONDS = 60.0  # so long a server or a disk may be silent
@@ -114,12 +114,12 @@ class _Fetch:
             log = logging.getLogger(__name__)
             log.warning("%s: %s; the copy from before is used", self._dataset.name, problem.detail)
 
-    async def _ask(self, there: Version | None, part: Version, start: int) -> bool:
+    async def _ask(self, there: RemoteVersion | None, part: RemoteVersion, start: int) -> bool:
         """Whether the copy is whole and new now; False if the server cannot go on at `start`."""
         patience = self._patience if there is None else min(self._patience, CHECK_SECONDS)
         async with asked(self._address, _headers(there, part, start, self._address), patience) as reply:
             begins, length = _extent(reply)
-            version = Version.of(self._address, reply.headers, length)
+            version = RemoteVersion.of(self._address, reply.headers, length)
             if reply.code == 206 and not version.strong:  # said by If-Range, so the server need not repeat it
                 version = replace(part, length=length)
             if there is not None and (reply.code == 304 or (reply.code in (200, 206) and there.same(version))):
@@ -131,7 +131,7 @@ class _Fetch:
             await self._receive(reply, start if reply.code == 206 else 0, version)
         return True
 
-    async def _receive(self, reply: Reply, start: int, version: Version) -> None:
+    async def _receive(self, reply: Reply, start: int, version: RemoteVersion) -> None:
         await self._on_disk(functools.partial(self._copy.begin, start, version))
         self._tell(share(start, version.length))
         async for piece in reply.body():
@@ -151,7 +151,7 @@ class _Fetch:
         return NotDownloaded(self._dataset.label, detail=str(reason))
 
 
-def _headers(there: Version | None, part: Version, start: int, address: str) -> dict[str, str]:
+def _headers(there: RemoteVersion | None, part: RemoteVersion, start: int, address: str) -> dict[str, str]:
     """What to ask for: only what is new, only what is missing, and the bytes as they are."""
     headers = {"Accept-Encoding": "identity", "User-Agent": f"cxg-proxy/{__version__}"}
     if there is not None and there.at(address):

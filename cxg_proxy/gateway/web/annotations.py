@@ -21,7 +21,7 @@ from cxg_proxy.files.disk import on_disk
 from cxg_proxy.gateway.labels import timeline
 from cxg_proxy.gateway.labels.models import LabelsView, UploadView
 from cxg_proxy.gateway.labels.outbox import Outgoing
-from cxg_proxy.gateway.library.dataset import Dataset, place_of
+from cxg_proxy.gateway.library.dataset import Dataset, disk_of
 from cxg_proxy.gateway.pages import render
 from cxg_proxy.gateway.workers.exchange import STALL_SECONDS
 
@@ -37,12 +37,12 @@ KINDS = {kept.LABELS: "cell labels", kept.GENE_SETS: "gene sets"}
 Result = TypeVar("Result")
 
 
-class Labels(Handler):
+class AnnotationsHandler(Handler):
     """What the addresses of a dataset's labels have in common."""
 
     async def dataset(self, address: str) -> Dataset:
         """The dataset of an address; raises DatasetNotFound."""
-        return await on_disk(lambda: self.services.library.find(address), place=place_of(address))
+        return await on_disk(lambda: self.services.library.find(address), place=disk_of(address))
 
     async def at_home(self, work: Callable[[], Result]) -> Result:
         """Call what touches the folder of labels; raises StorageSilent."""
@@ -66,7 +66,7 @@ class Labels(Handler):
         self.redirect(where + (f"?{urlencode(query)}" if query else ""), status=303)
 
 
-class LabelsPage(Labels):
+class LabelsPage(AnnotationsHandler):
     """The versions, and what is in one of them."""
 
     async def get(self, address: str) -> None:
@@ -126,7 +126,7 @@ class LabelsPage(Labels):
             self.finish(render.upload(self.site(self.root), view))
 
 
-class LabelsFile(Labels):
+class LabelsFile(AnnotationsHandler):
     """The labels or the gene sets as the CSV file they are."""
 
     async def get(self, address: str, kind: str) -> None:
@@ -142,7 +142,7 @@ class LabelsFile(Labels):
     head = get
 
 
-class AnnotatedFile(Labels):
+class AnnotatedFile(AnnotationsHandler):
     """A copy of the dataset with the labels in it, made while somebody waits for it."""
 
     _work: asyncio.Task[None] | None = None
@@ -174,7 +174,7 @@ class AnnotatedFile(Labels):
             self._work.cancel()
 
 
-class LabelsChange(Labels):
+class LabelsChange(AnnotationsHandler):
     """Restore a version, take over another dataset's labels, save or forget an uploaded table, send to the history."""
 
     async def post(self, address: str, action: str) -> None:
@@ -224,7 +224,7 @@ class LabelsChange(Labels):
 
         def save() -> None:
             content = upload.table.read_bytes()
-            known = kept.Known()  # of what is there: all of it stays that the table does not have
+            known = kept.SeenState()  # of what is there: all of it stays that the table does not have
             kept.write(where, kept.LABELS, content, known=known, origin="uploaded", about=about, history_limit=limit)
 
         await self.at_home(save)

@@ -9,7 +9,7 @@ from tornado.web import HTTPError
 
 from cxg_proxy import errors
 from cxg_proxy.files.disk import on_disk
-from cxg_proxy.gateway.library.dataset import place_of
+from cxg_proxy.gateway.library.dataset import disk_of
 from cxg_proxy.gateway.pages import models, render
 from cxg_proxy.gateway.workers.instance import Instance
 from cxg_proxy.gateway.workers.process import within
@@ -65,7 +65,7 @@ class InstanceAction(Handler):
 
     async def _retry(self, instance: Instance) -> None:
         address = instance.dataset.address
-        dataset = await on_disk(lambda: self.services.library.find(address), place=place_of(address))
+        dataset = await on_disk(lambda: self.services.library.find(address), place=disk_of(address))
         try:
             self._done(await self.services.instances.open(dataset, again=True), f"view/{address}/")
         except errors.TooManyInstances as problem:
@@ -94,7 +94,7 @@ class Progress(Handler):
 
     async def get(self, address: str) -> None:
         """The stream ends when the viewer is ready, failed or closed."""
-        dataset = await on_disk(lambda: self.services.library.find(address), place=place_of(address))
+        dataset = await on_disk(lambda: self.services.library.find(address), place=disk_of(address))
         instance = self.services.instances.of(dataset.real)
         if instance is None:
             raise errors.Stopped(dataset.label)

@@ -9,8 +9,8 @@ from pathlib import Path
 from cxg_proxy import errors
 from cxg_proxy.errors import BadRequest, NotReadable, OutsideLibraries
 from cxg_proxy.files.disk import on_disk
-from cxg_proxy.gateway.library.dataset import Dataset, escape, place_of, readings
-from cxg_proxy.gateway.library.library import only
+from cxg_proxy.gateway.library.dataset import Dataset, disk_of, escape, readings
+from cxg_proxy.gateway.library.library import only_dataset
 from cxg_proxy.gateway.library.paths import ELSEWHERE, absolute, below, expanded, looked_at, looked_up
 from cxg_proxy.gateway.pages import render, thumbnail
 
@@ -45,7 +45,7 @@ class LibraryPage(Handler):
 
     async def _lead_to_the_viewer(self) -> None:
         """One dataset that is shown alone has no list: what is wrong with it is said at its own address."""
-        name = await on_disk(lambda: only(self.services.library.roots))
+        name = await on_disk(lambda: only_dataset(self.services.library.roots))
         self.redirect(f"./view/{escape(name)}/")
 
 
@@ -54,7 +54,7 @@ class Preview(Handler):
 
     async def get(self, address: str) -> None:
         """SVG, revalidated by the file's fingerprint."""
-        dataset = await on_disk(lambda: self.services.library.find(address), place=place_of(address))
+        dataset = await on_disk(lambda: self.services.library.find(address), place=disk_of(address))
         points = await self.services.summaries.preview(dataset)
         if points is None:
             raise errors.NoSuchPage(self.request.path)
@@ -98,7 +98,7 @@ class Find(Handler):
 
     async def _found(self, asked: str) -> Dataset:
         library, folder = self.services.library, self.services.folder
-        place = place_of(next(below(library.roots, folder / expanded(asked)), ELSEWHERE))
+        place = disk_of(next(below(library.roots, folder / expanded(asked)), ELSEWHERE))
         near = await on_disk(lambda: looked_at(library, absolute(asked, folder)), place=place)
         if near is not None:
             return near

@@ -14,7 +14,7 @@ from cxg_proxy.annotations import display_name
 from cxg_proxy.files.disk import on_disk
 
 from . import multipart, security
-from .annotations import Labels
+from .annotations import AnnotationsHandler
 
 MOST_BYTES = 256_000_000  # of a form with a table in it
 LONGEST_SECONDS = 3600.0
@@ -23,7 +23,7 @@ _leaving: set[asyncio.Task[None]] = set()
 
 
 @stream_request_body
-class LabelsUpload(Labels):
+class LabelsUpload(AnnotationsHandler):
     """Writes the form to the disk as it comes: neither it nor its table is ever in memory as a whole."""
 
     _body: IO[bytes] | None = None

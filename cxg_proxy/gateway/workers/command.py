@@ -21,11 +21,11 @@ OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
 SCRIPTS = {"saves.js": "saves.js", "sets.js": "gene_sets.js", "viewer.js": "strip.js"}
 
 # What to run for a dataset: (dataset, socket) → the command as a list.
-Command = Callable[[Dataset, Path], Sequence[str]]
+WorkerCommand = Callable[[Dataset, Path], Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerEnvironment:
     """Where workers live: `sockets` is a 0700 folder with a short name, `logs` is kept for the administrator."""
 
     sockets: Path
@@ -48,7 +48,7 @@ def clean_environment(environment: Mapping[str, str], more: Mapping[str, str]) -
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **more}
 
 
-def viewer_command(viewer: Sequence[str], order: Callable[[Dataset, Path], ServeOrder]) -> Command:
+def viewer_command(viewer: Sequence[str], order: Callable[[Dataset, Path], ServeOrder]) -> WorkerCommand:
     """The command line of the real worker, `python -m cxg_proxy.viewer serve …`."""
     return lambda dataset, socket: [*viewer, "serve", *order(dataset, socket).to_arguments()]
 
@@ -60,7 +60,7 @@ def with_our_scripts(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "scripts": [*ours, *(scripts if isinstance(scripts, list) else [scripts])]}
 
 
-def ordered(order: Command, dataset: Dataset, socket: Path) -> tuple[Sequence[str], str]:
+def command_and_fingerprint(order: WorkerCommand, dataset: Dataset, socket: Path) -> tuple[Sequence[str], str]:
     """The command for a dataset, and a word for all that decides what its worker will reply, as it is now.
 
     All but the versions of what is installed where it runs. Looks at the disk.

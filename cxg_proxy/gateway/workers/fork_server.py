@@ -24,7 +24,7 @@ from typing import Any
 
 from cxg_proxy import __version__
 
-from .forked import Ends, Forked
+from .forked import Forked, StdioPipes
 from .log import logging_to
 from .process import Started, fresh, running, within
 
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 _LONGEST = 1 << 16  # bytes of a packet
 
 
-class Preload:
+class ForkServer:
     """Has a parent while it is of use, and workers from it.
 
     `idle_seconds` 0 is never to have one. `patience` is what a parent gets to fork a worker that speaks, in seconds.
@@ -212,7 +212,7 @@ class Parent:
         """A new worker, which has said its first word; raises NotForked."""
         number = next(self._numbers)
         order = {"number": number, "arguments": arguments, "cwd": str(cwd), "environment": dict(environment)}
-        ends = Ends()
+        ends = StdioPipes()
         try:
             worker = await self._asked_for(number, json.dumps(order).encode(), ends)
             await self._greeted(worker, ends)
@@ -222,7 +222,7 @@ class Parent:
             ends.close()
         return worker
 
-    async def _asked_for(self, number: int, order: bytes, ends: Ends) -> Forked:
+    async def _asked_for(self, number: int, order: bytes, ends: StdioPipes) -> Forked:
         asked = self._asked[number] = asyncio.get_running_loop().create_future()
         try:
             socket.send_fds(self._ours, [order], ends.theirs)
@@ -239,7 +239,7 @@ class Parent:
             del self._asked[number]
             self.news.set()
 
-    async def _greeted(self, worker: Forked, ends: Ends) -> None:
+    async def _greeted(self, worker: Forked, ends: StdioPipes) -> None:
         """Connect to a worker and wait for its first word; without that, nothing of it stays."""
         greeted = False
         try:

@@ -20,7 +20,7 @@ from .process import LONGEST_LINE, UNKNOWN
 STATUS_SECONDS = 2.0  # between the end of a worker and its parent's word on how it ended
 
 
-class Ends:
+class StdioPipes:
     """Both ends of a worker's standard input, output and error, until they are with those who use them."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class Forked:
         self._freed = False
         self._loop.add_reader(descriptor, self._ended)
 
-    async def connect(self, ends: Ends) -> None:
+    async def connect(self, ends: StdioPipes) -> None:
         """Have our ends of its streams; raises OSError."""
         _, self.stdin = await asyncio.open_unix_connection(sock=ends.stdin)
         self.stderr = asyncio.StreamReader(limit=LONGEST_LINE)

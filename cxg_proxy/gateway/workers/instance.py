@@ -24,7 +24,7 @@ from cxg_proxy.gateway.library.dataset import Dataset
 from cxg_proxy.gateway.library.visits import Visit, Visits
 from cxg_proxy.steps import LEGAL, OVER, Phase
 
-from .command import Command, Place, ordered
+from .command import WorkerCommand, WorkerEnvironment, command_and_fingerprint
 from .exchange import Connections
 from .log import logging_to
 from .process import UNKNOWN, Child, running, within
@@ -42,7 +42,14 @@ class Instance:
     """One worker on one dataset, from the wish to open it to its end."""
 
     def __init__(
-        self, dataset: Dataset, command: Command, place: Place, limits: Limits, visits: Visits, *, fetch: Fetch | None
+        self,
+        dataset: Dataset,
+        command: WorkerCommand,
+        place: WorkerEnvironment,
+        limits: Limits,
+        visits: Visits,
+        *,
+        fetch: Fetch | None,
     ) -> None:
         self.id = secrets.token_hex(8)
         self.dataset = dataset
@@ -150,7 +157,7 @@ class Instance:
                 return
             self._enter(Phase.STARTING)
             # In a thread: it looks at the labels' folder, on a disk that may hang.
-            command, under = await on_disk(lambda: ordered(self._command, self.dataset, self.socket))
+            command, under = await on_disk(lambda: command_and_fingerprint(self._command, self.dataset, self.socket))
             self._python = str(command[0])
             warming = asyncio.ensure_future(self._place.starter.warm())
             await self._first(warming, timeout=None)

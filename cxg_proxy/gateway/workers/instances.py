@@ -12,7 +12,7 @@ from cxg_proxy.gateway.library.dataset import Dataset
 from cxg_proxy.gateway.library.visits import Visits
 from cxg_proxy.steps import Phase
 
-from .command import Command, Place, ordered
+from .command import WorkerCommand, WorkerEnvironment, command_and_fingerprint
 from .instance import Fetch, Instance, Limits
 
 
@@ -20,7 +20,12 @@ class Instances:
     """All instances of one gateway."""
 
     def __init__(
-        self, command: Command, place: Place, limits: Limits, visits: Visits, fetch: Fetch | None = None
+        self,
+        command: WorkerCommand,
+        place: WorkerEnvironment,
+        limits: Limits,
+        visits: Visits,
+        fetch: Fetch | None = None,
     ) -> None:
         self._fetch = fetch
         self._command, self._place, self._limits, self._visits = command, place, limits, visits
@@ -65,7 +70,7 @@ class Instances:
         visit = self._visits.get(dataset.real)
         if visit is None or not visit.state:
             return ""
-        _, now = ordered(self._command, dataset, Path("-"))
+        _, now = command_and_fingerprint(self._command, dataset, Path("-"))
         return visit.state if visit.circumstances == now else ""
 
     async def open(self, dataset: Dataset, *, again: bool = False) -> Instance:

@@ -27,7 +27,7 @@ _PREFIX = "cxg-proxy-"
 _NAME = "annotated.h5ad"
 
 
-class Children:
+class Jobs:
     """Starts them, and keeps what they write in folders that go with this gateway."""
 
     def __init__(

@@ -21,13 +21,13 @@ from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import BadOptions, DamagedFile, NoEmbedding, NotViewable, Problem
 from cxg_proxy.viewer.compute import diffexp
 from cxg_proxy.viewer.dataset.expression import Expression
-from cxg_proxy.viewer.dataset.metadata import Rest
+from cxg_proxy.viewer.dataset.metadata import Metadata
 from cxg_proxy.viewer.progress import Cancelled
 from cxg_proxy.viewer.source import h5ad
 from cxg_proxy.viewer.store.matrix import Damaged, Matrix
 
 from . import page_headers
-from .admission import Turns
+from .admission import Admission
 
 TOP_N_MAX = 1000
 _COLUMNS_BYTES = 512 * 2**20  # of genes sent at once; cellxgene's page asks for one at a time
@@ -36,7 +36,7 @@ _COLUMNS_BYTES = 512 * 2**20  # of genes sent at once; cellxgene's page asks for
 class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
     """One dataset, as cellxgene's request handlers want it."""
 
-    def __init__(self, locator: Any, config: Any, rest: Rest, expression: Expression, turns: Turns):
+    def __init__(self, locator: Any, config: Any, rest: Metadata, expression: Expression, turns: Admission):
         self._path: str = locator.path
         self._name = display_name(self._path)
         self._rest, self._expression = rest, expression

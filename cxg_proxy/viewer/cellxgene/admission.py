@@ -13,7 +13,7 @@ WAITING = 8  # requests that may wait for their turn, or for the matrix, beside 
 _ASK_SECONDS = 0.1  # between two questions whether somebody still waits
 
 
-class Turns:
+class Admission:
     """Lets `places` requests in, `at_once` of them at work, so that those who wait never take every thread."""
 
     def __init__(self, places: int, at_once: int = 1):

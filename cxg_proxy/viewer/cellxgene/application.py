@@ -35,15 +35,15 @@ from cxg_proxy.errors import (
 )
 from cxg_proxy.viewer import options
 from cxg_proxy.viewer.dataset.expression import Expression
-from cxg_proxy.viewer.dataset.metadata import Rest
+from cxg_proxy.viewer.dataset.metadata import Metadata
 from cxg_proxy.viewer.progress import Cancelled
 from cxg_proxy.viewer.source import h5ad
 
 from . import compression, page_headers, reply_cache, request_limits, response_headers
 from .adaptor import Adaptor
-from .admission import WAITING, Turns
+from .admission import WAITING, Admission
 from .config import Configuration
-from .labels import Labels
+from .labels import CellxgeneAnnotations
 from .reply_cache import Replies
 from .reply_tags import COLUMN, Tags, of_dataset_alone
 
@@ -71,13 +71,13 @@ def load(
     history_limit: int,
     diffexp_workers: int,
     diffexp_max_cells: int | None,
-    read: Callable[[str, str | None], tuple[Rest, Expression]],
+    read: Callable[[str, str | None], tuple[Metadata, Expression]],
 ) -> Flask:
     """Read the dataset and build the application that shows it, or raise the Problem that prevents it.
 
     `read` gives everything but the matrix, and the matrix, which may still be in preparation, of a path and a layer.
     """
-    kept = Labels(
+    kept = CellxgeneAnnotations(
         labels,
         dataset,
         shown=not chosen.get("disable_annotations", False),
@@ -90,7 +90,7 @@ def load(
     options.bound_cells(config, diffexp_max_cells)
     file = h5ad.fingerprint(dataset)
     rest, expression = read(dataset, chosen.get("layer"))
-    adaptor = Adaptor(DataLocator(dataset), config, rest, expression, Turns(WAITING, diffexp_workers))
+    adaptor = Adaptor(DataLocator(dataset), config, rest, expression, Admission(WAITING, diffexp_workers))
     config.server_config.data_adaptor = adaptor
     try:
         config.complete_config()
@@ -107,7 +107,7 @@ def load(
     return _build(config, adaptor, kept, tags, shared)
 
 
-def _read_labels_once(labels: Labels, adaptor: Adaptor) -> None:
+def _read_labels_once(labels: CellxgeneAnnotations, adaptor: Adaptor) -> None:
     """Say now what is wrong with a file of labels: later, cellxgene's page could only say that something is."""
     if labels.user_annotations_enabled():
         labels.read_labels(adaptor)
@@ -137,7 +137,7 @@ class _Viewer(Server):  # type: ignore[misc]  # cellxgene has no types
         Compress(app)
 
 
-def _build(config: Configuration, adaptor: Adaptor, labels: Labels, tags: Tags, shared: Replies) -> Flask:
+def _build(config: Configuration, adaptor: Adaptor, labels: CellxgeneAnnotations, tags: Tags, shared: Replies) -> Flask:
     app: Flask = _Viewer(config).app
     app.session_interface = _NoSession()
     # cellxgene's page asks for this file, which its package lacks.
@@ -171,7 +171,7 @@ def _abort(code: int, message: str, loglevel: int = logging.DEBUG, include_exc_i
     raise error
 
 
-def _before(adaptor: Adaptor, labels: Labels, tags: Tags) -> Response | None:
+def _before(adaptor: Adaptor, labels: CellxgeneAnnotations, tags: Tags) -> Response | None:
     """Answer what a browser still has, and refuse what cellxgene would stumble over."""
     tag = tags.of(request)
     if tag is not None and request.if_none_match.contains_weak(tag):
@@ -187,7 +187,7 @@ def _before(adaptor: Adaptor, labels: Labels, tags: Tags) -> Response | None:
     return None
 
 
-def _not_modified(adaptor: Adaptor, labels: Labels, tag: str, tags: Tags) -> Response | None:
+def _not_modified(adaptor: Adaptor, labels: CellxgeneAnnotations, tag: str, tags: Tags) -> Response | None:
     """Only a header says what the page knows of the labels then; None if they have changed meanwhile."""
     if tags.depends_on_labels(request):
         labels.read_labels(adaptor)

@@ -16,7 +16,7 @@ from cxg_proxy.errors import Problem
 from cxg_proxy.viewer import options
 from cxg_proxy.viewer.dataset import metadata
 from cxg_proxy.viewer.dataset.expression import Expression
-from cxg_proxy.viewer.dataset.metadata import Rest
+from cxg_proxy.viewer.dataset.metadata import Metadata
 from cxg_proxy.viewer.store.store import Store
 
 from . import compression, reply_tags
@@ -39,7 +39,7 @@ def make(there: Store, dataset: str, layer: str | None, cancelled: Callable[[], 
 
 
 def _make(there: Store, dataset: str, layer: str | None, cancelled: Callable[[], bool]) -> None:
-    def read(*_: object) -> tuple[Rest, Expression]:  # from this very store, or another one might be made
+    def read(*_: object) -> tuple[Metadata, Expression]:  # from this very store, or another one might be made
         return metadata.of_store(there), Expression.of_store(there)
 
     chosen = {**options.gather(dataset, {}), **({} if layer is None else {"layer": layer})}

@@ -9,7 +9,7 @@ from server.common.config.app_config import AppConfig
 from server.common.config.dataset_config import DatasetConfig
 from server.common.config.server_config import ServerConfig
 
-from .labels import Labels
+from .labels import CellxgeneAnnotations
 
 _APP_ATTRIBUTES = {
     "app__verbose": bool,
@@ -26,7 +26,7 @@ _APP_ATTRIBUTES = {
 class Configuration(AppConfig):  # type: ignore[misc]  # cellxgene has no types
     """cellxgene's whole configuration for one dataset and one user's labels."""
 
-    def __init__(self, dataset: str, labels: Labels):
+    def __init__(self, dataset: str, labels: CellxgeneAnnotations):
         super().__init__()
         self.server_config = _Server(self, self.default_config["server"])
         self.dataset_config = _Dataset(labels, self, self.default_config["dataset"])
@@ -46,7 +46,7 @@ class _Server(ServerConfig):  # type: ignore[misc]  # cellxgene has no types
 
 
 class _Dataset(DatasetConfig):  # type: ignore[misc]  # cellxgene has no types
-    def __init__(self, labels: Labels, app_config: AppConfig, defaults: dict[str, Any]):
+    def __init__(self, labels: CellxgeneAnnotations, app_config: AppConfig, defaults: dict[str, Any]):
         super().__init__(None, app_config, defaults)
         self._labels = labels
 

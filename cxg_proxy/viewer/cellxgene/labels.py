@@ -21,7 +21,7 @@ from server.common.annotations.annotations import Annotations
 from server.common.errors import AnnotationsError, DisabledFeatureError, ObsoleteRequest
 
 from cxg_proxy import annotations as kept
-from cxg_proxy.annotations.merge import Known
+from cxg_proxy.annotations.merge import SeenState
 from cxg_proxy.annotations.tables import (
     GeneSet,
     LabelTable,
@@ -41,7 +41,7 @@ from .page_headers import Fit
 _TABS = 1000  # pages whose last save of gene sets is remembered
 
 
-class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
+class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has no types
     """One user's labels and gene sets for one dataset; no cookie and no collection name decides where they are.
 
     Labels that are shown but read-only look like the dataset's own categories to cellxgene's page.
@@ -62,7 +62,7 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
         self.where = where
         self.writable = shown and not read_only
         self._dataset, self._history_limit = dataset, history_limit
-        self._about: kept.About | None = None
+        self._about: kept.DatasetRecord | None = None
         self._cells: tuple[str, ...] | None = None
         self._lock = threading.RLock()
         self._labels = _Remembered(where, kept.LABELS)
@@ -104,7 +104,7 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
             outcome = self._write(kept.LABELS, text, data_adaptor)
         unseen = data_adaptor.get_obs_columns()
         kept_too = tuple(name for name in outcome.kept if name not in unseen)
-        page_headers.saved(Known.of(columns, outcome.known), replace(outcome, kept=kept_too))
+        page_headers.saved(SeenState.of(columns, outcome.known), replace(outcome, kept=kept_too))
 
     def read_gene_sets(self, data_adaptor: Any, context: Any = None) -> tuple[dict[str, Any], int]:
         """The gene sets as they are on disk now, and the number of the page's last save."""
@@ -130,7 +130,7 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
             self._tids.move_to_end(tab)
             if len(self._tids) > _TABS:
                 self._tids.popitem(last=False)
-        page_headers.saved(Known.of(sets, outcome.known), outcome)
+        page_headers.saved(SeenState.of(sets, outcome.known), outcome)
 
     def _write(self, name: str, text: str, data_adaptor: Any) -> kept.Outcome:
         return kept.write(
@@ -143,12 +143,12 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
             history_limit=self._history_limit,
         )
 
-    def _described(self, data_adaptor: Any) -> kept.About:
+    def _described(self, data_adaptor: Any) -> kept.DatasetRecord:
         """The dataset as it was loaded: the file may be another one by now."""
         if self._about is None:
             path, cells = os.path.realpath(self._dataset), data_adaptor.original_obs_index.astype(str)
             digest = kept.identifiers_digest(cells)
-            self._about = kept.About(kept.display_name(self._dataset), path, len(cells), digest)
+            self._about = kept.DatasetRecord(kept.display_name(self._dataset), path, len(cells), digest)
         return self._about
 
     def _names(self, data_adaptor: Any) -> tuple[str, ...]:
@@ -187,7 +187,7 @@ class Labels(Annotations):  # type: ignore[misc]  # cellxgene has no types
         with self._explained(kept.GENE_SETS):
             sets = read_gene_sets(content)
             shown = dict(data_adaptor.check_new_gene_sets({name: _plain(each) for name, each in sets.items()}))
-            return _Read(shown, Known.of(sets, kept.digest(content)))
+            return _Read(shown, SeenState.of(sets, kept.digest(content)))
 
     @contextmanager
     def _explained(self, name: str) -> Any:
@@ -202,7 +202,7 @@ class _Read(NamedTuple):
     """What cellxgene gets, what its page knows then, and for labels how they fit the dataset."""
 
     shown: Any
-    known: Known
+    known: SeenState
     fit: Fit | None = None
     hidden: tuple[str, ...] = ()  # categories that are columns of the dataset by now
 
@@ -211,7 +211,7 @@ def _fitted(table: Table, digest: str, names: Callable[[], tuple[str, ...]], dat
     """One row per cell, in the dataset's order; cells that the file does not name are unassigned."""
     there = table.texts
     if not there.columns:
-        return _Read(pd.DataFrame(), Known(digest))
+        return _Read(pd.DataFrame(), SeenState(digest))
     cells = names()
     same = there.cells == cells
     without = 0 if same else len(set(cells).difference(there.cells))
@@ -221,7 +221,7 @@ def _fitted(table: Table, digest: str, names: Callable[[], tuple[str, ...]], dat
     read = table.columns if same else {}
     shown = {name: read[name] if name in read else _categorical(labels) for name, labels in columns.items()}
     # A page that saves without the rows of other cells does not know the whole file.
-    return _Read(pd.DataFrame(shown, index=index), Known.of(columns, "" if fit.gone else digest), fit)
+    return _Read(pd.DataFrame(shown, index=index), SeenState.of(columns, "" if fit.gone else digest), fit)
 
 
 def _categorical(labels: tuple[str, ...]) -> pd.Categorical:

@@ -14,9 +14,9 @@ from typing import Any
 from flask import g, has_request_context, request
 
 from cxg_proxy.annotations import Outcome
-from cxg_proxy.annotations.merge import Known
+from cxg_proxy.annotations.merge import SeenState
 
-KNOWN = "X-Labels-Known"  # `Known` as text, in both directions
+KNOWN = "X-Labels-Known"  # `SeenState` as text, in both directions
 TAB = "X-Labels-Tab"  # which of the open pages asks
 MERGED = "X-Labels-Merged"  # what of a save was somebody else's, as JSON: kept, removed, replaced
 OWN = "X-Labels-Own"  # categories that are columns of the dataset by now, and hidden, as JSON
@@ -36,9 +36,9 @@ class Fit:
     gone: int  # rows that are no cell of the dataset
 
 
-def known() -> Known:
+def known() -> SeenState:
     """What the page knows; nothing, if it does not say so or nobody asks."""
-    return Known.from_text(request.headers.get(KNOWN, "")) if has_request_context() else Known()
+    return SeenState.from_text(request.headers.get(KNOWN, "")) if has_request_context() else SeenState()
 
 
 def tab() -> str:
@@ -52,13 +52,13 @@ def gone() -> Callable[[], bool]:
     return told or (lambda: False)
 
 
-def read(now_known: Known, fit: Fit | None = None, own: tuple[str, ...] = ()) -> None:
+def read(now_known: SeenState, fit: Fit | None = None, own: tuple[str, ...] = ()) -> None:
     """Note what a reply will have shown of the file, and what it has left out."""
     if has_request_context():
         g.known, g.fit, g.own = now_known, fit, own
 
 
-def saved(now_known: Known, outcome: Outcome) -> None:
+def saved(now_known: SeenState, outcome: Outcome) -> None:
     """Note what became of a save."""
     if has_request_context():
         g.known, g.outcome = now_known, outcome
@@ -67,7 +67,7 @@ def saved(now_known: Known, outcome: Outcome) -> None:
 def told() -> dict[str, str]:
     """The headers that tell the page so."""
     headers: dict[str, str] = {}
-    there: Known | None = g.get("known")
+    there: SeenState | None = g.get("known")
     if there is not None:
         # The values of single columns: only these are known to the page afterwards.
         names = request.args.getlist("annotation-name") if request.method == "GET" else []

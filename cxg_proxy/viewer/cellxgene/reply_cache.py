@@ -11,7 +11,7 @@ from werkzeug.datastructures import MultiDict
 from cxg_proxy import etags
 
 from . import compression, reply_tags
-from .reply_files import Kept
+from .reply_files import ReplyFiles
 
 BINARY = "application/octet-stream"
 _JSON = "application/json"
@@ -32,7 +32,7 @@ class Replies:
     def __init__(self, edition: str, own: Container[str], folder: Path | None = None):
         """`own` are the columns of obs in the file, `folder` where to keep replies; None is nowhere."""
         self._edition, self._own = edition, own
-        self._kept: Kept | None = None
+        self._kept: ReplyFiles | None = None
         if folder is not None:
             self.keep_in(folder)
 
@@ -48,7 +48,7 @@ class Replies:
 
     def keep_in(self, folder: Path) -> None:
         """Keep replies there from now on: the dataset has its store now."""
-        self._kept = Kept(folder, self._edition)
+        self._kept = ReplyFiles(folder, self._edition)
 
     def find(self, request: Request) -> Response | None:
         """The kept reply, in an encoding that the client takes."""

@@ -37,7 +37,7 @@ class _File:
     modified: float
 
 
-class Kept:
+class ReplyFiles:
     """The packed replies in a folder, of one edition: a word for all that they are made from.
 
     The folder may be read-only, full, damaged or gone; then what it lacks is not there. One file is a checksum and what

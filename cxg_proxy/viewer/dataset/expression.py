@@ -19,7 +19,7 @@ from cxg_proxy.viewer.source.matrix import check_values, find
 from cxg_proxy.viewer.store import build, matrix, store
 from cxg_proxy.viewer.store.builder import Builder
 from cxg_proxy.viewer.store.cache import Stores
-from cxg_proxy.viewer.store.value_range import Spread
+from cxg_proxy.viewer.store.value_range import ValueRange
 
 PATIENCE_SECONDS = 240.0  # less than the 300 s of jupyter-server-proxy, or nobody ever reads why it is not there yet
 
@@ -43,7 +43,7 @@ class Expression:
         self.done: float | None = None
         self.note = ""
         self._which, self._store, self._patience = which, there, patience
-        self._whole = Whole(there.matrix, there.distribution) if there else None
+        self._whole = LoadedMatrix(there.matrix, there.distribution) if there else None
         self._when_stored: list[Callable[[store.Store], None]] = []
         self._problem: Problem | None = None
         self._changed = threading.Condition()
@@ -87,7 +87,7 @@ class Expression:
                 return
         do(self._store)
 
-    def _wait(self, cancelled: Cancelled) -> Whole:
+    def _wait(self, cancelled: Cancelled) -> LoadedMatrix:
         end = time.monotonic() + self._patience
         with self._changed:
             while self._whole is None:
@@ -135,7 +135,7 @@ class Preparation(Expression):
             _log.warning("No process could be started that prepares gene expression: %s", error)
             return None
 
-    def _wait(self, cancelled: Cancelled) -> Whole:
+    def _wait(self, cancelled: Cancelled) -> LoadedMatrix:
         self._wanted.set()
         self._try_again()
         return super()._wait(cancelled)
@@ -162,7 +162,7 @@ class Preparation(Expression):
             _log.exception("The gene expression could not be prepared")
             self._fail(Problem(self._which, detail=f"{type(error).__name__}: {error}"))
 
-    def _prepared(self) -> Whole:
+    def _prepared(self) -> LoadedMatrix:
         if self._builder is None or self._stores is None:
             return self._read()
         try:
@@ -179,7 +179,7 @@ class Preparation(Expression):
         if there is None or there.folder.name != self._of:  # others needed its room in this very instant
             raise StillPreparing(self._which)
         self._keep(there)
-        return Whole(there.matrix, there.distribution)
+        return LoadedMatrix(there.matrix, there.distribution)
 
     def _keep(self, there: store.Store) -> None:
         with self._changed:
@@ -187,7 +187,7 @@ class Preparation(Expression):
         for do in self._when_stored:
             do(there)
 
-    def _read(self) -> Whole:
+    def _read(self) -> LoadedMatrix:
         """Have it in memory, but not before it is wanted: many look at a dataset and never ask for a gene."""
         self._wanted.wait()
         if self._closed:
@@ -210,7 +210,7 @@ class Preparation(Expression):
         if time.monotonic() > when + _TELL_SECONDS and round(done, 2) != round(before, 2):
             self._show(done)
 
-    def _become(self, whole: Whole) -> None:
+    def _become(self, whole: LoadedMatrix) -> None:
         with self._changed:
             self._whole = whole
             self._changed.notify_all()
@@ -232,22 +232,22 @@ class Preparation(Expression):
 
 
 @dataclass(frozen=True)
-class Whole:
+class LoadedMatrix:
     """The expression of all genes, and what cellxgene takes it for: "normal" or "count"."""
 
     matrix: matrix.Matrix
     distribution: str
 
 
-def in_memory(source: str, layer: str | None, report: Callable[[float], None]) -> Whole:
+def in_memory(source: str, layer: str | None, report: Callable[[float], None]) -> LoadedMatrix:
     """Read the matrix of a file into this process's memory, telling the share; raises the Problem that prevents it."""
     try:
         with h5ad.Watched(source, report) as opened, h5py.File(opened, "r") as file:
             found = find(file, layer, source)
             values = read_elem(found.place).astype(found.dtype, copy=False)
-        spread = Spread()
+        spread = ValueRange()
         spread.add(values.data if sparse.issparse(values) else values)
         check_values(found.dtype, spread.least, spread.most, source)
-        return Whole(matrix.of(values), spread.distribution)
+        return LoadedMatrix(matrix.of(values), spread.distribution)
     except h5ad.ERRORS as error:
         raise h5ad.open_problem(source, error) from error

@@ -12,14 +12,14 @@ from cxg_proxy.viewer.store.cache import Stores
 
 from . import metadata
 from .expression import Expression
-from .metadata import Rest
+from .metadata import Metadata
 
 _log = logging.getLogger(__name__)
 
 
-def read(
+def load_dataset(
     path: str, layer: str | None, stores: Stores | None, tell: Callable[[float | None, str], None]
-) -> tuple[Rest, Expression]:
+) -> tuple[Metadata, Expression]:
     """Everything but the matrix, and the matrix, which may still be in preparation; raises the file's Problem.
 
     `tell` hears of the preparation, as `Expression.in_preparation` says.

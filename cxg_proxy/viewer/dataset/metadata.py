@@ -28,7 +28,7 @@ from cxg_proxy.viewer.store.store import Store
 
 
 @dataclass(frozen=True)
-class Rest:
+class Metadata:
     """A dataset without its matrix. `data` has obs, var, embeddings, colours and description, and X is None."""
 
     data: anndata.AnnData | Tables
@@ -66,7 +66,7 @@ class Tables:
         return list(self.uns)
 
 
-def read(source: str, layer: str | None) -> Rest:
+def read(source: str, layer: str | None) -> Metadata:
     """All but the matrix of an .h5ad file, as anndata reads it; raises the problem that the file has, if any.
 
     Of the embeddings only the columns that cellxgene shows are kept, and of uns only what it looks at. The genes are
@@ -78,17 +78,17 @@ def read(source: str, layer: str | None) -> Rest:
         data = _whole(file, found, source) if older else _parts(file, found.var, found.shape[0], source)
     if data.shape != found.shape:  # by an index of a kind that `find` does not know
         raise NotViewable(display_name(source), detail=f"its matrix has the shape {found.shape}, not {data.shape}")
-    return Rest(data, found.shape, found.dtype)
+    return Metadata(data, found.shape, found.dtype)
 
 
-def of_store(there: Store) -> Rest:
+def of_store(there: Store) -> Metadata:
     """The same of a store; raises the problem that it has, if any."""
     path = there.rest
     if there.names_differ:
         with _told(str(path)), opened(str(path)) as file:
             if all(cell_names.can_wait(file[name]) for name in ("obs", "var")):
-                return Rest(_tables(file, str(path)), there.shape, there.dtype, Names(path))
-    return Rest(read_small(path), there.shape, there.dtype)
+                return Metadata(_tables(file, str(path)), there.shape, there.dtype, Names(path))
+    return Metadata(read_small(path), there.shape, there.dtype)
 
 
 def _tables(file: Any, source: str) -> Tables:

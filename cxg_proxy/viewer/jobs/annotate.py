@@ -21,7 +21,7 @@ from cxg_proxy.annotations.tables import GeneSet, Malformed, read_gene_sets, rea
 from cxg_proxy.errors import ChangedMeanwhile, LabelsNotReadable, Problem
 from cxg_proxy.steps import Phase, Step
 from cxg_proxy.viewer import child
-from cxg_proxy.viewer.child import Order
+from cxg_proxy.viewer.child import JobOrder
 from cxg_proxy.viewer.source import h5ad
 from cxg_proxy.viewer.source.elements import read_elem, write_elem
 
@@ -34,7 +34,7 @@ _WHEN_TAKEN = "cellxgene_gene_sets"
 _RESERVED = {"_index", "__categories", "", ".", ".."}
 
 
-def annotate(order: Order) -> int:
+def annotate(order: JobOrder) -> int:
     """Write the copy, telling how far it is; returns the exit status."""
     say = child.channel()
     output = Output(order.output)
@@ -54,7 +54,7 @@ def annotate(order: Order) -> int:
     return 0
 
 
-def _make(order: Order, output: Output, tell: Callable[[Step], None]) -> str:
+def _make(order: JobOrder, output: Output, tell: Callable[[Step], None]) -> str:
     """Returns what the reader should know."""
     tell(Step(Phase.LOADING, done=0.0))
     dataset = os.path.abspath(order.dataset)
@@ -78,7 +78,7 @@ def _enriched(path: str, labels: Fitted, sets: dict[str, GeneSet]) -> str:
     return enrich(path, labels.columns, sets)
 
 
-def _fitted(dataset: str, order: Order) -> Fitted:
+def _fitted(dataset: str, order: JobOrder) -> Fitted:
     """The labels, one for each cell of the dataset; raises LabelsNotReadable where the viewer would, too."""
     from cxg_proxy.viewer import options  # noqa: PLC0415 - `starting` must be out before
     from cxg_proxy.viewer.source import cell_names  # noqa: PLC0415 - `starting` must be out before

@@ -34,7 +34,7 @@ _PROGRAM_BYTES = 300_000_000  # what Python and its libraries take, of a limit t
 
 
 @dataclass(frozen=True)
-class Order:
+class BuildOrder:
     """Which store is wanted, and where; sizes in bytes."""
 
     dataset: str
@@ -47,7 +47,7 @@ class Order:
     for_others: bool = False  # who may read the dataset may read its store
 
 
-def prepare(order: Order) -> int:
+def prepare(order: BuildOrder) -> int:
     """Have the store there, telling how far it is; returns the exit status.
 
     Before the last step comes a line `{"made": …, "cells": …, "genes": …, "bytes": …}`.
@@ -75,7 +75,7 @@ def _end(ending: threading.Event) -> None:
     child.leave(1)
 
 
-def _prepare(order: Order, say: Callable[[bytes], None], ending: threading.Event) -> dict[str, Any] | None:
+def _prepare(order: BuildOrder, say: Callable[[bytes], None], ending: threading.Event) -> dict[str, Any] | None:
     """What is known of the store that is there now; None if it was broken off."""
     dataset = os.path.abspath(order.dataset)
     # Once: whoever can change what a link leads to must not have one file read and the readers of another one asked.
@@ -120,7 +120,7 @@ def _prepare(order: Order, say: Callable[[bytes], None], ending: threading.Event
     return {"made": tell.heard, "cells": cells, "genes": genes, "bytes": eviction.size(there.folder)}
 
 
-def _layer(order: Order, dataset: str) -> str | None:
+def _layer(order: BuildOrder, dataset: str) -> str | None:
     if order.layer is None and order.as_shown:
         layer: str | None = options.gather(dataset, {}).get("layer")
         return layer

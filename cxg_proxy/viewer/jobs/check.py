@@ -34,13 +34,13 @@ _SAVE = "Save the table as “CSV UTF-8”, with commas between the fields"
 
 
 @dataclass(frozen=True)
-class Order(child.Order):
+class CheckOrder(child.JobOrder):
     """The same for a child that reads a table, too."""
 
     input: str
 
 
-def check(order: Order) -> int:
+def check(order: CheckOrder) -> int:
     """Print one line of JSON, and make the file unless there is a problem, which is an answer too."""
     say = child.channel()
     output = Output(order.output)
@@ -74,7 +74,7 @@ class _Found:
         }
 
 
-def _make(order: Order, output: Output, found: _Found) -> None:
+def _make(order: CheckOrder, output: Output, found: _Found) -> None:
     dataset = os.path.abspath(order.dataset)
     h5ad.look(dataset)
     try:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxg_proxy.errors import NoRoom, StoreNotWritten
-from cxg_proxy.viewer.progress import Work
+from cxg_proxy.viewer.progress import Progress
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _AT_ONCE = 16 * 1024**2
@@ -24,7 +24,7 @@ _BEHIND = 64 * 1024**2
 class ArrayFile:
     """One new file; whatever keeps it from being written is raised as NoRoom or StoreNotWritten, about `which`."""
 
-    def __init__(self, path: Path, which: str, work: Work, behind: ThreadPoolExecutor | None = None):
+    def __init__(self, path: Path, which: str, work: Progress, behind: ThreadPoolExecutor | None = None):
         self._which = which
         self._work = work
         self._behind = behind
@@ -92,7 +92,7 @@ class ArrayFile:
 
 
 @contextlib.contextmanager
-def files(folder: Path, names: Sequence[str], which: str, work: Work) -> Iterator[list[ArrayFile]]:
+def files(folder: Path, names: Sequence[str], which: str, work: Progress) -> Iterator[list[ArrayFile]]:
     """New files in the folder, closed in the end."""
     with contextlib.ExitStack() as stack:
         behind = stack.enter_context(ThreadPoolExecutor(1, "flush"))
@@ -113,7 +113,7 @@ def check_room(folder: Path, size: int, which: str) -> None:
         raise NoRoom(which, detail=detail)
 
 
-def write_whole(folder: Path, name: str, content: bytes | memoryview, which: str, work: Work) -> None:
+def write_whole(folder: Path, name: str, content: bytes | memoryview, which: str, work: Progress) -> None:
     """A small file, on the disk to stay."""
     with files(folder, (name,), which, work) as (file,):
         file.write(np.frombuffer(content, np.uint8), 0)

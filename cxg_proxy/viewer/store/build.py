@@ -10,12 +10,12 @@ from typing import Any
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import ChangedMeanwhile, DamagedFile, DatasetNotFound, NotH5ad, NotViewable
-from cxg_proxy.viewer.progress import Cancelled, Work
+from cxg_proxy.viewer.progress import Cancelled, Progress
 from cxg_proxy.viewer.source import cell_names, chunks, h5ad
 from cxg_proxy.viewer.source.matrix import Source, check_values, find, opened, status
 
 from . import array_files, metadata_file, store, transpose
-from .value_range import Spread
+from .value_range import ValueRange
 
 __all__ = ["Cancelled", "build"]
 
@@ -38,7 +38,7 @@ def build(
     must be held all the same. `report` hears the share that is done, 0 to 1. Raises Cancelled soon after `cancelled`
     says so, or a Problem; what is in the folder then is no store, and the caller's to remove.
     """
-    work = Work(report, cancelled)
+    work = Progress(report, cancelled)
     with _unchanged(source, layer) as known:
         made = _Build(source, layer, into, memory, work).make(known)
     which = display_name(source)
@@ -78,13 +78,13 @@ def _is_still(path: str, layer: str | None, fingerprint: str) -> bool:
 class _Build:
     """The files of one store while they are made."""
 
-    def __init__(self, path: str, layer: str | None, into: Path, memory: int, work: Work):
+    def __init__(self, path: str, layer: str | None, into: Path, memory: int, work: Progress):
         self._path, self._layer = path, layer
         self._which = display_name(path)
         self._into = into
         self._memory = memory
         self._work = work
-        self._spread = Spread()
+        self._spread = ValueRange()
 
     def make(self, fingerprint: str) -> store.Manifest:
         """Write all but the manifest, which is returned."""

@@ -115,7 +115,7 @@ class Stores:
             return self._open(
                 root / _FOLDER / fingerprint,
                 fingerprint,
-                lambda folder: permissions.doubt(folder, source, root),
+                lambda folder: permissions.why_untrusted(folder, source, root),
                 locked_too=True,
             )
         except _Refused as reason:
@@ -127,7 +127,11 @@ class Stores:
 
         def doubt(folder: Path) -> str:
             root = folder.parent.parent
-            return permissions.doubt(folder, source, root) if self._for_others else permissions.doubt_own(folder)
+            return (
+                permissions.why_untrusted(folder, source, root)
+                if self._for_others
+                else permissions.why_untrusted_own(folder)
+            )
 
         try:
             there = self._open(folder, fingerprint, doubt, locked_too=self._for_others)
@@ -136,7 +140,7 @@ class Stores:
             if not reason.for_now:
                 eviction.remove(folder)
             return None
-        eviction.touch(folder)
+        eviction.mark_used(folder)
         return there
 
     def _open(
@@ -144,7 +148,7 @@ class Stores:
     ) -> store.Store | None:
         """The store in a folder, in use from now on; None if there is none, _Refused if it is no good."""
         try:
-            used = eviction.use(folder, locked_too=locked_too)
+            used = eviction.hold(folder, locked_too=locked_too)
         except OSError:
             return None
         there, for_now = None, False
@@ -169,7 +173,7 @@ class Stores:
     def _check_place(self, source: str) -> None:
         """Raise StoreNotWritten where no store would be believed, before one is built in vain or one there is lost."""
         folder = Path(os.path.realpath(self._folder))
-        if reason := permissions.doubt_above(folder / "any", source, folder.parent):
+        if reason := permissions.why_untrusted_above(folder / "any", source, folder.parent):
             steps = ("Let nobody but root or you change that folder, or prepare into another one.", "Then try again.")
             raise StoreNotWritten(display_name(source), detail=reason, steps=steps)
 
@@ -227,11 +231,11 @@ class Stores:
         atomic.sync(built)
         target = Path(os.path.realpath(self._folder)) / fingerprint
         eviction.remove(target)  # one that could not be used
-        used = eviction.use(built, locked_too=self._for_others)  # from its first instant on
+        used = eviction.hold(built, locked_too=self._for_others)  # from its first instant on
         try:
             built.rename(target)
             atomic.sync(self._folder)
-            doubt = (lambda _: "") if self._for_others else permissions.doubt_own
+            doubt = (lambda _: "") if self._for_others else permissions.why_untrusted_own
             there = self._open(target, fingerprint, doubt, locked_too=self._for_others)
         except _Refused as reason:
             raise StoreNotWritten(display_name(source), detail=str(reason)) from reason

@@ -60,7 +60,7 @@ class Site:
         """The same, asked of the disk at once."""
         try:
             self._claim.check()
-        except lock.Taken:
+        except lock.LockTaken:
             return True
         return False
 
@@ -138,7 +138,7 @@ class Claim:
         for name in names:
             part, beside = _PART.fullmatch(name), _LOCK.match(name)
             if part and (part[1] == self._fingerprint or self._dead(part[1], now)):
-                eviction.clear(self._folder / name)
+                eviction.delete_tree(self._folder / name)
             elif beside and beside[1] != self._fingerprint and beside[0] == name:
                 self._dead(beside[1], now)
         atomic.remove_abandoned(self._descriptor, (name for name in names if ".lock." in name))

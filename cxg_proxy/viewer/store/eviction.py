@@ -63,7 +63,7 @@ def _laid_out(found: Source) -> int:
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedStore:
     """A store on the disk."""
 
     folder: Path
@@ -71,14 +71,14 @@ class Kept:
     used: float  # seconds since the epoch
 
 
-def stores(folder: Path) -> list[Kept]:
+def stores(folder: Path) -> list[CachedStore]:
     """All stores in a folder, the least recently used first."""
     found = []
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             with contextlib.suppress(OSError):  # it may go at any moment
                 if path.is_dir() and "." not in path.name:
-                    found.append(Kept(path, size(path), _used(path)))
+                    found.append(CachedStore(path, size(path), _used(path)))
     return sorted(found, key=lambda kept: kept.used)
 
 
@@ -98,7 +98,7 @@ def size(folder: Path) -> int:
     return total
 
 
-def use(folder: Path, *, locked_too: bool = False) -> int:
+def hold(folder: Path, *, locked_too: bool = False) -> int:
     """Mark a store as in use until the descriptor that is returned is closed; OSError if it is not there, or going.
 
     Nobody who evicts stores takes it away meanwhile, as far as this file system knows locks. With `locked_too` it is
@@ -135,7 +135,7 @@ def _share(manifest: int, folder: Path, *, locked_too: bool) -> None:
             return
 
 
-def touch(folder: Path) -> None:
+def mark_used(folder: Path) -> None:
     """Remember that a store was used now, if it is ours to mark."""
     with contextlib.suppress(OSError):
         os.utime(folder / MANIFEST)
@@ -162,11 +162,11 @@ def remove(folder: Path) -> bool:
         return True
     except OSError:
         return False
-    clear(away)
+    delete_tree(away)
     return True
 
 
-def clear(path: Path) -> None:
+def delete_tree(path: Path) -> None:
     """Remove a folder with all in it, or whatever else is there under this name, as far as that can be done."""
     shutil.rmtree(path, ignore_errors=True)
     with contextlib.suppress(OSError):

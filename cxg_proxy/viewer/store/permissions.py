@@ -134,7 +134,7 @@ def _give(path: Path | str, inside: int | None, who: Readers, to: tuple[int, int
         os.close(descriptor)
 
 
-def doubt(folder: Path, source: str, root: Path) -> str:
+def why_untrusted(folder: Path, source: str, root: Path) -> str:
     """Why a store, in a cache below `root`, is not to be believed: a few words, or "" if it is. Raises OSError."""
     believed = _believed(source)
     replies = folder / REPLIES
@@ -147,10 +147,10 @@ def doubt(folder: Path, source: str, root: Path) -> str:
             continue  # a reply's temporary name, which it has only as long as it is written
         if reason := _doubt(found, believed):
             return f"{path} {reason}"
-    return doubt_above(folder, source, root)
+    return why_untrusted_above(folder, source, root)
 
 
-def doubt_own(folder: Path) -> str:
+def why_untrusted_own(folder: Path) -> str:
     """The same for a store in a cache of one's own: others who may write to that could have put one there.
 
     Who may change the files is not asked: a volume may give all it holds to a group. And where a disk gives all files
@@ -165,7 +165,7 @@ def doubt_own(folder: Path) -> str:
     return ""
 
 
-def doubt_above(folder: Path, source: str, root: Path) -> str:
+def why_untrusted_above(folder: Path, source: str, root: Path) -> str:
     """The same for the folders that it lies in, or will lie in: those that are missing leave no doubt."""
     believed = _believed(source)
     for path in (*_between(root, folder), *root.parents):

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from cxg_proxy.errors import ChangedMeanwhile
 from cxg_proxy.viewer.numba_cache import compiled
-from cxg_proxy.viewer.progress import Work
+from cxg_proxy.viewer.progress import Progress
 from cxg_proxy.viewer.source.chunks import Compressed, Span, ahead, tiles
 from cxg_proxy.viewer.source.matrix import Source
 
 from .array_files import ArrayFile
-from .value_range import Spread
+from .value_range import ValueRange
 
 Array = NDArray[Any]
 
@@ -114,7 +114,7 @@ def _summed(indptr: Array, indices: Array, values: Array) -> tuple[Array, Array,
     return ends, indices[new], total
 
 
-def from_dense(source: Source, values: ArrayFile, memory: int, work: Work, spread: Spread) -> None:
+def from_dense(source: Source, values: ArrayFile, memory: int, work: Progress, spread: ValueRange) -> None:
     """Write a dense matrix gene after gene.
 
     It stays dense, even if most of it is 0: cellxgene guesses its distribution with the zeros, sums in another order,
@@ -147,7 +147,7 @@ def _turned(block: Array) -> Array:
 class Sparse:
     """The files of a sparse matrix by columns while they are written; `indptr` is known in the end."""
 
-    def __init__(self, files: tuple[ArrayFile, ArrayFile], memory: int, work: Work, spread: Spread):
+    def __init__(self, files: tuple[ArrayFile, ArrayFile], memory: int, work: Progress, spread: ValueRange):
         self._files = files  # of the indices, and of the data
         self._memory = memory
         self._kept_bytes = memory // 4  # for indices that would have to be unpacked twice

@@ -11,7 +11,7 @@ _AT_ONCE = 1 << 22
 _COUNT_RANGE = 24  # of `server.common.compute.estimate_distribution`
 
 
-class Spread:
+class ValueRange:
     """The least and the largest of all finite values that are stored; a sparse matrix stores no zeros."""
 
     def __init__(self) -> None:

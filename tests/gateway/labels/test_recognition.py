@@ -32,7 +32,7 @@ def test_labels_of_a_dataset_that_was_renamed_are_offered_and_taken_over_on_requ
     gateway: Gateway, folder: Path
 ) -> None:
     names = tuple(anndata.read_h5ad(folder / "data" / "moved.h5ad").obs_names)
-    about = annotations.About("old.h5ad", "/gone/old.h5ad", len(names), annotations.identifiers_digest(names))
+    about = annotations.DatasetRecord("old.h5ad", "/gone/old.h5ad", len(names), annotations.identifiers_digest(names))
     old = annotations.named(folder / "labels", "/gone/old.h5ad")
     annotations.write(old, annotations.LABELS, csv(names, old="T"), about=lambda: about)
     address = gateway.open("data/moved.h5ad")
@@ -64,7 +64,9 @@ def test_labels_that_the_dataset_has_as_columns_are_not_taken_over_for_the_viewe
     names = tuple(data.obs_names)
     data.obs["old"] = "T"
     data.write_h5ad(file)
-    about = annotations.About("before.h5ad", "/gone/before.h5ad", len(names), annotations.identifiers_digest(names))
+    about = annotations.DatasetRecord(
+        "before.h5ad", "/gone/before.h5ad", len(names), annotations.identifiers_digest(names)
+    )
     old = annotations.named(folder / "labels", "/gone/before.h5ad")
     annotations.write(old, annotations.LABELS, csv(names, old="T"), about=lambda: about)
     until_now(lambda: facts(gateway, "annotated.h5ad")["looking"] is False)
@@ -85,7 +87,7 @@ def test_the_numbers_are_told_when_the_cells_have_changed_since_the_labels_were_
     gateway: Gateway, folder: Path
 ) -> None:
     place, cells = where(folder, "grown"), (*CELLS[:25], "gone")
-    about = annotations.About("grown.h5ad", "/x/grown.h5ad", 26, annotations.identifiers_digest(cells))
+    about = annotations.DatasetRecord("grown.h5ad", "/x/grown.h5ad", 26, annotations.identifiers_digest(cells))
     annotations.write(place, annotations.LABELS, csv(cells, type="T"), about=lambda: about)
     until_now(lambda: facts(gateway, "grown.h5ad")["fit"])
     text = page(gateway, "grown.h5ad").replace("\u202f", " ")

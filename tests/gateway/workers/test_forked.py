@@ -15,7 +15,7 @@ import pytest
 from cxg_proxy.errors import Died
 from cxg_proxy.gateway.library.library import Library
 from cxg_proxy.gateway.library.visits import Visits
-from cxg_proxy.gateway.workers.command import Place
+from cxg_proxy.gateway.workers.command import WorkerEnvironment
 from cxg_proxy.gateway.workers.instance import Limits
 from cxg_proxy.gateway.workers.instances import Instances
 from cxg_proxy.steps import Phase
@@ -140,7 +140,7 @@ async def test_a_list_of_processes_shows_what_each_one_does(forking: Make, words
 
 def instances(forks: Forking, short: Path, behaviour: str) -> Instances:
     """The instances of a gateway with such a preload, and with fakes in the place of viewers."""
-    place = Place(short, short / "logs", environment(), forks.preload)
+    place = WorkerEnvironment(short, short / "logs", environment(), forks.preload)
     limits, visits = Limits(patience=0.5), Visits(short / "visits.json")
     return Instances(lambda _, socket: [*forks.viewer, behaviour, str(socket)], place, limits, visits)
 

@@ -15,8 +15,8 @@ from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header
 
 from cxg_proxy.viewer import options
-from cxg_proxy.viewer.cellxgene import cache_warming, compression, reply_cache
-from cxg_proxy.viewer.cellxgene.reply_files import Kept
+from cxg_proxy.viewer.cellxgene import compression, reply_cache
+from cxg_proxy.viewer.cellxgene.reply_files import ReplyFiles
 from viewer_fixtures import cells
 
 # cellxgene's import of anndata, and its use of flatbuffers
@@ -45,7 +45,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def load(dataset: Path, tmp_path: Path) -> Load:
     """An application on the dataset, with a folder for replies or without."""
     from cxg_proxy.viewer.cellxgene.application import load  # noqa: PLC0415 - it warns while it is imported
-    from cxg_proxy.viewer.dataset.load import read as read_dataset  # noqa: PLC0415 - as below
+    from cxg_proxy.viewer.dataset.load import load_dataset as read_dataset  # noqa: PLC0415 - as below
 
     def made(folder: Path | None, **chosen: Any) -> Flask:
         application = load(
@@ -180,7 +180,7 @@ def test_a_damaged_file_is_made_again(load: Load, folder: Path, damage: Callable
     if not file.is_dir():
         assert file.is_file()
         edition = reply_cache.Replies.of(application)._edition
-        assert Kept(folder, edition).get(LAYOUT.replace("?layout-name=", " "), "gzip") == whole.data
+        assert ReplyFiles(folder, edition).get(LAYOUT.replace("?layout-name=", " "), "gzip") == whole.data
 
 
 @pytest.mark.parametrize("place", ["gone/replies", "file", "/proc/replies", "/dev/full"])
@@ -212,6 +212,8 @@ def test_each_option_is_known_to_change_what_is_kept_or_not() -> None:
 
 def test_all_that_visitors_fetch_is_made_in_advance(load: Load, folder: Path) -> None:
     shares: list[float] = []
+    from cxg_proxy.viewer.cellxgene import cache_warming  # noqa: PLC0415 - it warns while it is imported
+
     cache_warming.prepare(load(None), folder, report=shares.append, cancelled=lambda: False)
     assert shares == sorted(shares)
     assert shares[-1] == 1
@@ -226,6 +228,8 @@ def test_all_that_visitors_fetch_is_made_in_advance(load: Load, folder: Path) ->
 
 def test_making_them_in_advance_can_be_broken_off(load: Load, folder: Path) -> None:
     asked = iter([False, False, False, True])
+    from cxg_proxy.viewer.cellxgene import cache_warming  # noqa: PLC0415 - it warns while it is imported
+
     cache_warming.prepare(load(None), folder, report=[].append, cancelled=lambda: next(asked))
     assert len(inodes(folder)) == 3
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxg_proxy.viewer.cellxgene.reply_files import Bounds, Kept
+from cxg_proxy.viewer.cellxgene.reply_files import Bounds, ReplyFiles
 from places import WORKERS
 from processes import ALONE, environment
 
@@ -26,7 +26,7 @@ def a_folder(tmp_path: Path) -> Path:
 @given(st.binary(max_size=200), st.sampled_from(["a", "b"]), st.sampled_from(["gzip", "zstd"]))
 def test_nothing_but_what_was_kept_there_is_ever_given(content: bytes, asked: str, encoding: str) -> None:
     with tempfile.TemporaryDirectory() as place:
-        mine, other = Kept(Path(place), "mine"), Kept(Path(place), "other")
+        mine, other = ReplyFiles(Path(place), "mine"), ReplyFiles(Path(place), "other")
         mine.put("a", "gzip", content)
         (file,) = Path(place).iterdir()
         was = file.read_bytes()
@@ -40,7 +40,7 @@ def test_nothing_but_what_was_kept_there_is_ever_given(content: bytes, asked: st
 
 def test_the_folder_stays_within_its_bounds(folder: Path) -> None:
     bounds = Bounds(files=5, bytes=600, largest=300)
-    mine, former = Kept(folder, "mine", bounds), Kept(folder, "former", bounds)
+    mine, former = ReplyFiles(folder, "mine", bounds), ReplyFiles(folder, "former", bounds)
     for number in range(9):
         former.put(str(number), "gzip", b"x" * 40)
     assert len(os.listdir(folder)) == 5
@@ -56,7 +56,7 @@ def test_the_folder_stays_within_its_bounds(folder: Path) -> None:
 @pytest.mark.parametrize(("mode", "readable"), [(0o700, 0o600), (0o755, 0o644), (0o750, 0o640)])
 def test_who_may_read_the_folder_may_read_what_is_in_it(folder: Path, mode: int, readable: int) -> None:
     folder.chmod(mode)
-    Kept(folder, "mine").put("a", "gzip", b"x")
+    ReplyFiles(folder, "mine").put("a", "gzip", b"x")
     (file,) = folder.iterdir()
     assert file.stat().st_mode & 0o777 == readable
 
@@ -65,7 +65,7 @@ def test_parts_whose_writer_was_killed_make_room(folder: Path) -> None:
     for name, seconds in (("old.part", 10_000), ("new.part", 10)):
         (folder / name).write_bytes(b"torn")
         os.utime(folder / name, (os.stat(folder).st_mtime - seconds,) * 2)
-    mine = Kept(folder, "mine", Bounds(files=2))
+    mine = ReplyFiles(folder, "mine", Bounds(files=2))
     mine.put("a", "gzip", b"x")
     assert mine.get("a", "gzip") == b"x"
     assert not (folder / "old.part").exists()
@@ -81,7 +81,7 @@ def test_a_disk_that_takes_nothing_more_gives_what_it_has(scene: str, tmp_path: 
 
 
 def test_nothing_is_written_beyond_the_first_failure(tmp_path: Path) -> None:
-    beside = Kept(tmp_path / "gone" / "replies", "mine")
+    beside = ReplyFiles(tmp_path / "gone" / "replies", "mine")
     beside.put("a", "gzip", b"x")
     (tmp_path / "gone").mkdir()
     beside.put("a", "gzip", b"x")

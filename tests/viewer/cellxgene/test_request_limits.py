@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cxg_proxy.errors import Busy
-from cxg_proxy.viewer.cellxgene.admission import WAITING, Cancelled, Turns
+from cxg_proxy.viewer.cellxgene.admission import WAITING, Admission, Cancelled
 from viewer_fixtures import Reply, Server, compare, until, worker
 
 pytest_plugins = ["viewer_plugin"]
@@ -161,7 +161,7 @@ def test_a_flood_of_comparisons_leaves_a_thread_for_small_requests(shown: Server
 @pytest.mark.hazard(12)
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_some_work_some_wait_and_more_are_refused(at_once: int) -> None:
-    turns = Turns(at_once + 1, at_once)
+    turns = Admission(at_once + 1, at_once)
     finish = threading.Event()
     order: list[int] = []
 
@@ -185,7 +185,7 @@ def test_some_work_some_wait_and_more_are_refused(at_once: int) -> None:
 
 
 def test_who_has_gone_waits_no_longer_and_leaves_the_place_to_others() -> None:
-    turns = Turns(2)
+    turns = Admission(2)
     gone = threading.Event()
 
     def wait() -> None:

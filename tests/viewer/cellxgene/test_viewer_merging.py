@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cxg_proxy import annotations
-from cxg_proxy.annotations.merge import Known
+from cxg_proxy.annotations.merge import SeenState
 from viewer_fixtures import Reply, Server, cells, worker
 from viewer_labels import BINARY, CELLS, Page, table
 
@@ -123,8 +123,8 @@ def test_a_reply_not_sent_again_tells_the_page_what_it_knows_all_the_same(server
         first = server.api(target, **BINARY)
         again = server.api(target, **BINARY, If_None_Match=first.headers["ETag"])
         assert again.status == 304
-        known = Known.from_text(again.headers["X-Labels-Known"])
-        assert known == Known.from_text(first.headers["X-Labels-Known"])
+        known = SeenState.from_text(again.headers["X-Labels-Known"])
+        assert known == SeenState.from_text(first.headers["X-Labels-Known"])
         assert len(known.parts) == names
 
 
@@ -146,7 +146,7 @@ def test_a_gene_set_named_like_a_comment_is_still_there_after_a_reload(server: S
 def test_the_first_save_says_which_dataset_the_labels_are_for(server: Server, home: Path, dataset: Path) -> None:
     Page(server).save(type="T")
     names = [f"cell#{number}" for number in range(CELLS)]
-    about = annotations.About(dataset.name, str(dataset), CELLS, annotations.identifiers_digest(names))
+    about = annotations.DatasetRecord(dataset.name, str(dataset), CELLS, annotations.identifiers_digest(names))
     assert annotations.described(home) == about
 
 

@@ -33,7 +33,7 @@ def owned(path: Path, owner: int, group: int, mode: int, seed: int = 1) -> Path:
 
 
 def prepared(dataset: Path, shared: Path, *, for_others: bool = True) -> Any:
-    order = build_store.Order(str(dataset), shared, for_others=for_others)
+    order = build_store.BuildOrder(str(dataset), shared, for_others=for_others)
     return build_store._prepare(order, lambda _: None, threading.Event())
 
 

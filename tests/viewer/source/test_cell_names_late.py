@@ -50,7 +50,7 @@ def stored(path: Path) -> store.Store:
     return store.Store.open(into, store.fingerprint(str(path), None))
 
 
-def viewer(path: Path, there: store.Store, found: metadata.Rest, **chosen: Any) -> FlaskClient:
+def viewer(path: Path, there: store.Store, found: metadata.Metadata, **chosen: Any) -> FlaskClient:
     """The viewer of what was read of a dataset, with the labels beside it."""
     return load(
         str(path),

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from cxg_proxy.errors import NoRoom, StoreNotWritten
-from cxg_proxy.viewer.progress import Work
+from cxg_proxy.viewer.progress import Progress
 from cxg_proxy.viewer.store import array_files
 
 
 def written(folder: Path, parts: int) -> None:
     """A file of so many parts, each of which the disk is asked to take while the next is written."""
     piece = np.ones(array_files._AT_ONCE, np.uint8)
-    with array_files.files(folder, ("values",), "cells.h5ad", Work(lambda _: None, lambda: False)) as (file,):
+    with array_files.files(folder, ("values",), "cells.h5ad", Progress(lambda _: None, lambda: False)) as (file,):
         for number in range(parts):
             file.write(piece, number * len(piece))
             while file._flushing is not None and not file._flushing.done():

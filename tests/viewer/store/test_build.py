@@ -15,7 +15,7 @@ from scipy import sparse
 from server.common.compute.estimate_distribution import estimate_approximate_distribution
 
 from cxg_proxy.viewer.store import matrix
-from cxg_proxy.viewer.store.value_range import Spread
+from cxg_proxy.viewer.store.value_range import ValueRange
 from matrices import PLAIN, as_read, folder, in_file, make, same, write_file
 
 QUIET = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -146,7 +146,7 @@ def test_the_distribution_is_what_cellxgene_guesses(size: int, seed: int, dtype:
     values = (random.normal(size=size) * random.choice([1, 5, 12])).astype(dtype)
     if dtype[0] == "f":
         values[random.random(size) < random.choice([0, 0.5, 1])] = random.choice([np.nan, np.inf])
-    seen = Spread()
+    seen = ValueRange()
     for piece in np.array_split(values, 3):
         if piece.size:
             seen.add(piece)

@@ -106,7 +106,7 @@ def test_where_nothing_can_be_locked_age_decides(source: Path, make: Make, monke
     there = make(source)
     monkeypatch.setattr(eviction.fcntl, "flock", refused)
     assert eviction.in_use(there.folder)
-    os.close(eviction.use(there.folder))
+    os.close(eviction.hold(there.folder))
     used(there.folder, days_ago=8)
     assert eviction.evict(there.folder)
 
@@ -166,7 +166,7 @@ def test_a_builder_has_told_what_it_needs_before_it_looks_for_room(
     look, seen = eviction.stores, []
     with building(stores, 1, 0.0) as other:
 
-        def stores_of(folder: Path) -> list[eviction.Kept]:
+        def stores_of(folder: Path) -> list[eviction.CachedStore]:
             seen.append(other.promised())
             return look(folder)
 

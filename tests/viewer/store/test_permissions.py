@@ -98,14 +98,14 @@ def test_a_store_that_others_may_have_written_is_ignored(
 def test_a_store_in_a_folder_where_all_may_add_but_not_replace_is_used(site: Path, source: Path) -> None:
     folder = prepared(site, source)
     folder.parent.chmod(0o1777)
-    assert permissions.doubt(folder, str(source), site / "shared") == ""
+    assert permissions.why_untrusted(folder, str(source), site / "shared") == ""
 
 
 def test_a_link_to_a_store_elsewhere_is_ignored(site: Path, source: Path) -> None:
     folder = prepared(site, source)
     folder.rename(site / "elsewhere")
     folder.symlink_to(site / "elsewhere")
-    assert "neither a file nor a folder" in permissions.doubt(folder, str(source), site / "shared")
+    assert "neither a file nor a folder" in permissions.why_untrusted(folder, str(source), site / "shared")
 
 
 @pytest.mark.parametrize(
@@ -275,5 +275,5 @@ def test_a_reply_that_gets_its_name_meanwhile_is_no_reason_for_doubt(
     part.write_bytes(b"")
     part.chmod(0o600)
     monkeypatch.setattr(os, "lstat", lstat)
-    assert permissions.doubt(folder, str(source), site / "shared") == ""
+    assert permissions.why_untrusted(folder, str(source), site / "shared") == ""
     assert not part.exists()
