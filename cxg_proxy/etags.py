@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 OPTIONS_BESIDE = ".cxg.yaml"  # the end of the name of the file of options beside a dataset
 PRIVATE = "private, no-cache"  # keep it for this user only, and ask again each time
 
-_LONGEST = 8192  # characters of If-None-Match; a browser sends the one tag it has
+_MAX_HEADER_LENGTH = 8192  # characters of If-None-Match; a browser sends the one tag it has
 # RFC 9110, section 8.8.3; a tag of the list may be empty (section 5.6.1).
 _TAG = re.compile(r'[ \t]*(?:(?:W/)?"([!#-~\x80-\xff]*)")?[ \t]*(?:,|\Z)')
 
@@ -37,7 +37,7 @@ def holds(if_none_match: str, wanted: str) -> bool:
 
     `*`, and whatever is no list of tags, holds none: the worker has the last word then.
     """
-    if len(if_none_match) > _LONGEST:
+    if len(if_none_match) > _MAX_HEADER_LENGTH:
         return False
     found = list(_tags(if_none_match))
     return None not in found and wanted in found

@@ -184,8 +184,8 @@ def test_the_row_of_a_million_cells_is_taken_from_when_it_was_run(tmp_path: Path
     rows = [row for row in table.filled({"large": 5, "little": 2, "users": 3}) if "million" in row.figures[0].key]
     measured = table.Side({"million_open": 0.75, "million_first": 3.0})
     killed = table.Side(notes={"million_large": "it was killed"})
-    about = {"machine": {"words": "a large machine", "when": "yesterday"}}
-    table.keep(tmp_path / "million.json", rows, killed, measured, about)
+    record = {"machine": {"words": "a large machine", "when": "yesterday"}}
+    table.keep(tmp_path / "million.json", rows, killed, measured, record)
     plain, ours = table.Side(), table.Side()
     viewer.add_million(plain, ours, tmp_path / "million.json")
     assert ours.values == measured.values

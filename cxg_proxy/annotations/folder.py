@@ -17,7 +17,7 @@ LABELS = "cell-labels.csv"
 GENE_SETS = "gene-sets.csv"
 
 DATASET = "dataset.json"
-_MOST_BYTES = 100_000
+_MAX_BYTES = 100_000
 _STEM_BYTES = 120
 
 
@@ -50,17 +50,17 @@ def saved(where: Path) -> float | None:
     return max(times, default=None)
 
 
-def same_cells(home: Path, identifiers: str, *, but: Path) -> list[tuple[Path, DatasetRecord]]:
+def same_cells(home: Path, identifiers: str, *, excluding: Path) -> list[tuple[Path, DatasetRecord]]:
     """The folders of other datasets with the same cells that hold something saved, the latest first."""
     found = []
     with contextlib.suppress(OSError), os.scandir(home) as entries:
         folders = (Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
         for folder in folders:
-            about = described(folder) if folder.name != but.name else None
-            when = saved(folder) if about and about.identifiers == identifiers else None
-            if about and when is not None:
-                found.append((when, folder, about))
-    return [(folder, about) for _, folder, about in sorted(found, key=lambda each: (-each[0], each[1]))]
+            record = described(folder) if folder.name != excluding.name else None
+            when = saved(folder) if record and record.identifiers == identifiers else None
+            if record and when is not None:
+                found.append((when, folder, record))
+    return [(folder, record) for _, folder, record in sorted(found, key=lambda each: (-each[0], each[1]))]
 
 
 def directory(home: Path, dataset: Path) -> Path:
@@ -114,18 +114,18 @@ def described(where: Path) -> DatasetRecord | None:
         return None
 
 
-def describe(folder: int, about: DatasetRecord) -> None:
+def describe(folder: int, record: DatasetRecord) -> None:
     """Write it down in an open folder, if that is news."""
-    if about != _read(folder):
-        text = json.dumps(asdict(about), indent=2, ensure_ascii=False) + "\n"
+    if record != _read(folder):
+        text = json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n"
         atomic.replace(folder, DATASET, text.encode(errors="surrogatepass"))  # as `json` reads it
 
 
 def _read(folder: int) -> DatasetRecord | None:
     try:
-        known = json.loads(atomic.read(folder, DATASET, most=_MOST_BYTES))
-        about = DatasetRecord(**{field.name: known.get(field.name) for field in fields(DatasetRecord)})
+        known = json.loads(atomic.read(folder, DATASET, limit=_MAX_BYTES))
+        record = DatasetRecord(**{field.name: known.get(field.name) for field in fields(DatasetRecord)})
     except (OSError, ValueError, AttributeError):
         return None
-    texts, cells = (about.name, about.path, about.identifiers or ""), about.cells
-    return about if all(isinstance(text, str) for text in texts) and isinstance(cells, int | None) else None
+    texts, cells = (record.name, record.path, record.identifiers or ""), record.cells
+    return record if all(isinstance(text, str) for text in texts) and isinstance(cells, int | None) else None

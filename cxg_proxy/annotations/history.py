@@ -36,7 +36,7 @@ _NAME = re.compile(
     r"-(?P<digest>[0-9a-f]{16})-(?P<stored>\d{1,12})(?P<found>-found)?(?P<lost>-lost)?"
 )
 _GENERATED = re.compile(rb"\A# [^\n]* generated on [^\n]*\n")  # a time in the file does not make it another version
-_MOST_BYTES = 1 << 30  # of one version, decompressed: a planted file must not fill the memory
+_MAX_BYTES = 1 << 30  # of one version, decompressed: a planted file must not fill the memory
 _HEADER = struct.Struct("<4BL2B")
 _FIRST_BYTES = 4096
 
@@ -121,7 +121,7 @@ class History:
         aside = f"{_UNFILED}{retention.stamp(_free(unfiled, version))}-{kind}-{version.digest}-{version.stored}.csv"
         try:
             os.link(name, aside, src_dir_fd=self._folder, dst_dir_fd=self._folder, follow_symlinks=False)
-            atomic.read(self._folder, aside, most=1)
+            atomic.read(self._folder, aside, limit=1)
         except OSError:  # no links on this file system, or the file itself is a symbolic link
             atomic.remove(self._folder, aside)
             atomic.create(self._folder, aside, content)
@@ -168,7 +168,7 @@ class History:
         if not kept.name.endswith(".gz"):
             return _facts(kept.kind, self.read(_id(kept.name))[1], None, "found")
         with atomic.opened(FOLDER, inside=self._folder) as inside:
-            start = atomic.read(inside, kept.name, most=_FIRST_BYTES)
+            start = atomic.read(inside, kept.name, limit=_FIRST_BYTES)
             if b"\0" not in start[_HEADER.size :]:
                 start = atomic.read(inside, kept.name)
         facts = json.loads(start[_HEADER.size :].partition(b"\0")[0])
@@ -192,7 +192,7 @@ class History:
             return atomic.read(self._folder, kept.name)
         with atomic.opened(FOLDER, inside=self._folder) as inside:
             unpack = zlib.decompressobj(wbits=31)
-            content = unpack.decompress(atomic.read(inside, kept.name), _MOST_BYTES)
+            content = unpack.decompress(atomic.read(inside, kept.name), _MAX_BYTES)
         if not unpack.eof:
             raise zlib.error("cut off, or larger than any labels")
         return content

@@ -25,11 +25,11 @@ from .tables import (
     read_labels,
 )
 
-MOST_PARTS = 400  # columns that `SeenState` speaks of: as text it is a header of a request, which proxies keep short
+MAX_PARTS = 400  # columns that `SeenState` speaks of: as text it is a header of a request, which proxies keep short
 
 _DIGEST_BYTES = 6
 _DIGEST = 8  # letters
-_TEXT = re.compile(rf"([\w-]{{16}})?:((?:[\w-]{{16}}){{0,{MOST_PARTS}}})", re.ASCII)
+_TEXT = re.compile(rf"([\w-]{{16}})?:((?:[\w-]{{16}}){{0,{MAX_PARTS}}})", re.ASCII)
 
 Part = TypeVar("Part", GeneSet, tuple[str, ...])
 
@@ -58,7 +58,7 @@ class SeenState:
 
     def __str__(self) -> str:
         """As text for a header: the digest of the whole, a colon, and 16 letters for each column, unless too many."""
-        parts = self.parts if len(self.parts) <= MOST_PARTS else {}
+        parts = self.parts if len(self.parts) <= MAX_PARTS else {}
         return self.whole + ":" + "".join(name + part for name, part in parts.items())
 
     @classmethod

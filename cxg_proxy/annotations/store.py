@@ -47,7 +47,7 @@ def write(
     known: SeenState | None = None,
     cells: Callable[[], tuple[str, ...]] = tuple,
     origin: str = "saved",
-    about: Callable[[], DatasetRecord] | None = None,
+    record: Callable[[], DatasetRecord] | None = None,
     now: float | None = None,
     history_limit: int = UNBOUNDED,
     patience: float = PATIENCE_SECONDS,
@@ -56,33 +56,35 @@ def write(
 
     Both are in the history then. `known` is what the writer knows of the file: what it does not know of was added
     or changed by somebody else, and stays (`SeenState()` knows nothing); None replaces the file whatever is in it.
-    `about` describes the dataset, and `cells` are its cells: a table without categories does not say which it is for.
+    `record` describes the dataset, and `cells` are its cells: a table without categories does not say which it is for.
     Who does not know the limit of the history sets none, and removes nothing for it. Raises LabelsNotSaved, also when
     another process writes to this folder for longer than `patience` seconds.
     """
     save = _Save(name, content, origin, time.time() if now is None else now, history_limit, known, cells)
-    return _write(where, save, about, patience)
+    return _write(where, save, record, patience)
 
 
 def adopt(
     where: Path,
     other: Path,
     *,
-    but: Collection[str] = (),
-    about: Callable[[], DatasetRecord] | None = None,
+    excluding: Collection[str] = (),
+    record: Callable[[], DatasetRecord] | None = None,
     now: float | None = None,
     history_limit: int = UNBOUNDED,
     patience: float = PATIENCE_SECONDS,
 ) -> None:
-    """Take over another folder's labels, `but` some, and gene sets; they stay there, and what is here stays as well.
+    """Take over another folder's labels, `excluding` some, and its gene sets.
+
+    They stay there, and what is here stays as well.
 
     A column that both have is the other folder's afterwards, and ours is in the history. Raises LabelsNotSaved.
     """
     for name in _KINDS:
         content = read(other, name)
-        if content := without_columns(content, but) if content and name == LABELS else content:
+        if content := without_columns(content, excluding) if content and name == LABELS else content:
             save = _Save(name, content, "adopted", time.time() if now is None else now, history_limit, SeenState())
-            _write(where, save, about, patience)
+            _write(where, save, record, patience)
 
 
 def versions(where: Path) -> list[Version]:
@@ -155,11 +157,11 @@ def _read_version(where: Path, version: str) -> tuple[str, bytes]:
         raise NoSuchVersion(version) from error
 
 
-def _write(where: Path, save: _Save, about: Callable[[], DatasetRecord] | None, patience: float) -> Outcome:
+def _write(where: Path, save: _Save, record: Callable[[], DatasetRecord] | None, patience: float) -> Outcome:
     try:
         atomic.make(where)
         with atomic.opened(where) as folder, locked(folder, patience=patience) as lock:
-            dataset = _told(about)
+            dataset = _told(record)
             _set_apart(where, folder, save, dataset, patience)
             before, merged = _replace(where, folder, save, lock)
             _afterwards(folder, save, before, merged)
@@ -240,9 +242,9 @@ def _describe(folder: int, dataset: DatasetRecord | None) -> None:
             _log.warning("%s could not be written: %s", DATASET, error)
 
 
-def _told(about: Callable[[], DatasetRecord] | None) -> DatasetRecord | None:
+def _told(record: Callable[[], DatasetRecord] | None) -> DatasetRecord | None:
     try:
-        return about() if about else None
+        return record() if record else None
     except OSError as error:
         _log.warning("It is not known which cells these labels are for: %s", error)
         return None
@@ -261,7 +263,7 @@ def _set_apart(where: Path, folder: int, save: _Save, dataset: DatasetRecord | N
         # Named by what is in it: it is never mixed with what was set apart at another time, and not copied twice.
         apart = where.with_name(f"{where.name}-{digest(before.identifiers.encode() + b''.join(contents))}")
         try:
-            adopt(apart, where, about=lambda: before, now=save.now, history_limit=save.limit, patience=patience)
+            adopt(apart, where, record=lambda: before, now=save.now, history_limit=save.limit, patience=patience)
         except LabelsNotCertain as problem:  # of the copy: what is to be saved now is not written yet
             raise OSError(problem.detail) from problem
         if described(apart) != before:

@@ -17,7 +17,7 @@ UNASSIGNED = "unassigned"  # cellxgene's own word for a cell without a label
 GENE_SETS_HEADER = ("gene_set_name", "gene_set_description", "gene_symbol", "gene_description")
 
 _SPECIAL = re.compile(r'[,"\r\n]')
-_AT_ONCE = 10_000  # rows held as lists; a million of them would take ten times the memory of their columns
+_BLOCK_ROWS = 10_000  # rows held as lists; a million of them would take ten times the memory of their columns
 _SHOWN = 60  # letters of a name in a sentence
 
 
@@ -134,13 +134,13 @@ def read_gene_sets(content: bytes) -> dict[str, GeneSet]:
     for row in rows:
         if row[0].startswith("#") and len(row) < len(GENE_SETS_HEADER):
             continue  # a comment: cellxgene allows them anywhere
-        name, description, symbol, about = [*row, "", "", ""][: len(GENE_SETS_HEADER)]
+        name, description, symbol, record = [*row, "", "", ""][: len(GENE_SETS_HEADER)]
         if not name:
             raise Malformed(f"The gene {_shown(symbol)} is in a set without a name.")
         descriptions[name] = descriptions.get(name) or description
         members = genes.setdefault(name, [])
         if symbol:
-            members.append((symbol, about))
+            members.append((symbol, record))
     return {name: GeneSet(name, descriptions[name], tuple(members)) for name, members in genes.items()}
 
 
@@ -149,8 +149,8 @@ def gene_sets_csv(sets: Iterable[GeneSet]) -> str:
     text = io.StringIO(newline="")
     _writer(text, "\r\n").writerow(GENE_SETS_HEADER)
     for each in sets:
-        for symbol, about in each.genes or (("", ""),):
-            _writer(text, "\r\n").writerow((each.name, each.description, symbol, about))
+        for symbol, record in each.genes or (("", ""),):
+            _writer(text, "\r\n").writerow((each.name, each.description, symbol, record))
     return text.getvalue()
 
 
@@ -163,7 +163,7 @@ def _rows(content: bytes) -> Iterator[list[list[str]]]:
     lines = io.TextIOWrapper(io.BytesIO(without_comments(content)), encoding="utf-8", newline="")
     rows = csv.reader(lines, strict=True)
     try:
-        while part := list(islice(rows, _AT_ONCE)):
+        while part := list(islice(rows, _BLOCK_ROWS)):
             yield list(filter(None, part))
     except csv.Error as error:
         raise Malformed(f"Line {rows.line_num} of the table is not CSV: {error}.") from error

@@ -1,7 +1,5 @@
 """`cxg-proxy annotations`: the saved labels and gene sets of a dataset, their versions, and ways to get them back."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io
@@ -15,8 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cxg_proxy import annotations as kept
-from cxg_proxy import formatting
+from cxg_proxy import annotations, formatting
 from cxg_proxy.annotations import GENE_SETS, LABELS, NoSuchVersion, Version
 from cxg_proxy.annotations.tables import UNASSIGNED, Malformed, count_labels, read_gene_sets
 from cxg_proxy.errors import Problem
@@ -25,7 +22,7 @@ NOTHING, USAGE = 1, 2  # exit statuses
 
 HOME = Path("~/cellxgene")
 _BAR = 24  # letters
-_MOST_LABELS = 40
+_MAX_LABELS = 40
 _DESCRIPTION = """Labels and gene sets that were made in the viewer, with every version that is kept.
 
 They lie in a folder of their own for each dataset, below the folder --home. DATASET is the .h5ad file, which need not
@@ -52,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     parsed = _parser().parse_args(arguments)
-    where = kept.directory(parsed.home.expanduser(), parsed.dataset.expanduser())
+    where = annotations.directory(parsed.home.expanduser(), parsed.dataset.expanduser())
     try:
         status: int = parsed.run(where, parsed) or 0
         sys.stdout.flush()
@@ -143,11 +140,11 @@ def _restore(where: Path, parsed: argparse.Namespace) -> None:
         _say(f"{_short(version)} is the current version already.")
         return
     try:
-        kept.restore(where, version.id)
+        annotations.restore(where, version.id)
     except NoSuchVersion as error:
         raise Mistake(f"{_short(version)} is damaged and cannot be restored; choose another version.") from error
     _say(f"The {_noun(version.kind)} are again those of {_when(version.time)}.")
-    _, *older = (each for each in kept.versions(where) if each.kind == version.kind)
+    _, *older = (each for each in annotations.versions(where) if each.kind == version.kind)
     if older:
         command = ["cxg-proxy", "annotations", "restore", str(parsed.dataset), _short(older[0])]
         home = [] if parsed.home == HOME else ["--home", str(parsed.home)]
@@ -176,8 +173,8 @@ def _export(where: Path, parsed: argparse.Namespace) -> None:
 
 
 def _versions(where: Path, parsed: argparse.Namespace) -> list[Version]:
-    versions = kept.versions(where)
-    if not versions and kept.saved(where) is None:
+    versions = annotations.versions(where)
+    if not versions and annotations.saved(where) is None:
         raise Mistake(
             f"Nothing was saved for {parsed.dataset}: it would be in {where}. Was the file moved? Then give its old "
             "path. Are the labels elsewhere? Then add --home."
@@ -201,18 +198,18 @@ def _contents(where: Path, parsed: argparse.Namespace) -> dict[str, bytes]:
     if parsed.version is not None:
         version = _chosen(versions, parsed.version)
         try:
-            return {version.kind: kept.read_version(where, version.id)}
+            return {version.kind: annotations.read_version(where, version.id)}
         except NoSuchVersion as error:
             raise Mistake(f"{_short(version)} is damaged; choose another version.") from error
-    files = {"labels": kept.read(where, LABELS), "gene-sets": kept.read(where, GENE_SETS)}
+    files = {"labels": annotations.read(where, LABELS), "gene-sets": annotations.read(where, GENE_SETS)}
     return {kind: content for kind, content in files.items() if content is not None}
 
 
 def _is_current(where: Path, version: Version) -> bool:
     content = None
     with contextlib.suppress(OSError):  # what is in the way there is told when it matters
-        content = kept.read(where, LABELS if version.kind == "labels" else GENE_SETS)
-    return content is not None and f"-{kept.digest(content)}-" in version.id
+        content = annotations.read(where, LABELS if version.kind == "labels" else GENE_SETS)
+    return content is not None and f"-{annotations.digest(content)}-" in version.id
 
 
 def _counted(kind: str, content: bytes) -> dict[str, dict[str, int]]:
@@ -261,11 +258,11 @@ def _bars(counts: Mapping[str, int]) -> None:
     """The labels with a bar each; the unassigned cells have none, for they would dwarf all others."""
     shown = [(label, count) for label, count in counts.items() if label != UNASSIGNED]
     most = max([count for _, count in shown] or [1]) or 1
-    for label, count in shown[:_MOST_LABELS]:
+    for label, count in shown[:_MAX_LABELS]:
         bar = "█" * max(count > 0, round(_BAR * count / most))
         _say(f"  {count:>9,}  {bar:<{_BAR}}  {formatting.printable(label)}")
-    if len(shown) > _MOST_LABELS:
-        _say(f"  and {len(shown) - _MOST_LABELS} more")
+    if len(shown) > _MAX_LABELS:
+        _say(f"  and {len(shown) - _MAX_LABELS} more")
     if counts.get(UNASSIGNED):
         _say(f"  {counts[UNASSIGNED]:>9,}  {'':<{_BAR}}  {UNASSIGNED}")
 

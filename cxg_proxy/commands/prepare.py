@@ -33,7 +33,7 @@ from cxg_proxy.steps import Phase, Step
 
 FAILED, STOPPED = 1, 130  # exit statuses
 
-_LONGEST = 60  # letters of a name in the table
+_MAX_NAME_LENGTH = 60  # letters of a name in the table
 _DESCRIPTION = """Prepare datasets (.h5ad), so that they open at once and every viewer of a machine shares their memory.
 
 A viewer prepares the gene expression of a dataset at its first visit by itself, for its user alone. This command does
@@ -51,7 +51,7 @@ much room as the files themselves, more where they are compressed. The exit stat
 end, 1 when one is not, 2 when the command was typed wrongly.
 """
 
-_MOST = 10_000_000  # files and folders to look at
+_MAX_ENTRIES = 10_000_000  # files and folders to look at
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -225,7 +225,7 @@ def _table(outcomes: dict[Wanted, Outcome]) -> list[str]:
         there = outcome.problem is None
         shape = f"{outcome.cells:,} × {outcome.genes:,}" if there else ""
         size = formatting.size(outcome.bytes).replace("\u00a0", " ") if there else ""
-        rows.append((_short(each.name, _LONGEST), shape, size, f"{outcome.seconds:.1f} s", _said(outcome)))
+        rows.append((_short(each.name, _MAX_NAME_LENGTH), shape, size, f"{outcome.seconds:.1f} s", _said(outcome)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [_row(row, widths) for row in rows]
     failed = sum(outcome.problem is not None for outcome in outcomes.values())
@@ -286,7 +286,7 @@ def found(paths: Iterable[Path]) -> list[Wanted]:
 
 def _below(folder: Path) -> list[tuple[Path, str]]:
     library = Library({"": folder.absolute()})
-    scan = Scan(library, _MOST)
+    scan = Scan(library, _MAX_ENTRIES)
     scan.run(time.time_ns())
     if scan.problems:
         raise DatasetNotFound(str(folder), detail=scan.problems[""])
@@ -321,7 +321,7 @@ class Preparing:
                 [*self._command, "--", str(wanted.file)],
                 cwd=self._cwd,
                 environment=self._environment,
-                hear=lambda line: log.append(line.decode(errors="replace").rstrip()),
+                on_line=lambda line: log.append(line.decode(errors="replace").rstrip()),
             ) as child:
                 heard = await _follow(child, hear)
                 status = await child.wait()

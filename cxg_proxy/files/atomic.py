@@ -89,13 +89,13 @@ def replace(folder: int, name: str, content: bytes, *, at_last: Callable[[], obj
         raise Unconfirmed(error.errno, error.strerror) from error
 
 
-def read(folder: int, name: str, *, most: int = -1, follow: bool = False) -> bytes:
-    """The content of a regular file, or its first `most` bytes; OSError for anything else (a pipe would never end)."""
+def read(folder: int, name: str, *, limit: int = -1, follow: bool = False) -> bytes:
+    """The content of a regular file, or its first `limit` bytes; OSError for anything else (a pipe would never end)."""
     flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     with open(os.open(name, flags, dir_fd=folder), "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(f"{name} is not a regular file")
-        return file.read() if most < 0 else file.read(most)
+        return file.read() if limit < 0 else file.read(limit)
 
 
 def remove(folder: int, name: str) -> None:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from cxg_proxy.errors import StorageSilent
 
 PATIENCE_SECONDS = 10.0
-MOST = 32  # calls that wait for one place at once; a disk that hangs longer gets no more of them
+MAX_WAITING = 32  # calls that wait for one place at once; a disk that hangs longer gets no more of them
 
 Result = TypeVar("Result")
 _waiting: Counter[str] = Counter()  # by place; only the loop's own thread counts
@@ -26,8 +26,8 @@ async def on_disk(work: Callable[[], Result], *, place: str = "", patience: floa
 
     `place` names the disk as far as it is known (a library, say): one that hangs takes no turns from the others.
     """
-    if _waiting[place] >= MOST:
-        raise StorageSilent(detail=f"{MOST} calls wait for it already")
+    if _waiting[place] >= MAX_WAITING:
+        raise StorageSilent(detail=f"{MAX_WAITING} calls wait for it already")
     _waiting[place] += 1
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()

@@ -187,7 +187,7 @@ def _seen(folder: int, name: str) -> Seen | None:
     """What a lock file says, and when it was last touched; opened anew each time, for NFS looks again only then."""
     content = b""
     with contextlib.suppress(OSError):
-        content = atomic.read(folder, name, most=4096)
+        content = atomic.read(folder, name, limit=4096)
     with contextlib.suppress(FileNotFoundError):
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         return (content, status.st_ino, status.st_mtime_ns)

@@ -22,7 +22,7 @@ from cxg_proxy.gateway.workers.instances import Instances
 from cxg_proxy.gateway.workers.summaries import Summaries
 
 PAGE = 60  # datasets on one page
-MOST_READ = 2000  # datasets that are read for the sake of an order
+MAX_READ = 2000  # datasets that are read for the sake of an order
 FEW = 30  # so few are shown without their folders
 FRESH_SECONDS = 2.0  # a list this old is looked through again
 PATIENCE_SECONDS = 0.15  # so long a page waits for that; then it shows the list it has
@@ -115,7 +115,7 @@ class Catalogue:
         page = min(max(1, page), pages)
         on_page = sorted(shown, key=lambda each: self._rank(each, sort))[(page - 1) * PAGE : page * PAGE]
         if sort == "cells":
-            self._summaries.want(shown[:MOST_READ])  # they can be sorted only once they have been read
+            self._summaries.want(shown[:MAX_READ])  # they can be sorted only once they have been read
         self._summaries.want(on_page)
         return LibraryView(
             datasets=[self._card(each) for each in on_page],

@@ -18,7 +18,7 @@ from cxg_proxy.annotations import LIMIT
 from cxg_proxy.errors import BadConfiguration
 from cxg_proxy.gateway.labels.outbox import Sender
 from cxg_proxy.gateway.library.http_client import usable
-from cxg_proxy.gateway.library.library import LONGEST_NAME, REMOTE
+from cxg_proxy.gateway.library.library import MAX_NAME_BYTES, REMOTE
 from cxg_proxy.orders import BUILD_MEMORY_BYTES
 
 aliases = {
@@ -78,7 +78,7 @@ class Addresses(Dict):
         for name, address in value.items():
             if not isinstance(name, str) or not isinstance(address, str):
                 self.error(obj, value)
-            if not _plain(name) or len(name.encode(errors="replace")) > LONGEST_NAME or not name.isprintable():
+            if not _plain(name) or len(name.encode(errors="replace")) > MAX_NAME_BYTES or not name.isprintable():
                 # It may be an address, if the name was forgotten and there is a `=` in it.
                 raise TraitError(f"{self.name}: a dataset's name is short, without a slash or a leading dot")
             if not usable(address):

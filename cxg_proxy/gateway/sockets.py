@@ -18,8 +18,8 @@ from tornado.netutil import bind_sockets, bind_unix_socket
 from cxg_proxy.errors import CannotListen
 from cxg_proxy.files.scratch import scratch
 
-LONGEST_SOCKET = 107  # sun_path holds 108 bytes with the final zero, unix(7)
-LONGEST_NAME = len("/cxg-proxy-12345678/0123456789abcdef.sock")
+MAX_SOCKET_BYTES = 107  # sun_path holds 108 bytes with the final zero, unix(7)
+MAX_NAME_BYTES = len("/cxg-proxy-12345678/0123456789abcdef.sock")
 PREFIX = "cxg-proxy-"
 Listening = socket.socket
 
@@ -67,8 +67,8 @@ class Sockets:
 
 
 def _unix(path: str) -> socket.socket:
-    if len(os.fsencode(path)) > LONGEST_SOCKET:
-        raise CannotListen(path, detail=f"a socket's path has at most {LONGEST_SOCKET} bytes")
+    if len(os.fsencode(path)) > MAX_SOCKET_BYTES:
+        raise CannotListen(path, detail=f"a socket's path has at most {MAX_SOCKET_BYTES} bytes")
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise CannotListen(path, detail="there is a file of this name that is no socket")
@@ -122,7 +122,7 @@ def _base() -> Path:
         warnings.simplefilter("ignore")
         runtime = platformdirs.user_runtime_dir()
     for base in (Path(runtime), Path(tempfile.gettempdir()), Path("/tmp"), Path("/dev/shm")):  # noqa: S108 - as mkdtemp does
-        short = len(os.fsencode(base)) + LONGEST_NAME <= LONGEST_SOCKET
+        short = len(os.fsencode(base)) + MAX_NAME_BYTES <= MAX_SOCKET_BYTES
         if short and base.is_dir() and os.access(base, os.W_OK | os.X_OK):
             return base
     raise CannotListen(detail="no folder for sockets is writable; set XDG_RUNTIME_DIR or TMPDIR to a short one")

@@ -1,7 +1,5 @@
 """One dataset that is shown alone: opened at once, checked if asked for, and copied with its labels after saves."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
@@ -12,7 +10,7 @@ from pathlib import Path
 
 from tornado.httputil import HTTPHeaders
 
-from cxg_proxy import annotations as kept
+from cxg_proxy import annotations
 from cxg_proxy.errors import NoAnswer, Problem
 from cxg_proxy.files.disk import on_disk
 from cxg_proxy.gateway.library import library
@@ -134,7 +132,7 @@ class Standalone:
         if self._dataset is None:
             return NOTHING
         where = self._services.labels(self._dataset)
-        return kept.version(where, kept.LABELS), kept.version(where, kept.GENE_SETS)
+        return annotations.version(where, annotations.LABELS), annotations.version(where, annotations.GENE_SETS)
 
     async def _renew(self, tell: Callable[..., object]) -> None:
         assert self._dataset is not None

@@ -1,14 +1,12 @@
 """Labels and gene sets made in the viewer, in a notebook: `cxg_proxy.labels`, `gene_sets` and `annotate`."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cxg_proxy import annotations as kept
+from cxg_proxy import annotations
 from cxg_proxy.annotations.alignment import CATEGORIES, Fitted, fit, gene_set_columns, is_gene_sets, ordered
 from cxg_proxy.annotations.tables import GeneSet, LabelTable, Malformed, read_gene_sets, read_labels
 
@@ -28,7 +26,7 @@ class NotSaved(LookupError):
     """Nothing was saved for this dataset, or it cannot be told which of several is meant."""
 
 
-def labels(path: _Path, *, home: _Path = HOME) -> pd.DataFrame:
+def labels(path: _Path, *, home: _Path = HOME) -> "pd.DataFrame":
     """The labels that you made in the viewer for the dataset at `path`.
 
     Parameters
@@ -59,7 +57,7 @@ def labels(path: _Path, *, home: _Path = HOME) -> pd.DataFrame:
     """
     import pandas as pd  # noqa: PLC0415 - `import cxg_proxy` must stay light
 
-    table = _read(_of_file(path, home), kept.LABELS, path)
+    table = _read(_of_file(path, home), annotations.LABELS, path)
     index = pd.Index(table.cells, dtype=object, name=table.index or None)
     columns = {name: _categorical(column) for name, column in table.columns.items()}
     return pd.DataFrame(columns, index=index)
@@ -70,11 +68,11 @@ def gene_sets(path: _Path, *, home: _Path = HOME) -> dict[str, list[str]]:
 
     Parameters and errors are those of `labels`.
     """
-    sets = _read(_of_file(path, home), kept.GENE_SETS, path)
+    sets = _read(_of_file(path, home), annotations.GENE_SETS, path)
     return {each.name: [symbol for symbol, _ in each.genes] for each in sets.values()}
 
 
-def annotate(adata: anndata.AnnData, path: _Path | None = None, *, home: _Path = HOME) -> anndata.AnnData:
+def annotate(adata: "anndata.AnnData", path: _Path | None = None, *, home: _Path = HOME) -> "anndata.AnnData":
     """Add the labels and gene sets that you made in the viewer to an AnnData object.
 
     Each category becomes a categorical column of `obs`, matched by the cells' names; a cell that the labels do not
@@ -123,10 +121,10 @@ def annotate(adata: anndata.AnnData, path: _Path | None = None, *, home: _Path =
 
 def _saved(where: Path) -> tuple[LabelTable, _Sets | None]:
     """What is kept there, of which either may be missing."""
-    return _parsed(where, kept.LABELS) or LabelTable(), _parsed(where, kept.GENE_SETS)
+    return _parsed(where, annotations.LABELS) or LabelTable(), _parsed(where, annotations.GENE_SETS)
 
 
-def _own(adata: anndata.AnnData, table: LabelTable, sets: _Sets | None) -> list[str]:
+def _own(adata: "anndata.AnnData", table: LabelTable, sets: _Sets | None) -> list[str]:
     """The columns that an earlier call has added; ValueError if something else would be replaced."""
     ours = [str(name) for name in adata.uns.get(CATEGORIES, ())]
     taken = [name for name in table.columns if name in adata.obs.columns and name not in ours]
@@ -141,7 +139,7 @@ def _own(adata: anndata.AnnData, table: LabelTable, sets: _Sets | None) -> list[
     return ours
 
 
-def _fitted(adata: anndata.AnnData, table: LabelTable, where: Path) -> Fitted:
+def _fitted(adata: "anndata.AnnData", table: LabelTable, where: Path) -> Fitted:
     """The labels of these cells; ValueError if there are none, and a warning if some are missing."""
     fitted = fit(table, _names(adata, table))
     if table.cells and not fitted.matched:
@@ -158,7 +156,7 @@ def _fitted(adata: anndata.AnnData, table: LabelTable, where: Path) -> Fitted:
     return fitted
 
 
-def _add(adata: anndata.AnnData, columns: Mapping[str, Sequence[str]], own: list[str], sets: _Sets | None) -> None:
+def _add(adata: "anndata.AnnData", columns: Mapping[str, Sequence[str]], own: list[str], sets: _Sets | None) -> None:
     import pandas as pd  # noqa: PLC0415 - `import cxg_proxy` must stay light
 
     for name, column in columns.items():
@@ -169,7 +167,7 @@ def _add(adata: anndata.AnnData, columns: Mapping[str, Sequence[str]], own: list
         adata.uns[GENE_SETS] = pd.DataFrame(gene_set_columns(sets), dtype=object)
 
 
-def _names(adata: anndata.AnnData, table: LabelTable) -> list[str]:
+def _names(adata: "anndata.AnnData", table: LabelTable) -> list[str]:
     """What the cells are called in the labels: cellxgene can be told to take another column than the index."""
     if table.index in adata.obs.columns:
         others = [str(name) for name in adata.obs[table.index]]
@@ -189,19 +187,21 @@ def _categorical(column: Iterable[str]) -> Any:
 
 
 def _of_file(path: _Path, home: _Path) -> Path:
-    return kept.directory(Path(home).expanduser(), Path(path).expanduser())
+    return annotations.directory(Path(home).expanduser(), Path(path).expanduser())
 
 
-def _of_cells(adata: anndata.AnnData, path: _Path | None, home: _Path) -> Path:
+def _of_cells(adata: "anndata.AnnData", path: _Path | None, home: _Path) -> Path:
     path = path or adata.filename
     if path is not None:
         where = _of_file(path, home)
-        if kept.saved(where) is None:
+        if annotations.saved(where) is None:
             raise _nothing(path, where)
         return where
     place = Path(home).expanduser()
     names = [str(name) for name in adata.obs_names]
-    found = _latest(folder for folder, _ in kept.same_cells(place, kept.identifiers_digest(names), but=Path()))
+    found = _latest(
+        folder for folder, _ in annotations.same_cells(place, annotations.identifiers_digest(names), excluding=Path())
+    )
     found = found or _latest(_with_cells(place, set(names)))
     if not found:
         raise NotSaved(
@@ -218,19 +218,24 @@ def _of_cells(adata: anndata.AnnData, path: _Path | None, home: _Path) -> Path:
 def _likely(found: list[Path]) -> list[Path]:
     """Of several folders those whose dataset is still there, if any is, and of folders with the same labels one."""
     there = [folder for folder in found if _is_of_a_file(folder)] or found
-    contents = {tuple(kept.read(each, name) for name in (kept.LABELS, kept.GENE_SETS)): each for each in there[::-1]}
+    contents = {
+        tuple(annotations.read(each, name) for name in (annotations.LABELS, annotations.GENE_SETS)): each
+        for each in there[::-1]
+    }
     return list(contents.values())[::-1]
 
 
 def _is_of_a_file(folder: Path) -> bool:
     """Whether its dataset is there; what was set apart is of other cells than the file at the same path has now."""
-    about = kept.described(folder)
-    return bool(about and os.path.exists(about.path) and kept.named(folder.parent, about.path).name == folder.name)
+    record = annotations.described(folder)
+    return bool(
+        record and os.path.exists(record.path) and annotations.named(folder.parent, record.path).name == folder.name
+    )
 
 
 def _latest(folders: Iterable[Path]) -> list[Path]:
     """Of each file's folders the one saved last: what was saved for other cells at its path is kept apart."""
-    ordered = sorted(folders, key=lambda folder: kept.saved(folder) or 0)
+    ordered = sorted(folders, key=lambda folder: annotations.saved(folder) or 0)
     return list({_about(folder): folder for folder in ordered}.values())
 
 
@@ -238,7 +243,7 @@ def _with_cells(home: Path, names: set[str]) -> Iterator[Path]:
     """The folders whose labels name all of these cells: the dataset was filtered since."""
     for folder in sorted(home.iterdir()) if home.is_dir() and names else ():
         try:
-            if names <= set(read_labels(kept.read(folder, kept.LABELS) or b"").cells):
+            if names <= set(read_labels(annotations.read(folder, annotations.LABELS) or b"").cells):
                 yield folder
         except (OSError, Malformed):
             continue
@@ -253,17 +258,17 @@ def _read(where: Path, name: str, path: _Path) -> Any:
 
 def _parsed(where: Path, name: str) -> Any:
     """What is in a file, None if there is none."""
-    content = kept.read(where, name)
+    content = annotations.read(where, name)
     if content is None:
         return None
     try:
-        return read_labels(content) if name == kept.LABELS else read_gene_sets(content)
+        return read_labels(content) if name == annotations.LABELS else read_gene_sets(content)
     except Malformed as error:
         raise ValueError(f"{where / name} cannot be read: {error}") from error
 
 
 def _nothing(path: _Path, where: Path) -> NotSaved:
-    hint = "" if kept.saved(where) is None else " of this kind"
+    hint = "" if annotations.saved(where) is None else " of this kind"
     return NotSaved(
         f"Nothing{hint} was saved for {os.fspath(path)}: it would be in {where}. If the file was moved since, open it "
         "in the viewer and take its labels over, or name its old path."
@@ -271,5 +276,5 @@ def _nothing(path: _Path, where: Path) -> NotSaved:
 
 
 def _about(where: Path) -> str:
-    about = kept.described(where)
-    return about.path if about else str(where)
+    record = annotations.described(where)
+    return record.path if record else str(where)

@@ -1,12 +1,10 @@
 """Labels made in Python, saved for the viewer: `cxg_proxy.save_labels`."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cxg_proxy import annotations as kept
+from cxg_proxy import annotations
 from cxg_proxy.annotations.tables import UNASSIGNED, LabelTable, labels_csv
 
 from .read import HOME
@@ -19,7 +17,7 @@ _Path = str | os.PathLike[str]
 
 
 def save_labels(
-    path: str | os.PathLike[str], labels: pd.Series[Any] | pd.DataFrame, *, home: str | os.PathLike[str] = HOME
+    path: str | os.PathLike[str], labels: "pd.Series[Any] | pd.DataFrame", *, home: str | os.PathLike[str] = HOME
 ) -> None:
     """Save labels that you made in Python for the dataset at `path`: the viewer shows them, and you go on there.
 
@@ -51,17 +49,19 @@ def save_labels(
     for what, names in (("cell", list(table.index)), ("category", list(table.columns))):
         if not names or len(set(map(str, names))) < len(names) or (what == "category" and {None, ""} & set(names)):
             raise ValueError(f"The labels need names for each {what}, all different: these have {names[:_SHOWN]}.")
-    where = kept.directory(Path(home).expanduser(), Path(path).expanduser())
+    where = annotations.directory(Path(home).expanduser(), Path(path).expanduser())
     columns = {str(name): tuple(map(_label, column, column.isna())) for name, column in table.items()}
     real = Path(os.path.realpath(Path(path).expanduser()))
     own, cells = _read(real)
     if taken := sorted(own & columns.keys()):
         raise ValueError(f"The dataset has a column {taken[0]!r} of its own. Give your labels another name.")
     content = labels_csv(LabelTable(str(table.index.name or "index"), tuple(map(str, table.index)), columns))
-    about = kept.described(where) or kept.DatasetRecord(real.name, str(real))
+    record = annotations.described(where) or annotations.DatasetRecord(real.name, str(real))
     if cells:  # another file, with other cells, may have been at this path before
-        about = kept.DatasetRecord(real.name, str(real), len(cells), kept.identifiers_digest(cells))
-    kept.write(where, kept.LABELS, content.encode(), known=kept.SeenState(some_cells=True), about=lambda: about)
+        record = annotations.DatasetRecord(real.name, str(real), len(cells), annotations.identifiers_digest(cells))
+    annotations.write(
+        where, annotations.LABELS, content.encode(), known=annotations.SeenState(some_cells=True), record=lambda: record
+    )
 
 
 def _label(value: Any, missing: bool) -> str:

@@ -32,7 +32,7 @@ from typing import Any
 
 import cxg_proxy
 
-_LONGEST_ORDER = 1 << 20  # bytes; a packet is shorter than the socket's buffer
+_MAX_REQUEST_BYTES = 1 << 20  # bytes; a packet is shorter than the socket's buffer
 # Imported by a worker, by us or by cellxgene, only when the first dataset is read or the first request answered.
 _LATER = (
     "cxg_proxy.viewer.cellxgene.application",
@@ -141,7 +141,7 @@ class _Parent:
             for worker in [each for each in self._workers.values() if each.descriptor in ready]:
                 self._tell_end(worker)
             if self._gateway.fileno() in ready:
-                packet, descriptors, *_ = socket.recv_fds(self._gateway, _LONGEST_ORDER, 3)
+                packet, descriptors, *_ = socket.recv_fds(self._gateway, _MAX_REQUEST_BYTES, 3)
                 if not packet:
                     return None
                 if (order := self._obey(json.loads(packet), descriptors)) is not None:

@@ -232,11 +232,11 @@ def test_links_planted_in_place_of_our_folders_and_files_lead_nowhere(tmp_path: 
     (where / LABELS).symlink_to(outside / "secret")
     (where / "dataset.json").symlink_to(outside / "new")
     (where / ".lock").symlink_to(outside / "lock")
-    about = annotations.DatasetRecord("a.h5ad", "/data/a.h5ad")
+    record = annotations.DatasetRecord("a.h5ad", "/data/a.h5ad")
     with pytest.raises(LabelsNotSaved):
         annotations.write(where, LABELS, labels(1), now=NOW, patience=0.2)
     (where / ".lock").unlink()
-    annotations.write(where, LABELS, labels(1), now=NOW, about=lambda: about)
+    annotations.write(where, LABELS, labels(1), now=NOW, record=lambda: record)
     (where / "history").unlink()
     annotations.write(where, LABELS, labels(2), now=NOW + 1)
     (where / "history" / f"{retention.stamp(0)}-labels-{'0' * 16}-1.csv.gz").symlink_to(outside / "secret")

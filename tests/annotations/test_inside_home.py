@@ -40,11 +40,11 @@ ESCAPES = [
 Seen = dict[str, tuple[object, ...]]
 
 
-def snapshot(place: Path, *, but: Path) -> Seen:
+def snapshot(place: Path, *, excluding: Path) -> Seen:
     """Everything below a place except one folder: kind, inode, time of change and content."""
     found: Seen = {}
     for folder, folders, files in os.walk(place):
-        folders[:] = [name for name in folders if Path(folder, name) != but]
+        folders[:] = [name for name in folders if Path(folder, name) != excluding]
         for name in [*folders, *files]:
             path = Path(folder, name)
             status = path.lstat()
@@ -77,13 +77,13 @@ def test_the_folder_of_a_dataset_lies_directly_in_the_home_whatever_its_name(hom
 
 @pytest.mark.parametrize("name", ESCAPES)
 def test_a_save_for_a_dataset_of_any_name_stays_inside(name: str, home: Path, tmp_path: Path) -> None:
-    before = snapshot(tmp_path, but=home)
+    before = snapshot(tmp_path, excluding=home)
     where = annotations.named(home, f"{home}/../{name}.h5ad")
-    about = annotations.DatasetRecord(name, f"/{name}", 1, name)
-    annotations.write(where, annotations.LABELS, b"index,a\nc1,x\n", about=lambda: about)
-    annotations.write(where, annotations.GENE_SETS, b"x", about=lambda: about)
+    record = annotations.DatasetRecord(name, f"/{name}", 1, name)
+    annotations.write(where, annotations.LABELS, b"index,a\nc1,x\n", record=lambda: record)
+    annotations.write(where, annotations.GENE_SETS, b"x", record=lambda: record)
     annotations.restore(where, annotations.versions(where)[-1].id)
-    assert snapshot(tmp_path, but=home) == before
+    assert snapshot(tmp_path, excluding=home) == before
     assert [each.parent for each in home.iterdir()] == [home]
 
 
@@ -132,10 +132,10 @@ def test_what_is_planted_in_the_home_is_replaced_or_refused_but_never_written_th
     where.mkdir(mode=0o700)
     plant(where, tmp_path / "outside")  # type: ignore[operator]
     theirs = (tmp_path / "outside" / annotations.LABELS).read_bytes()
-    about = annotations.DatasetRecord("x.h5ad", "/x.h5ad")
+    record = annotations.DatasetRecord("x.h5ad", "/x.h5ad")
     try:
         for content in (b"index,a\nc1,x\n", b"index,a\nc1,y\n"):
-            annotations.write(where, annotations.LABELS, content, about=lambda: about, patience=0.5)
+            annotations.write(where, annotations.LABELS, content, record=lambda: record, patience=0.5)
         assert annotations.read(where, annotations.LABELS) == b"index,a\nc1,y\n"
         assert not (where / annotations.LABELS).is_symlink()
     except LabelsNotSaved:
@@ -147,10 +147,10 @@ def test_what_is_planted_in_the_home_is_replaced_or_refused_but_never_written_th
 def test_a_home_whose_folder_for_a_dataset_is_a_link_is_refused(home: Path, tmp_path: Path) -> None:
     where = annotations.named(home, "x.h5ad")
     where.symlink_to(tmp_path / "outside")
-    before = snapshot(tmp_path, but=home)
+    before = snapshot(tmp_path, excluding=home)
     with pytest.raises(LabelsNotSaved):
         annotations.write(where, annotations.LABELS, b"x")
-    assert snapshot(tmp_path, but=home) == before
+    assert snapshot(tmp_path, excluding=home) == before
 
 
 PROGRAM = """
@@ -169,7 +169,7 @@ sys.addaudithook(watch)
 where = Path(sys.argv[1])
 for number in range(3):
     about = kept.About("x", "/x", number)
-    kept.write(where, kept.LABELS, b"index,a\\nc1,%d\\n" % number, about=lambda: about, now=1e9 + 1e6 * number)
+    kept.write(where, kept.LABELS, b"index,a\\nc1,%d\\n" % number, record=lambda: about, now=1e9 + 1e6 * number)
 kept.restore(where, kept.versions(where)[-1].id)
 print(json.dumps(sorted(written)))
 """
@@ -188,7 +188,7 @@ def test_through_cellxgene_neither_collections_nor_categories_nor_sets_lead_outs
     cells().write_h5ad(tmp_path / "small.h5ad")
     where = annotations.named(home, "small.h5ad")
     with worker(tmp_path / "small.h5ad", where) as server:
-        before = snapshot(tmp_path, but=home)
+        before = snapshot(tmp_path, excluding=home)
         for name in ESCAPES[:-1]:
             assert save(server, **{name: [name[:50]] * 60}).status == 200
             quoted = name.encode().hex("%")
@@ -196,7 +196,7 @@ def test_through_cellxgene_neither_collections_nor_categories_nor_sets_lead_outs
             assert server.api(target, "PUT", table(mine=["x"] * 60), **BINARY).status in (200, 400)
             sets = [{"geneset_name": name[:9], "geneset_description": name, "genes": []}]
             assert server.api("genesets", "PUT", {"genesets": sets, "tid": 1}).status in (200, 400, 404)
-        assert snapshot(tmp_path, but=home) == before
+        assert snapshot(tmp_path, excluding=home) == before
     assert {each.name for each in home.iterdir()} == {where.name}
     assert {each.name for each in where.iterdir()} <= {
         annotations.LABELS,
@@ -209,7 +209,7 @@ def test_through_cellxgene_neither_collections_nor_categories_nor_sets_lead_outs
 def test_an_adopted_folder_is_one_of_the_home(home: Path, tmp_path: Path) -> None:
     content = labels_csv(LabelTable("index", ("c1",), {"a": ("x",)})).encode()
     digest = annotations.identifiers_digest(["c1"])
-    about = annotations.DatasetRecord("x", "/x", 1, digest)
-    annotations.write(tmp_path / "outside" / "other", annotations.LABELS, content, about=lambda: about)
+    record = annotations.DatasetRecord("x", "/x", 1, digest)
+    annotations.write(tmp_path / "outside" / "other", annotations.LABELS, content, record=lambda: record)
     (home / "planted").symlink_to(tmp_path / "outside" / "other")
-    assert annotations.same_cells(home, digest, but=Path()) == []
+    assert annotations.same_cells(home, digest, excluding=Path()) == []

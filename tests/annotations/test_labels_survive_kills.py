@@ -169,8 +169,8 @@ class Watched:
             self.current[name] = fits[0]
 
     def described(self) -> str | None:
-        about = annotations.described(self.where)
-        return about.identifiers if about else None
+        record = annotations.described(self.where)
+        return record.identifiers if record else None
 
     def both(self) -> tuple[str | None, ...]:
         return tuple(map(self.live, KINDS))
@@ -180,7 +180,7 @@ class Watched:
         if identifiers is None or self.described() == identifiers:
             assert identifiers is None or self.both() == saved
             return
-        found = annotations.same_cells(self.where.parent, identifiers, but=self.where)
+        found = annotations.same_cells(self.where.parent, identifiers, excluding=self.where)
         texts = [[annotations.read(folder, name) for name in KINDS] for folder, _ in found]
         assert saved in [tuple(text and text.decode() for text in each) for each in texts]
 
@@ -214,10 +214,10 @@ class Watched:
         for file in self.where.rglob(".*"):
             if file.name != ".lock":
                 os.utime(file, (time.time() - 7200,) * 2, follow_symlinks=False)
-        about = annotations.DatasetRecord("pbmc.h5ad", "/data/pbmc.h5ad")
+        record = annotations.DatasetRecord("pbmc.h5ad", "/data/pbmc.h5ad")
         for name in KINDS:
             text = content(name, 9).encode()
-            annotations.write(self.where, name, text, now=self.now + 9, about=lambda: about, patience=1)
+            annotations.write(self.where, name, text, now=self.now + 9, record=lambda: record, patience=1)
         self.now += 9
         last = [{"name": name, "content": content(name, 9)} for name in KINDS]
         self.look(last, [0, 0])

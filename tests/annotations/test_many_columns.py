@@ -10,12 +10,12 @@ from playwright.sync_api import Page
 
 from cxg_proxy import annotations
 from cxg_proxy.annotations import GENE_SETS, LABELS, SeenState
-from cxg_proxy.annotations.merge import MOST_PARTS
+from cxg_proxy.annotations.merge import MAX_PARTS
 from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
 from pages_samples import VIEWER
 from pages_site import Server, a_browser, a_server, a_tab, no_leftovers_yet  # noqa: F401 - fixtures
 
-MANY = MOST_PARTS + 5
+MANY = MAX_PARTS + 5
 WHOLE = "0123456789abcdef"
 
 
@@ -58,13 +58,13 @@ def test_what_somebody_else_has_added_to_hundreds_stays(tmp_path: Path) -> None:
     assert "theirs" in read_gene_sets(annotations.read(tmp_path, GENE_SETS) or b"")
 
 
-@pytest.mark.parametrize("number", [MOST_PARTS, MANY])
+@pytest.mark.parametrize("number", [MAX_PARTS, MANY])
 def test_a_page_that_has_read_hundreds_of_columns_one_by_one_says_what_fits_a_header(
     number: int, server: Server, tab: Callable[..., Page]
 ) -> None:
     columns = {str(each): ("x",) for each in range(number)}
     known = SeenState.of(columns, WHOLE)
-    told = [known if number <= MOST_PARTS else SeenState(WHOLE), *(known.only([name]) for name in columns), known]
+    told = [known if number <= MAX_PARTS else SeenState(WHOLE), *(known.only([name]) for name in columns), known]
     server.data = [(200, {"X-Labels-Known": str(each)}, {}) for each in told]
     server.state, server.pages["x.h5ad"] = None, VIEWER
     page = tab()
@@ -80,4 +80,4 @@ def test_a_page_that_has_read_hundreds_of_columns_one_by_one_says_what_fits_a_he
             number,
         )
     said = SeenState.from_text(save.value.headers["x-labels-known"])
-    assert said == (known if number <= MOST_PARTS else SeenState(WHOLE))
+    assert said == (known if number <= MAX_PARTS else SeenState(WHOLE))

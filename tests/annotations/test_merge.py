@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cxg_proxy import annotations
 from cxg_proxy.annotations import SeenState
-from cxg_proxy.annotations.merge import MOST_PARTS, merge_gene_sets, merge_labels
+from cxg_proxy.annotations.merge import MAX_PARTS, merge_gene_sets, merge_labels
 from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
 from cxg_proxy.files import atomic
 
@@ -126,8 +126,8 @@ def test_what_cannot_be_read_is_nothing_known(text: str) -> None:
 
 
 def test_of_more_columns_than_fit_a_header_only_the_whole_is_known() -> None:
-    many = {str(number): ("x",) for number in range(MOST_PARTS)}
-    assert len(SeenState.from_text(str(SeenState.of(many))).parts) == MOST_PARTS
+    many = {str(number): ("x",) for number in range(MAX_PARTS)}
+    assert len(SeenState.from_text(str(SeenState.of(many))).parts) == MAX_PARTS
     more = SeenState.of({**many, "one more": ("x",)}, "0123456789abcdef")
     assert SeenState.from_text(str(more)) == SeenState("0123456789abcdef")
 
@@ -268,8 +268,8 @@ def test_an_edit_between_the_look_and_the_replacement_is_merged_too(
 
 def saved_for(home: Path, dataset: str, identifiers: str, columns: Columns, now: float) -> Path:
     where = annotations.named(home, f"/data/{dataset}")
-    about = annotations.DatasetRecord(dataset, f"/data/{dataset}", 3, identifiers)
-    annotations.write(where, annotations.LABELS, csv(columns), about=lambda: about, now=now)
+    record = annotations.DatasetRecord(dataset, f"/data/{dataset}", 3, identifiers)
+    annotations.write(where, annotations.LABELS, csv(columns), record=lambda: record, now=now)
     return where
 
 
@@ -280,13 +280,13 @@ def test_a_dataset_that_was_renamed_finds_its_labels_and_takes_them_over(tmp_pat
     (tmp_path / "a file").touch()
     (tmp_path / "a link").symlink_to(old)
     new = annotations.named(tmp_path, "/data/new.h5ad")
-    ((found, about),) = annotations.same_cells(tmp_path, these, but=new)
-    assert (found, about.name) == (old, "old.h5ad")
+    ((found, record),) = annotations.same_cells(tmp_path, these, excluding=new)
+    assert (found, record.name) == (old, "old.h5ad")
     annotations.write(new, annotations.LABELS, csv({"type": ("a", "b", "c"), "state": ("s",) * 3}))
     annotations.adopt(new, found)
     assert on_disk(new) == {"type": ("T", "B", "T"), "mine": ("1",) * 3, "state": ("s",) * 3}
     newest, lost = annotations.versions(new)
     assert (newest.origin, newest.replaced, lost.lost) == ("adopted", ("type",), True)
     assert on_disk(old) == {"type": ("T", "B", "T"), "mine": ("1",) * 3}
-    assert annotations.same_cells(tmp_path, these, but=old)[0:] == []
-    assert annotations.same_cells(tmp_path / "none", these, but=old) == []
+    assert annotations.same_cells(tmp_path, these, excluding=old)[0:] == []
+    assert annotations.same_cells(tmp_path / "none", these, excluding=old) == []

@@ -31,11 +31,11 @@ def where(home: Path) -> Path:
     """Labels and gene sets of the file that was at the path before."""
     folder = annotations.directory(home, Path(PATH))
     save(folder, BEFORE, type="T")
-    annotations.write(folder, GENE_SETS, SETS, about=lambda: about(BEFORE), now=NOW)
+    annotations.write(folder, GENE_SETS, SETS, record=lambda: record(BEFORE), now=NOW)
     return folder
 
 
-def about(cells: tuple[str, ...]) -> DatasetRecord:
+def record(cells: tuple[str, ...]) -> DatasetRecord:
     return DatasetRecord("pbmc.h5ad", PATH, len(cells), annotations.identifiers_digest(cells))
 
 
@@ -46,12 +46,14 @@ def csv(cells: tuple[str, ...], **columns: str) -> bytes:
 
 
 def save(where: Path, cells: tuple[str, ...], **columns: str) -> None:
-    annotations.write(where, LABELS, csv(cells, **columns), known=SeenState(), about=lambda: about(cells), now=NOW)
+    annotations.write(where, LABELS, csv(cells, **columns), known=SeenState(), record=lambda: record(cells), now=NOW)
 
 
-def offered(home: Path, cells: tuple[str, ...], but: str = "/data/old.h5ad") -> list[Path]:
-    found = annotations.same_cells(home, annotations.identifiers_digest(cells), but=annotations.named(home, but))
-    assert all(each == about(cells) for _, each in found)
+def offered(home: Path, cells: tuple[str, ...], excluding: str = "/data/old.h5ad") -> list[Path]:
+    found = annotations.same_cells(
+        home, annotations.identifiers_digest(cells), excluding=annotations.named(home, excluding)
+    )
+    assert all(each == record(cells) for _, each in found)
     return [folder for folder, _ in found]
 
 
@@ -68,7 +70,7 @@ def test_labels_of_the_cells_before_are_offered_to_their_file_under_its_new_name
     assert apart.parent == home
     assert annotations.read(apart, LABELS) == csv(BEFORE, type="T")
     assert annotations.read(apart, GENE_SETS) == SETS
-    assert annotations.described(where) == about(AFTER)
+    assert annotations.described(where) == record(AFTER)
     assert read_labels(annotations.read(where, LABELS) or b"").columns == {"type": ("B", "B")}
     old = annotations.named(home, "/data/old.h5ad")
     assert annotations.saved(old) is None  # nothing is adopted unasked
@@ -114,14 +116,14 @@ def test_a_second_save_for_the_same_cells_copies_nothing(home: Path, where: Path
     assert os.listdir(home) == [where.name]
     for _ in range(3):
         save(where, AFTER, type="B")
-        annotations.write(where, GENE_SETS, SETS, about=lambda: about(AFTER))
+        annotations.write(where, GENE_SETS, SETS, record=lambda: record(AFTER))
     assert len(os.listdir(home)) == 2
 
 
 def test_gene_sets_alone_are_kept_for_the_cells_of_each_file(home: Path) -> None:
     where = annotations.directory(home, Path(PATH))
     for cells in (BEFORE, AFTER, THIRD):
-        annotations.write(where, GENE_SETS, SETS, about=lambda cells=cells: about(cells))  # type: ignore[misc]
+        annotations.write(where, GENE_SETS, SETS, record=lambda cells=cells: record(cells))  # type: ignore[misc]
     assert [len(offered(home, cells, PATH)) for cells in (BEFORE, AFTER, THIRD)] == [1, 1, 0]
 
 
@@ -132,12 +134,12 @@ def test_a_save_that_cannot_keep_them_is_refused_and_changes_nothing(home: Path,
         file.rmdir() if file.is_dir() else file.unlink()
     apart.rmdir()
     apart.write_text("a file where the folder should be")
-    annotations.write(where, LABELS, csv(BEFORE, type="T"), about=lambda: about(BEFORE), now=NOW)
+    annotations.write(where, LABELS, csv(BEFORE, type="T"), record=lambda: record(BEFORE), now=NOW)
     kept = {file: file.read_bytes() for file in where.rglob("*.csv*")}
     with pytest.raises(LabelsNotSaved, match="Not a directory"):
         save(where, AFTER, type="NK")
     assert {file: file.read_bytes() for file in where.rglob("*.csv*")} == kept
-    assert annotations.described(where) == about(BEFORE)
+    assert annotations.described(where) == record(BEFORE)
 
 
 def test_labels_made_in_python_for_a_new_file_leave_those_of_the_one_before_to_its_cells(

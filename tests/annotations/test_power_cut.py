@@ -118,12 +118,12 @@ def save_without_some_cells(where: Path) -> None:
 def save_for_other_cells(where: Path) -> None:
     for cell in "ab":
         for name, content in ((GENE_SETS, b"sets"), (LABELS, f"index,k\n{cell},1\n".encode())):
-            annotations.write(where, name, content, about=of_cell(cell))
+            annotations.write(where, name, content, record=of_cell(cell))
 
 
 def of_cell(cell: str) -> Callable[[], annotations.DatasetRecord]:
-    about = annotations.DatasetRecord("pbmc.h5ad", "/pbmc.h5ad", 1, annotations.identifiers_digest([cell]))
-    return lambda: about
+    record = annotations.DatasetRecord("pbmc.h5ad", "/pbmc.h5ad", 1, annotations.identifiers_digest([cell]))
+    return lambda: record
 
 
 def restore(where: Path) -> None:

@@ -140,18 +140,18 @@ def test_what_a_killed_writer_left_is_removed_later(tmp_path: Path) -> None:
 
 
 def test_what_is_known_of_the_dataset_is_written_beside_its_labels_and_again_when_it_changes(tmp_path: Path) -> None:
-    about = annotations.DatasetRecord(
+    record = annotations.DatasetRecord(
         "a.h5ad", "/data/a\udcff.h5ad", 3, annotations.identifiers_digest(["a", "b", "c"])
     )
     assert annotations.described(tmp_path) is None
-    annotations.write(tmp_path, annotations.LABELS, b"one", about=lambda: about)
-    assert annotations.described(tmp_path) == about
+    annotations.write(tmp_path, annotations.LABELS, b"one", record=lambda: record)
+    assert annotations.described(tmp_path) == record
     assert b'"cells": 3' in (tmp_path / annotations.DATASET).read_bytes()
     written = os.stat(tmp_path / annotations.DATASET)
-    annotations.write(tmp_path, annotations.LABELS, b"two", about=lambda: about)
+    annotations.write(tmp_path, annotations.LABELS, b"two", record=lambda: record)
     assert os.stat(tmp_path / annotations.DATASET) == written
     changed = annotations.DatasetRecord("b.h5ad", "/data/b.h5ad", 4)
-    annotations.write(tmp_path, annotations.LABELS, b"three", about=lambda: changed)
+    annotations.write(tmp_path, annotations.LABELS, b"three", record=lambda: changed)
     assert annotations.described(tmp_path) == changed
     (tmp_path / annotations.DATASET).write_text("[]")
     assert annotations.described(tmp_path) is None

@@ -142,7 +142,7 @@ class Server(UsesTools):
         ours, place = self._tool(tool), Path(folder)
         for name in ("working", "configs", "home"):
             (place / name).mkdir(parents=True)
-        chosen = {name: self._dataset(**about) for name, about in datasets.items()}
+        chosen = {name: self._dataset(**record) for name, record in datasets.items()}
         for name, each in chosen.items():
             *sections, last = name.split("|")
             inner = form

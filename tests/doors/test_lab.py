@@ -78,9 +78,9 @@ def test_nothing_of_the_file_comes_to_the_browser_and_no_copy_is_made(lab: Opene
     before, requests = written(home / "pbmc.h5ad"), asked(mine.page)
     mine.files("pbmc.h5ad").dblclick()
     mine.viewer()
-    about = [each for each in requests if "pbmc.h5ad" in urlsplit(each.url).path and "/api/contents/" in each.url]
-    assert about
-    for each in about:
+    record = [each for each in requests if "pbmc.h5ad" in urlsplit(each.url).path and "/api/contents/" in each.url]
+    assert record
+    for each in record:
         assert each.method == "GET", f"{each.method} {each.url}"
         assert parse_qs(urlsplit(each.url).query)["content"] == ["0"], each.url
     assert not [each.url for each in requests if urlsplit(each.url).path.startswith("/files/")]

@@ -54,7 +54,7 @@ async def test_whoever_is_cancelled_in_the_moment_of_an_event_is_cancelled() -> 
 
 async def test_a_disk_that_hangs_gets_a_bounded_number_of_calls() -> None:
     answer = threading.Event()
-    for _ in range(disk.MOST):
+    for _ in range(disk.MAX_WAITING):
         with pytest.raises(StorageSilent):
             await on_disk(answer.wait, patience=0)
     with pytest.raises(StorageSilent, match="wait for it already"):
@@ -66,7 +66,7 @@ async def test_a_disk_that_hangs_gets_a_bounded_number_of_calls() -> None:
 
 async def test_a_place_that_hangs_takes_no_turns_from_another() -> None:
     answer = threading.Event()
-    for _ in range(disk.MOST):
+    for _ in range(disk.MAX_WAITING):
         with pytest.raises(StorageSilent):
             await on_disk(answer.wait, place="home", patience=0)
     assert await on_disk(lambda: "there", place="atlas") == "there"

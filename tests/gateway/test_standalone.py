@@ -123,9 +123,9 @@ def test_a_real_file_of_any_suffix_is_opened_where_it_lies_with_labels_where_the
         assert gateway.ask("PUT", target, SAME_SITE, labels_body(30, "T cell")).status == 200
         until_now(lambda: "T cell" in gateway.get("/annotations/dataset/My~20cells.h5ad", **PAGE).text)
     assert "T cell" in (labels / annotations.LABELS).read_text()
-    about = annotations.described(labels)
-    assert about
-    assert (about.name, about.path) == ("My cells.h5ad", str(file))
+    record = annotations.described(labels)
+    assert record
+    assert (record.name, record.path) == ("My cells.h5ad", str(file))
     after = file.stat()
     assert (before[0].st_ino, before[0].st_mtime_ns, before[1]) == (after.st_ino, after.st_mtime_ns, file.read_bytes())
 

@@ -36,8 +36,8 @@ def dataset(cells: list[str] = CELLS) -> anndata.AnnData:
 def save(home: Path, path: str, *, cells: list[str] = CELLS, index: str = "index", **columns: list[str]) -> Path:
     where = annotations.directory(home, Path(path))
     content = labels_csv(LabelTable(index, tuple(cells), {name: tuple(each) for name, each in columns.items()}))
-    about = annotations.DatasetRecord(Path(path).name, path, len(cells), annotations.identifiers_digest(cells))
-    annotations.write(where, annotations.LABELS, content.encode(), about=lambda: about)
+    record = annotations.DatasetRecord(Path(path).name, path, len(cells), annotations.identifiers_digest(cells))
+    annotations.write(where, annotations.LABELS, content.encode(), record=lambda: record)
     return where
 
 
@@ -134,8 +134,8 @@ def test_of_two_datasets_with_these_cells_the_one_that_is_still_there_is_meant(h
     dataset().write_h5ad(old)
     where = save(home, str(old), type=KINDS)
     old.rename(new)
-    about = annotations.DatasetRecord(new.name, str(new), 12, annotations.identifiers_digest(CELLS))
-    annotations.adopt(annotations.directory(home, new), where, about=lambda: about)
+    record = annotations.DatasetRecord(new.name, str(new), 12, annotations.identifiers_digest(CELLS))
+    annotations.adopt(annotations.directory(home, new), where, record=lambda: record)
     save(home, str(new), type=["later"] * 12)
     assert set(cxg_proxy.annotate(dataset(), home=home).obs["type"]) == {"later"}
     assert set(cxg_proxy.annotate(dataset(CELLS[:5]), home=home).obs["type"]) == {"later"}

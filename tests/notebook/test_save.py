@@ -107,7 +107,7 @@ def test_what_is_known_of_the_dataset_is_not_forgotten(home: Path) -> None:
     cxg_proxy.save_labels("/data/a.h5ad", series("T", "B", "B"), home=home)
     assert annotations.described(where) == annotations.DatasetRecord("a.h5ad", "/data/a.h5ad")
     known = annotations.DatasetRecord("a.h5ad", "/data/a.h5ad", 3, annotations.identifiers_digest(CELLS))
-    annotations.write(where, annotations.LABELS, b"", about=lambda: known)
+    annotations.write(where, annotations.LABELS, b"", record=lambda: known)
     cxg_proxy.save_labels("/data/a.h5ad", series("T", "B", "B"), home=home)
     assert annotations.described(where) == known
 

@@ -34,7 +34,7 @@ class Forking:
         self.heard: list[bytes] = []
         surroundings: dict[str, Any] = {"cwd": self.folder, "environment": {**environment(), "AGE": "12"}}
         command = [*self.viewer, *words]
-        return running(command, hear=self.heard.append, patience=patience, start=start, **surroundings)
+        return running(command, on_line=self.heard.append, patience=patience, start=start, **surroundings)
 
     @property
     def parents(self) -> list[psutil.Process]:

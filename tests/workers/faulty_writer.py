@@ -12,15 +12,15 @@ import signal
 import sys
 from pathlib import Path
 
-from cxg_proxy import annotations as kept
+from cxg_proxy import annotations
 from cxg_proxy.errors import LabelsNotSaved
 
 CALLS = ("open", "write", "fsync", "rename", "replace", "link", "unlink", "mkdir")
 FIRST, EDITED, OLD, NEW = (b"index,k\na,%d\n" % number for number in range(4))
 SETS = b"gene_set_name,gene_set_description,gene_symbol,gene_description\nmine,,CD3E,\n"
 NOW = 1_700_000_000.0
-BEFORE = kept.DatasetRecord("pbmc.h5ad", "/data/pbmc.h5ad", 1, kept.identifiers_digest(["a"]))
-AFTER = kept.DatasetRecord("pbmc.h5ad", "/data/pbmc.h5ad", 2, kept.identifiers_digest(["a", "b"]))
+BEFORE = annotations.DatasetRecord("pbmc.h5ad", "/data/pbmc.h5ad", 1, annotations.identifiers_digest(["a"]))
+AFTER = annotations.DatasetRecord("pbmc.h5ad", "/data/pbmc.h5ad", 2, annotations.identifiers_digest(["a", "b"]))
 
 
 def disturb(at: int, how: str) -> None:
@@ -52,13 +52,15 @@ def disturb(at: int, how: str) -> None:
         setattr(os, name, wrapped(name, getattr(os, name)))
 
 
-def save(where: Path, at: int, how: str, about: kept.DatasetRecord | None) -> int:
+def save(where: Path, at: int, how: str, record: annotations.DatasetRecord | None) -> int:
     """Make one save in a fork; its exit status: 0 saved, 3 not saved, -9 killed."""
     child = os.fork()
     if not child:
         disturb(at, how)
         try:
-            kept.write(where, kept.LABELS, NEW, now=NOW + 5, about=about and (lambda: about), patience=1)
+            annotations.write(
+                where, annotations.LABELS, NEW, now=NOW + 5, record=record and (lambda: record), patience=1
+            )
         except LabelsNotSaved:
             os._exit(3)
         os._exit(0)
@@ -66,28 +68,31 @@ def save(where: Path, at: int, how: str, about: kept.DatasetRecord | None) -> in
 
 
 def versions(where: Path) -> list[bytes]:
-    return [kept.read_version(where, version.id) for version in kept.versions(where)]
+    return [annotations.read_version(where, version.id) for version in annotations.versions(where)]
 
 
 def check(where: Path, before: list[bytes], status: int, how: str) -> None:
-    live = kept.read(where, kept.LABELS)
+    live = annotations.read(where, annotations.LABELS)
     found = versions(where)
     assert live in ((before[-1:] or [None])[0], NEW), (live, status)
     assert set(before) <= {*found, live}, (before, found, status)
     assert status != 0 or live == NEW
     assert status in ((0, -9) if how in ("kill", "half") else (0, 3))
-    kept.write(where, kept.LABELS, FIRST + b"b,1\n", now=NOW + 60, patience=2)
-    assert kept.read(where, kept.LABELS) == FIRST + b"b,1\n"
+    annotations.write(where, annotations.LABELS, FIRST + b"b,1\n", now=NOW + 60, patience=2)
+    assert annotations.read(where, annotations.LABELS) == FIRST + b"b,1\n"
     assert {*before, live} - {None} <= set(versions(where)), "what was in the live file stays"
 
 
 def check_other(where: Path) -> None:
     """Whatever has happened, what was saved for the cells before is recognised by them, and is whole."""
     for _ in range(2):
-        found = [folder for folder, _ in kept.same_cells(where.parent, BEFORE.identifiers, but=Path())]
-        saved = [(kept.read(folder, kept.LABELS), kept.read(folder, kept.GENE_SETS)) for folder in found]
+        found = [folder for folder, _ in annotations.same_cells(where.parent, BEFORE.identifiers, excluding=Path())]
+        saved = [
+            (annotations.read(folder, annotations.LABELS), annotations.read(folder, annotations.GENE_SETS))
+            for folder in found
+        ]
         assert (OLD, SETS) in saved, saved
-        kept.write(where, kept.LABELS, NEW, now=NOW + 50, about=lambda: AFTER, patience=2)
+        annotations.write(where, annotations.LABELS, NEW, now=NOW + 50, record=lambda: AFTER, patience=2)
     assert where not in found
 
 
@@ -95,11 +100,11 @@ def prepare(where: Path, state: str) -> list[bytes]:
     """A folder as saves or a person left it, and what was ever in its live file."""
     if state == "none":
         return []
-    kept.write(where, kept.LABELS, FIRST, now=NOW)
-    kept.write(where, kept.LABELS, OLD, now=NOW + 1, about=lambda: BEFORE)
-    kept.write(where, kept.GENE_SETS, SETS, now=NOW + 1)
+    annotations.write(where, annotations.LABELS, FIRST, now=NOW)
+    annotations.write(where, annotations.LABELS, OLD, now=NOW + 1, record=lambda: BEFORE)
+    annotations.write(where, annotations.GENE_SETS, SETS, now=NOW + 1)
     if state == "edited":
-        (where / kept.LABELS).write_bytes(EDITED)
+        (where / annotations.LABELS).write_bytes(EDITED)
     return [FIRST, OLD, *([EDITED] if state == "edited" else [])]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from cxg_proxy import annotations as kept
+from cxg_proxy import annotations
 from cxg_proxy.errors import LabelsNotSaved
 
 OLD = b"index,mine\n" + b"".join(b"cell#%d,old\n" % number for number in range(5000))
@@ -37,34 +37,34 @@ def fill(home: Path) -> Path:
 
 def refused(where: Path) -> LabelsNotSaved:
     try:
-        kept.write(where, kept.LABELS, NEW, patience=1)
+        annotations.write(where, annotations.LABELS, NEW, patience=1)
     except LabelsNotSaved as problem:
         return problem
     raise AssertionError("it was saved")
 
 
 def whole(where: Path, content: bytes) -> None:
-    assert kept.read(where, kept.LABELS) == content
-    for version in kept.versions(where):
-        kept.read_version(where, version.id)
+    assert annotations.read(where, annotations.LABELS) == content
+    for version in annotations.versions(where):
+        annotations.read_version(where, version.id)
     assert [name for name in os.listdir(where) if name.startswith(".")] == []
 
 
 def full(home: Path) -> None:
     mount(home)
     where = home / "labels"
-    kept.write(where, kept.LABELS, OLD)
+    annotations.write(where, annotations.LABELS, OLD)
     filler = fill(home)
     assert "No space left on device" in refused(where).sentence
     whole(where, OLD)
     filler.unlink()
-    kept.write(where, kept.LABELS, NEW)
+    annotations.write(where, annotations.LABELS, NEW)
     whole(where, NEW)
-    assert [kept.read_version(where, each.id) for each in kept.versions(where)] == [NEW, OLD]
+    assert [annotations.read_version(where, each.id) for each in annotations.versions(where)] == [NEW, OLD]
     filler = fill(home)
-    first = kept.versions(where)[-1]
+    first = annotations.versions(where)[-1]
     try:
-        kept.restore(where, first.id, patience=1)
+        annotations.restore(where, first.id, patience=1)
     except LabelsNotSaved:
         whole(where, NEW)
     else:
@@ -74,12 +74,12 @@ def full(home: Path) -> None:
 def read_only(home: Path) -> None:
     mount(home)
     where = home / "labels"
-    kept.write(where, kept.LABELS, OLD)
+    annotations.write(where, annotations.LABELS, OLD)
     subprocess.run(["mount", "-o", "remount,bind,ro", home], check=True)
     assert "Read-only file system" in refused(where).sentence
     whole(where, OLD)
     subprocess.run(["mount", "-o", "remount,bind,rw", home], check=True)
-    kept.write(where, kept.LABELS, NEW)
+    annotations.write(where, annotations.LABELS, NEW)
     whole(where, NEW)
 
 
@@ -91,14 +91,14 @@ def vanished(home: Path) -> None:
     mount(disk)
     where = home / "labels"
     subprocess.run(["mount", "--bind", disk, home], check=True)
-    kept.write(where, kept.LABELS, OLD)
+    annotations.write(where, annotations.LABELS, OLD)
     subprocess.run(["umount", home], check=True)
     subprocess.run(["mount", "-o", "remount,bind,ro", home], check=True)  # root ignores modes
-    assert refused(where).which == kept.LABELS
-    assert kept.read(where, kept.LABELS) is None
+    assert refused(where).which == annotations.LABELS
+    assert annotations.read(where, annotations.LABELS) is None
     subprocess.run(["mount", "--bind", disk, home], check=True)
     whole(where, OLD)
-    kept.write(where, kept.LABELS, NEW)
+    annotations.write(where, annotations.LABELS, NEW)
     whole(where, NEW)
 
 

@@ -12,20 +12,20 @@ from pathlib import Path
 
 from faulty_writer import disturb
 
-from cxg_proxy import annotations as kept
+from cxg_proxy import annotations
 from cxg_proxy.errors import LabelsNotSaved
 
 
-def about(cells: str) -> kept.DatasetRecord:
-    return kept.DatasetRecord("pbmc.h5ad", "/data/pbmc.h5ad", len(cells), kept.identifiers_digest(cells))
+def record(cells: str) -> annotations.DatasetRecord:
+    return annotations.DatasetRecord("pbmc.h5ad", "/data/pbmc.h5ad", len(cells), annotations.identifiers_digest(cells))
 
 
 def do(where: Path, act: dict) -> None:
     if act["do"] == "restore":
-        kept.restore(where, act["version"], now=act["now"], patience=5)
+        annotations.restore(where, act["version"], now=act["now"], patience=5)
     else:
         content = act["content"].encode()
-        kept.write(where, act["name"], content, now=act["now"], about=lambda: about(act["cells"]), patience=5)
+        annotations.write(where, act["name"], content, now=act["now"], record=lambda: record(act["cells"]), patience=5)
 
 
 def begin(where: Path, act: dict) -> int:

@@ -1,14 +1,12 @@
 """Recognises a dataset by its cells: labels under another name that would fit it, labels that fit it no more."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from cxg_proxy import annotations as kept
+from cxg_proxy import annotations
 from cxg_proxy.annotations.alignment import Checked
 from cxg_proxy.errors import Problem
 from cxg_proxy.files.disk import on_disk
@@ -59,7 +57,7 @@ class Recognition:
         if identifiers is None:
             return []
         where, own = self._labels(dataset), self.columns(dataset)
-        return await on_disk(lambda: timeline.offers(self.home, identifiers, but=where, own=own), place="labels")
+        return await on_disk(lambda: timeline.offers(self.home, identifiers, excluding=where, own=own), place="labels")
 
     async def offered(self, dataset: Dataset) -> bool:
         """Whether there are some for a dataset without labels; a "no" stands for this state of its file."""
@@ -72,22 +70,22 @@ class Recognition:
             self._offered[key] = await on_disk(lambda: _offered(self.home, identifiers, where, own), place="labels")
         return self._offered.get(key, False)
 
-    def about(self, dataset: Dataset) -> Callable[[], kept.DatasetRecord] | None:
+    def record(self, dataset: Dataset) -> Callable[[], annotations.DatasetRecord] | None:
         """What to write down beside labels, if the cells are known."""
         summary = self._summaries.get(dataset)
         if summary is None or summary.identifiers is None:
             return None
-        name = kept.display_name(str(dataset.real))
-        about = kept.DatasetRecord(name, str(dataset.real), summary.cells, summary.identifiers)
-        return lambda: about
+        name = annotations.display_name(str(dataset.real))
+        record = annotations.DatasetRecord(name, str(dataset.real), summary.cells, summary.identifiers)
+        return lambda: record
 
     async def fit(self, dataset: Dataset) -> Checked | None:
         """How the saved labels fit the dataset if its cells have changed since; None if not, or not known yet."""
         identifiers, where = self.identifiers(dataset), self._labels(dataset)
-        about, version = await on_disk(
-            lambda: (kept.described(where), kept.version(where, kept.LABELS)), place="labels"
+        record, version = await on_disk(
+            lambda: (annotations.described(where), annotations.version(where, annotations.LABELS)), place="labels"
         )
-        if version is None or identifiers is None or about is None or about.identifiers in (None, identifiers):
+        if version is None or identifiers is None or record is None or record.identifiers in (None, identifiers):
             return None
         key: Key = (dataset.fingerprint, version)
         if key not in self._fits and key not in self._looks:
@@ -98,7 +96,7 @@ class Recognition:
         found = None
         try:
             async with self._children.folder() as folder:
-                found = await self._children.check(dataset, where, where / kept.LABELS, folder / "checked.csv")
+                found = await self._children.check(dataset, where, where / annotations.LABELS, folder / "checked.csv")
         except Problem as problem:
             logging.getLogger(__name__).info("%s", problem)
         finally:
@@ -120,4 +118,4 @@ class Recognition:
 
 
 def _offered(home: Path, identifiers: str, where: Path, own: frozenset[str]) -> bool:
-    return kept.saved(where) is None and bool(timeline.offers(home, identifiers, but=where, own=own))
+    return annotations.saved(where) is None and bool(timeline.offers(home, identifiers, excluding=where, own=own))

@@ -1,7 +1,5 @@
 """From what is on the disk to what the page of labels shows: versions as days, tables as bars. All of it blocks."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os
@@ -10,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
-from cxg_proxy import annotations as kept
+from cxg_proxy import annotations
 from cxg_proxy.annotations import GENE_SETS, LABELS, DatasetRecord, Version
 from cxg_proxy.annotations.history import digest
 from cxg_proxy.annotations.tables import UNASSIGNED, Malformed, count_labels, read_gene_sets
@@ -18,11 +16,11 @@ from cxg_proxy.errors import NoSuchVersion, NotReadable
 
 from .models import Bar, Category, Change, Day, Entry, Offer, Shown
 
-MOST_BARS = 50
-MOST_CATEGORIES = 40
-MOST_CHANGES = 4
-MOST_OFFERS = 10
-MOST_REMEMBERED = 32
+MAX_BARS = 50
+MAX_CATEGORIES = 40
+MAX_CHANGES = 4
+MAX_OFFERS = 10
+MAX_REMEMBERED = 32
 OPEN_ENTRIES = 8  # of one day
 OPEN_DAYS = 14
 DAY_SECONDS = 86_400
@@ -51,7 +49,7 @@ def look(where: Path, version: str = "") -> Timeline:
     """
     _refuse_unreadable(where)
     live = {kind: content for kind, name in NAMES.items() if (content := _read(where, name)) is not None}
-    entries = _entries(kept.versions(where), live, version)
+    entries = _entries(annotations.versions(where), live, version)
     by_id = {entry.id: entry for entry in entries}
     if version:
         shown = [_version(where, by_id, version)]
@@ -61,16 +59,16 @@ def look(where: Path, version: str = "") -> Timeline:
     return Timeline(shown, days[:OPEN_DAYS], days[OPEN_DAYS:], len(entries), list(live), by_id)
 
 
-def offers(home: Path, identifiers: str, *, but: Path, own: Collection[str] = ()) -> list[Offer]:
+def offers(home: Path, identifiers: str, *, excluding: Path, own: Collection[str] = ()) -> list[Offer]:
     """What was saved for other datasets with the same cells, the latest first, beside the dataset's own columns."""
-    found = kept.same_cells(home, identifiers, but=but)[:MOST_OFFERS]
-    offers = [_offer(folder, about, own) for folder, about in found]
+    found = annotations.same_cells(home, identifiers, excluding=excluding)[:MAX_OFFERS]
+    offers = [_offer(folder, record, own) for folder, record in found]
     return [offer for offer in offers if offer.categories or offer.gene_sets or not offer.own]
 
 
-def offered(home: Path, identifiers: str, name: str, *, but: Path) -> Path:
+def offered(home: Path, identifiers: str, name: str, *, excluding: Path) -> Path:
     """The folder of an offer by its name; raises NoSuchVersion for anything that is not offered."""
-    for folder, _ in kept.same_cells(home, identifiers, but=but):
+    for folder, _ in annotations.same_cells(home, identifiers, excluding=excluding):
         if folder.name == name:
             return folder
     raise NoSuchVersion
@@ -84,14 +82,14 @@ def content_of(where: Path, kind: str, version: str = "") -> bytes | None:
     if f"-{kind}-" not in version:
         raise NoSuchVersion
     try:
-        return kept.read_version(where, version)
-    except kept.NoSuchVersion as reason:
+        return annotations.read_version(where, version)
+    except annotations.NoSuchVersion as reason:
         raise NoSuchVersion from reason
 
 
 def _read(where: Path, name: str) -> bytes | None:
     try:
-        return kept.read(where, name)
+        return annotations.read(where, name)
     except OSError as reason:
         raise NotReadable(str(where / name), detail=reason.strerror or str(reason)) from reason
 
@@ -136,8 +134,8 @@ def _entry(version: Version, before: Version | None) -> Entry:
         size=version.size,
         rows=version.rows,
         origin=version.origin,
-        changes=changes[:MOST_CHANGES],
-        more=len(changes[MOST_CHANGES:]),
+        changes=changes[:MAX_CHANGES],
+        more=len(changes[MAX_CHANGES:]),
         replaced=version.replaced,
         before=before.id if before else "",
         lost=version.lost,
@@ -174,7 +172,7 @@ def _days(entries: Iterable[Entry]) -> Iterator[Day]:
 
 def _current(where: Path, kind: str, content: bytes, entries: Sequence[Entry]) -> Shown:
     entry = next((entry for entry in entries if entry.kind == kind and entry.current), None)
-    saved = entry.time if entry else kept.saved(where) or 0
+    saved = entry.time if entry else annotations.saved(where) or 0
     return replace(_contents(kind, content), time=saved, entry=entry)
 
 
@@ -193,7 +191,7 @@ def _contents(kind: str, content: bytes) -> Shown:
     shown = _remembered.get(key)
     if shown is None:
         shown = _counted(kind, content)
-        if len(_remembered) >= MOST_REMEMBERED:
+        if len(_remembered) >= MAX_REMEMBERED:
             _remembered.clear()  # another thread may do so at any moment
         _remembered[key] = shown
     return shown
@@ -203,33 +201,33 @@ def _counted(kind: str, content: bytes) -> Shown:
     try:
         if kind == "labels":
             categories = [category(name, counts) for name, counts in count_labels(content).items()]
-            return Shown(kind, 0, categories=categories[:MOST_CATEGORIES], more=len(categories[MOST_CATEGORIES:]))
+            return Shown(kind, 0, categories=categories[:MAX_CATEGORIES], more=len(categories[MAX_CATEGORIES:]))
         sets = [Bar(each.name, len(each.genes)) for each in read_gene_sets(content).values()]
     except Malformed as reason:
         return Shown(kind, 0, problem=str(reason))
-    return Shown(kind, 0, sets=sets[:MOST_BARS], more=len(sets[MOST_BARS:]))
+    return Shown(kind, 0, sets=sets[:MAX_BARS], more=len(sets[MAX_BARS:]))
 
 
 def category(name: str, counts: Mapping[str, int]) -> Category:
     """A column as bars, the most frequent label first."""
     bars = [Bar(label, count) for label, count in counts.items() if label != UNASSIGNED]
     cells, labelled = sum(counts.values()), sum(bar.count for bar in bars)
-    return Category(name, cells, labelled, len(bars), bars[:MOST_BARS], len(bars[MOST_BARS:]))
+    return Category(name, cells, labelled, len(bars), bars[:MAX_BARS], len(bars[MAX_BARS:]))
 
 
-def _offer(folder: Path, about: DatasetRecord, own: Collection[str]) -> Offer:
+def _offer(folder: Path, record: DatasetRecord, own: Collection[str]) -> Offer:
     contents: dict[str, bytes | None] = {}
     for kind, name in NAMES.items():
         with contextlib.suppress(OSError):
-            contents[kind] = kept.read(folder, name)
+            contents[kind] = annotations.read(folder, name)
     shown = [_contents(kind, content) for kind, content in contents.items() if content]
     categories = [replace(each, bars=()) for one in shown for each in one.categories]
     return Offer(
         folder=folder.name,
-        name=about.name,
-        path=about.path,
-        saved=kept.saved(folder),
-        cells=about.cells,
+        name=record.name,
+        path=record.path,
+        saved=annotations.saved(folder),
+        cells=record.cells,
         categories=[each for each in categories if each.name not in own],
         own=[each.name for each in categories if each.name in own],
         gene_sets=sum(len(one.sets) + one.more for one in shown if one.kind == "gene-sets"),

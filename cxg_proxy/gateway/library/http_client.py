@@ -24,7 +24,7 @@ from tornado.tcpclient import TCPClient
 from cxg_proxy.files.disk import on_disk
 
 REDIRECTS = {301, 302, 303, 307, 308}
-MOST_REDIRECTS = 5
+MAX_REDIRECTS = 5
 PIECES = 16  # of 64 kB, that wait to be taken
 
 
@@ -118,7 +118,7 @@ class Reply(HTTPMessageDelegate):
 @contextlib.asynccontextmanager
 async def asked(address: str, headers: Mapping[str, str], patience: float) -> AsyncIterator[Reply]:
     """The reply to a GET, for as long as the block lasts; raises BrokenOff."""
-    for _ in range(MOST_REDIRECTS + 1):
+    for _ in range(MAX_REDIRECTS + 1):
         async with _exchange(address, headers, patience) as reply:
             if reply.code not in REDIRECTS:
                 yield reply

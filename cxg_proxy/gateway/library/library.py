@@ -13,7 +13,7 @@ from .dataset import SUFFIX, Dataset, readings
 
 REMOTE = "remote"  # the library of the datasets at remote addresses
 SINGLE = "dataset"  # the library of a file that is shown alone
-LONGEST_NAME = 200  # bytes, so that a file's name has room for what we add
+MAX_NAME_BYTES = 200  # bytes, so that a file's name has room for what we add
 
 
 class Library:
@@ -154,6 +154,6 @@ def file_name(title: str) -> str:
     """A title as the name of a dataset's file, as near as a name can be."""
     name = "".join("_" if letter in "/\0" else letter for letter in title).strip().lstrip(".")
     name = name.removesuffix(SUFFIX)
-    while len(os.fsencode(name.encode(errors="surrogateescape"))) > LONGEST_NAME:
+    while len(os.fsencode(name.encode(errors="surrogateescape"))) > MAX_NAME_BYTES:
         name = name[:-1]
     return (name or SINGLE) + SUFFIX

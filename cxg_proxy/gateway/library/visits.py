@@ -12,7 +12,7 @@ from typing import Any
 
 from cxg_proxy.files.atomic import write_whole
 
-MOST = 2000  # datasets remembered; the longest unopened are forgotten first
+MAX_VISITS = 2000  # datasets remembered; the longest unopened are forgotten first
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Visits:
         """Remember a visit, replacing the one before."""
         self._visits.pop(str(real), None)
         self._visits[str(real)] = visit
-        while len(self._visits) > MOST:
+        while len(self._visits) > MAX_VISITS:
             del self._visits[next(iter(self._visits))]
         content = json.dumps({name: asdict(visit) for name, visit in self._visits.items()}).encode()
         # In a thread, and a daemon: the file lies in the user's home, which may hang.

@@ -1,7 +1,5 @@
 """`annotations/<library>/<path.h5ad>`: the page of a dataset's labels, and what changes and downloads them."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import math
@@ -15,8 +13,7 @@ from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 
-from cxg_proxy import annotations as kept
-from cxg_proxy import errors
+from cxg_proxy import annotations, errors
 from cxg_proxy.files.disk import on_disk
 from cxg_proxy.gateway.labels import timeline
 from cxg_proxy.gateway.labels.models import LabelsView, UploadView
@@ -32,7 +29,7 @@ PIECE = 1 << 20
 HANDED_ON = 100_000_000  # bytes: jupyter-server-proxy hands on no larger reply
 SAVE_SECONDS = 30.0  # longer than a save waits for another server that saves to the same folder
 SAID = ("restored", "adopted", "uploaded", "sent")
-KINDS = {kept.LABELS: "cell labels", kept.GENE_SETS: "gene sets"}
+KINDS = {annotations.LABELS: "cell labels", annotations.GENE_SETS: "gene sets"}
 
 Result = TypeVar("Result")
 
@@ -196,22 +193,22 @@ class LabelsChange(AnnotationsHandler):
     async def _restore(self, dataset: Dataset, where: Path) -> None:
         version, limit = self.form("version"), self.services.history_limit
         time = next(
-            (each.time for each in await self.at_home(lambda: kept.versions(where)) if each.id == version), None
+            (each.time for each in await self.at_home(lambda: annotations.versions(where)) if each.id == version), None
         )
         try:
-            await self.at_home(lambda: kept.restore(where, version, history_limit=limit))
-        except kept.NoSuchVersion as reason:
+            await self.at_home(lambda: annotations.restore(where, version, history_limit=limit))
+        except annotations.NoSuchVersion as reason:
             raise errors.NoSuchVersion(dataset.label) from reason
         self.back(dataset, said="restored", of=time)
 
     async def _adopt(self, dataset: Dataset, where: Path) -> None:
         recognition, name, limit = self.services.recognition, self.form("folder"), self.services.history_limit
         identifiers = recognition.identifiers(dataset) or ""
-        about, own = recognition.about(dataset), recognition.columns(dataset)
+        record, own = recognition.record(dataset), recognition.columns(dataset)
 
         def adopt() -> None:
-            other = timeline.offered(recognition.home, identifiers, name, but=where)
-            kept.adopt(where, other, but=own, about=about, history_limit=limit)
+            other = timeline.offered(recognition.home, identifiers, name, excluding=where)
+            annotations.adopt(where, other, excluding=own, record=record, history_limit=limit)
 
         await self.at_home(adopt)
         self.back(dataset, said="adopted")
@@ -220,12 +217,14 @@ class LabelsChange(AnnotationsHandler):
         upload = self.services.uploads.find(dataset.address, self.form("upload"))
         if upload.version != dataset.version:  # what was checked and shown was how it fits other cells
             raise errors.Replaced(dataset.label, steps=["Upload the table again."])
-        about, limit = self.services.recognition.about(dataset), self.services.history_limit
+        record, limit = self.services.recognition.record(dataset), self.services.history_limit
 
         def save() -> None:
             content = upload.table.read_bytes()
-            known = kept.SeenState()  # of what is there: all of it stays that the table does not have
-            kept.write(where, kept.LABELS, content, known=known, origin="uploaded", about=about, history_limit=limit)
+            known = annotations.SeenState()  # of what is there: all of it stays that the table does not have
+            annotations.write(
+                where, annotations.LABELS, content, known=known, origin="uploaded", record=record, history_limit=limit
+            )
 
         await self.at_home(save)
         await self.services.uploads.forget()
@@ -235,7 +234,7 @@ class LabelsChange(AnnotationsHandler):
         """Have what is saved now in the host's history too."""
         if self.services.outbox is None:
             raise errors.NoSuchPage(self.request.path)
-        found = [(name, await self.at_home(partial(kept.read, where, name))) for name in KINDS]
+        found = [(name, await self.at_home(partial(annotations.read, where, name))) for name in KINDS]
         files = [Outgoing(f"{dataset.label}: {KINDS[name]}", content) for name, content in found if content]
         if not files:
             raise errors.NothingSaved(dataset.label)

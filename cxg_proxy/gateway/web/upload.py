@@ -16,8 +16,8 @@ from cxg_proxy.files.disk import on_disk
 from . import multipart, security
 from .annotations import AnnotationsHandler
 
-MOST_BYTES = 256_000_000  # of a form with a table in it
-LONGEST_SECONDS = 3600.0
+MAX_BYTES = 256_000_000  # of a form with a table in it
+MAX_SECONDS = 3600.0
 
 _leaving: set[asyncio.Task[None]] = set()
 
@@ -46,11 +46,11 @@ class LabelsUpload(AnnotationsHandler):
         security.refuse_other_sites(self.request.headers, token_seen=bool(security.bearer(self.request.headers)))
         self.refuse_changes()
         length = security.declared_length(self.request.headers)
-        if length is None or length > MOST_BYTES:
-            raise errors.TooLarge(detail=f"{formatting.size(MOST_BYTES)} is the most")
+        if length is None or length > MAX_BYTES:
+            raise errors.TooLarge(detail=f"{formatting.size(MAX_BYTES)} is the most")
         self._boundary = multipart.boundary_of(self.request.headers.get("Content-Type", ""))
-        self._client().set_max_body_size(MOST_BYTES)
-        self._client().set_body_timeout(LONGEST_SECONDS)
+        self._client().set_max_body_size(MAX_BYTES)
+        self._client().set_body_timeout(MAX_SECONDS)
         self._folder = await self._block.enter_async_context(self.services.children.folder())
         form = self._folder / "form"
         self._body = self._block.enter_context(await on_disk(lambda: form.open("wb")))

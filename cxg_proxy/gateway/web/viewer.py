@@ -25,7 +25,7 @@ from .forwarding import Forwarding, client_of
 from .handler import Handler
 from .page_scripts import script, state
 
-LONGEST_SECONDS = 86_400.0
+MAX_SECONDS = 86_400.0
 _READING_METHODS = ("GET", "HEAD")
 _DATA = "/api/v0."  # below a viewer's address: what its page asks for
 
@@ -43,7 +43,7 @@ class View(Handler):
         self._refusal: errors.Problem | HTTPError | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._reading, self._answered = True, False
-        client_of(self).set_body_timeout(LONGEST_SECONDS)  # the whole body's; a pause has a shorter one
+        client_of(self).set_body_timeout(MAX_SECONDS)  # the whole body's; a pause has a shorter one
         try:
             await super().prepare()
             if not self._answered:

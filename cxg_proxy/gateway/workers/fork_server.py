@@ -34,7 +34,7 @@ ROOM = " " * 2000  # bytes of its command line, for what `ps` shows of its worke
 
 _log = logging.getLogger(__name__)
 
-_LONGEST = 1 << 16  # bytes of a packet
+_MAX_PACKET_BYTES = 1 << 16  # bytes of a packet
 
 
 class ForkServer:
@@ -107,7 +107,7 @@ class ForkServer:
         try:
             async with (
                 logging_to(self._file, tail) as hear,
-                running(command, cwd=self._cwd, environment=self._environment, hear=hear, start=start),
+                running(command, cwd=self._cwd, environment=self._environment, on_line=hear, start=start),
             ):
                 parent.listen()
                 await within(IMPORT_SECONDS, parent.settled)
@@ -259,7 +259,7 @@ class Parent:
 
     def _hear(self) -> None:
         try:
-            packet, descriptors, *_ = socket.recv_fds(self._ours, _LONGEST, 1)
+            packet, descriptors, *_ = socket.recv_fds(self._ours, _MAX_PACKET_BYTES, 1)
         except BlockingIOError:
             return
         except OSError:

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable
 from typing import IO, Any
 
-from .process import LONGEST_LINE, UNKNOWN
+from .process import MAX_LINE_BYTES, UNKNOWN
 
 STATUS_SECONDS = 2.0  # between the end of a worker and its parent's word on how it ended
 
@@ -56,7 +56,7 @@ class _Output(asyncio.StreamReader):
     """A stream that knows whether anything has come."""
 
     def __init__(self) -> None:
-        super().__init__(limit=LONGEST_LINE)
+        super().__init__(limit=MAX_LINE_BYTES)
         self.begun = asyncio.Event()
         self.silent = True
 
@@ -91,7 +91,7 @@ class Forked:
     async def connect(self, ends: StdioPipes) -> None:
         """Have our ends of its streams; raises OSError."""
         _, self.stdin = await asyncio.open_unix_connection(sock=ends.stdin)
-        self.stderr = asyncio.StreamReader(limit=LONGEST_LINE)
+        self.stderr = asyncio.StreamReader(limit=MAX_LINE_BYTES)
         self._transports.append(self.stdin.transport)
         for stream, end in ((self.stdout, ends.stdout), (self.stderr, ends.stderr)):
             protocol = functools.partial(asyncio.StreamReaderProtocol, stream)

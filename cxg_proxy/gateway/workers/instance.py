@@ -168,7 +168,7 @@ class Instance:
                     command,
                     cwd=self._place.sockets,
                     environment=self._place.environment,
-                    hear=hear,
+                    on_line=hear,
                     patience=self._limits.patience,
                     start=self._place.starter.start,
                 ) as child,

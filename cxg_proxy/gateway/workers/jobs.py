@@ -21,8 +21,8 @@ from cxg_proxy.steps import Phase, Step
 
 from .process import running, words
 
-MOST_COPIES = 2  # at once: each takes the room of its dataset
-MOST_CHECKS = 2  # at once: each takes memory; others wait for their turn
+MAX_COPIES = 2  # at once: each takes the room of its dataset
+MAX_CHECKS = 2  # at once: each takes memory; others wait for their turn
 _PREFIX = "cxg-proxy-"
 _NAME = "annotated.h5ad"
 
@@ -42,7 +42,7 @@ class Jobs:
         self._command, self._options, self._folder = list(command), options, folder
         self._cwd, self._environment = cwd, environment
         self._copies = 0
-        self._checks = asyncio.Semaphore(MOST_CHECKS)
+        self._checks = asyncio.Semaphore(MAX_CHECKS)
 
     @property
     def busy(self) -> bool:
@@ -55,7 +55,7 @@ class Jobs:
 
         Raises Busy, or the problem that prevents it.
         """
-        if self._copies >= MOST_COPIES:
+        if self._copies >= MAX_COPIES:
             raise Busy(dataset.label, detail="copies of other datasets are being prepared")
         self._copies += 1
         try:
@@ -121,7 +121,7 @@ class Jobs:
             log.append(line.decode(errors="replace").rstrip())
 
         try:
-            async with running(command, cwd=self._cwd, environment=self._environment, hear=hear) as child:
+            async with running(command, cwd=self._cwd, environment=self._environment, on_line=hear) as child:
                 async for line in child.lines():
                     yield line
                 if (status := await child.wait()) < 0:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 # A step is a line of JSON with up to 20 log lines in it; anything longer is not ours.
-LONGEST_LINE = 1 << 20
+MAX_LINE_BYTES = 1 << 20
 KILL_SECONDS = 5.0
 UNKNOWN = 256  # stands for the exit status of a child that somebody else reaped: real ones end at 255
 
@@ -102,7 +102,7 @@ async def fresh(
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
-        limit=LONGEST_LINE,
+        limit=MAX_LINE_BYTES,
         pass_fds=keep,
         start_new_session=True,  # a Ctrl-C in the gateway's terminal is the gateway's to pass on
     )
@@ -132,7 +132,7 @@ class Child:
         while True:
             try:
                 line = await self._process.stdout.readline()
-            except ValueError:  # a line beyond LONGEST_LINE is dropped, the next one may be fine
+            except ValueError:  # a line beyond MAX_LINE_BYTES is dropped, the next one may be fine
                 continue
             if not line:
                 return
@@ -160,16 +160,16 @@ async def running(
     *,
     cwd: Path,
     environment: Mapping[str, str],
-    hear: Callable[[bytes], None],
+    on_line: Callable[[bytes], None],
     patience: float = 3.0,
     start: Start = fresh,
 ) -> AsyncIterator[Child]:
     """Start `command` (a list, never shell text) and end it with the block.
 
-    `hear` gets every line of its standard error. `patience` is in seconds. Raises OSError if it cannot be started.
+    `on_line` gets every line of its standard error. `patience` is in seconds. Raises OSError if it cannot be started.
     """
     process = await start(command, cwd, environment)
-    hearing = asyncio.ensure_future(_hear(process, hear))
+    hearing = asyncio.ensure_future(_hear(process, on_line))
     try:
         yield Child(process)
     finally:
@@ -182,7 +182,7 @@ async def running(
         await asyncio.gather(hearing, return_exceptions=True)
 
 
-async def _hear(process: Started, hear: Callable[[bytes], None]) -> None:
+async def _hear(process: Started, on_line: Callable[[bytes], None]) -> None:
     while True:
         try:
             line = await process.stderr.readline()
@@ -190,7 +190,7 @@ async def _hear(process: Started, hear: Callable[[bytes], None]) -> None:
             continue
         if not line:
             return
-        hear(line)
+        on_line(line)
 
 
 async def _end(process: Started, patience: float) -> None:

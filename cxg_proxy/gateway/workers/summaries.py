@@ -138,7 +138,7 @@ class Summaries:
         log: deque[bytes] = deque(maxlen=20)
         try:
             async with running(
-                self._command, cwd=self._cwd, environment=self._environment, hear=log.append, patience=0.5
+                self._command, cwd=self._cwd, environment=self._environment, on_line=log.append, patience=0.5
             ) as child:
                 lines = child.lines()
                 while self._wanted:

@@ -1,7 +1,5 @@
 """cellxgene's annotations interface on `cxg_proxy.annotations`: two fixed files, whichever browser asks."""
 
-from __future__ import annotations
-
 import io
 import os
 import threading
@@ -20,7 +18,7 @@ from server import __version__ as cellxgene_version
 from server.common.annotations.annotations import Annotations
 from server.common.errors import AnnotationsError, DisabledFeatureError, ObsoleteRequest
 
-from cxg_proxy import annotations as kept
+from cxg_proxy import annotations
 from cxg_proxy.annotations.merge import SeenState
 from cxg_proxy.annotations.tables import (
     GeneSet,
@@ -41,6 +39,22 @@ from .page_headers import Fit
 _TABS = 1000  # pages whose last save of gene sets is remembered
 
 
+class _Read(NamedTuple):
+    """What cellxgene gets, what its page knows then, and for labels how they fit the dataset."""
+
+    shown: Any
+    known: SeenState
+    fit: Fit | None = None
+    hidden: tuple[str, ...] = ()  # categories that are columns of the dataset by now
+
+
+class Table(NamedTuple):
+    """A table of labels, and its columns as pandas has read them, if it has."""
+
+    texts: LabelTable
+    columns: dict[str, pd.Categorical]
+
+
 class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has no types
     """One user's labels and gene sets for one dataset; no cookie and no collection name decides where they are.
 
@@ -55,18 +69,18 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
         shown: bool,
         read_only: bool,
         gene_sets_read_only: bool,
-        history_limit: int = kept.LIMIT,
+        history_limit: int = annotations.LIMIT,
     ):
         # "user-annotations" is asked by cellxgene before it reads labels and before it saves them.
         super().__init__({"user-annotations": shown, "genesets-save": not gene_sets_read_only})
         self.where = where
         self.writable = shown and not read_only
         self._dataset, self._history_limit = dataset, history_limit
-        self._about: kept.DatasetRecord | None = None
+        self._about: annotations.DatasetRecord | None = None
         self._cells: tuple[str, ...] | None = None
         self._lock = threading.RLock()
-        self._labels = _Remembered(where, kept.LABELS)
-        self._gene_sets = _Remembered(where, kept.GENE_SETS)
+        self._labels = _Remembered(where, annotations.LABELS)
+        self._gene_sets = _Remembered(where, annotations.GENE_SETS)
         self._tids: OrderedDict[str, int] = OrderedDict()  # by page
 
     def is_safe_collection_name(self, name: str | None) -> bool:
@@ -78,7 +92,7 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
 
     def version(self) -> str:
         """Changes whenever the labels do, for ETags."""
-        return str(kept.version(self.where, kept.LABELS))
+        return str(annotations.version(self.where, annotations.LABELS))
 
     def get_schema(self, data_adaptor: Any) -> list[dict[str, Any]]:
         """The columns of the labels, which cellxgene's page lets nobody edit unless they are writable."""
@@ -101,7 +115,7 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
         if not df.empty:
             text += labels_csv(LabelTable(str(df.index.name or "index"), self._names(data_adaptor), columns))
         with self._lock:
-            outcome = self._write(kept.LABELS, text, data_adaptor)
+            outcome = self._write(annotations.LABELS, text, data_adaptor)
         unseen = data_adaptor.get_obs_columns()
         kept_too = tuple(name for name in outcome.kept if name not in unseen)
         page_headers.saved(SeenState.of(columns, outcome.known), replace(outcome, kept=kept_too))
@@ -125,30 +139,30 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
             if tid <= self._tids.get(tab, 0):
                 raise ObsoleteRequest("These gene sets are older than the saved ones. Reload the page.")
             text = self._header("Gene sets") + gene_sets_csv(sets.values())
-            outcome = self._write(kept.GENE_SETS, text, data_adaptor)
+            outcome = self._write(annotations.GENE_SETS, text, data_adaptor)
             self._tids[tab] = tid  # only now: a save that failed may be tried again
             self._tids.move_to_end(tab)
             if len(self._tids) > _TABS:
                 self._tids.popitem(last=False)
         page_headers.saved(SeenState.of(sets, outcome.known), outcome)
 
-    def _write(self, name: str, text: str, data_adaptor: Any) -> kept.Outcome:
-        return kept.write(
+    def _write(self, name: str, text: str, data_adaptor: Any) -> annotations.Outcome:
+        return annotations.write(
             self.where,
             name,
             text.encode(),
             known=page_headers.known(),
             cells=lambda: self._names(data_adaptor),
-            about=lambda: self._described(data_adaptor),
+            record=lambda: self._described(data_adaptor),
             history_limit=self._history_limit,
         )
 
-    def _described(self, data_adaptor: Any) -> kept.DatasetRecord:
+    def _described(self, data_adaptor: Any) -> annotations.DatasetRecord:
         """The dataset as it was loaded: the file may be another one by now."""
         if self._about is None:
             path, cells = os.path.realpath(self._dataset), data_adaptor.original_obs_index.astype(str)
-            digest = kept.identifiers_digest(cells)
-            self._about = kept.DatasetRecord(kept.display_name(self._dataset), path, len(cells), digest)
+            digest = annotations.identifiers_digest(cells)
+            self._about = annotations.DatasetRecord(annotations.display_name(self._dataset), path, len(cells), digest)
         return self._about
 
     def _names(self, data_adaptor: Any) -> tuple[str, ...]:
@@ -172,22 +186,27 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
         )
 
     def _header(self, what: str) -> str:
-        now, dataset = datetime.now().astimezone().isoformat(timespec="seconds"), kept.display_name(self._dataset)
+        now, dataset = (
+            datetime.now().astimezone().isoformat(timespec="seconds"),
+            annotations.display_name(self._dataset),
+        )
         return f"# {what} generated on {now} using cellxgene version {cellxgene_version}\n# Dataset: {dataset}\n"
 
     def _parse_labels(self, content: bytes, data_adaptor: Any) -> _Read:
-        with self._explained(kept.LABELS):
+        with self._explained(annotations.LABELS):
             table = read_table(content)
             table, hidden = without_columns(table, data_adaptor.get_obs_columns(), self._dataset)
-            digest = "" if hidden else kept.digest(content)  # a page that is not told of a column does not know all
+            digest = (
+                "" if hidden else annotations.digest(content)
+            )  # a page that is not told of a column does not know all
             read = _fitted(table, digest, lambda: self._names(data_adaptor), data_adaptor)
             return read._replace(hidden=hidden)
 
     def _parse_gene_sets(self, content: bytes, data_adaptor: Any) -> _Read:
-        with self._explained(kept.GENE_SETS):
+        with self._explained(annotations.GENE_SETS):
             sets = read_gene_sets(content)
             shown = dict(data_adaptor.check_new_gene_sets({name: _plain(each) for name, each in sets.items()}))
-            return _Read(shown, SeenState.of(sets, kept.digest(content)))
+            return _Read(shown, SeenState.of(sets, annotations.digest(content)))
 
     @contextmanager
     def _explained(self, name: str) -> Any:
@@ -196,15 +215,6 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
         except (ValueError, KeyError, OSError, AnnotationsError) as error:
             detail = str(error.args[-1] if error.args else error).strip().rstrip(".")
             raise LabelsNotReadable(str(self.where / name), detail=detail) from error
-
-
-class _Read(NamedTuple):
-    """What cellxgene gets, what its page knows then, and for labels how they fit the dataset."""
-
-    shown: Any
-    known: SeenState
-    fit: Fit | None = None
-    hidden: tuple[str, ...] = ()  # categories that are columns of the dataset by now
 
 
 def _fitted(table: Table, digest: str, names: Callable[[], tuple[str, ...]], data_adaptor: Any) -> _Read:
@@ -237,7 +247,7 @@ def _set(plain: dict[str, Any]) -> GeneSet:
 
 
 def _plain(each: GeneSet) -> dict[str, Any]:
-    genes = [{"gene_symbol": symbol, "gene_description": about} for symbol, about in each.genes]
+    genes = [{"gene_symbol": symbol, "gene_description": record} for symbol, record in each.genes]
     return {"geneset_name": each.name, "geneset_description": each.description, "genes": genes}
 
 
@@ -250,7 +260,7 @@ class _Remembered:
         self._value: Any = None
 
     def get(self, parse: Callable[[bytes], Any]) -> Any:
-        version = kept.version(self._where, self._name)
+        version = annotations.version(self._where, self._name)
         if version != self._version:
             self._value = parse(self._content())
             self._version = version
@@ -258,16 +268,9 @@ class _Remembered:
 
     def _content(self) -> bytes:
         try:
-            return kept.read(self._where, self._name) or b""
+            return annotations.read(self._where, self._name) or b""
         except OSError as error:
             raise LabelsNotReadable(str(self._where / self._name), detail=error.strerror or str(error)) from error
-
-
-class Table(NamedTuple):
-    """A table of labels, and its columns as pandas has read them, if it has."""
-
-    texts: LabelTable
-    columns: dict[str, pd.Categorical]
 
 
 def read_table(content: bytes) -> Table:

@@ -1,7 +1,5 @@
 """Makes a copy of a dataset that holds the user's labels and gene sets too; all else in it stays as it was."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,8 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from cxg_proxy import __version__
-from cxg_proxy import annotations as kept
+from cxg_proxy import __version__, annotations
 from cxg_proxy.annotations import GENE_SETS, LABELS, display_name
 from cxg_proxy.annotations.alignment import CATEGORIES, Fitted, fit, gene_set_columns, is_gene_sets, ordered
 from cxg_proxy.annotations.tables import GeneSet, Malformed, read_gene_sets, read_labels
@@ -94,7 +91,7 @@ def _fitted(dataset: str, order: JobOrder) -> Fitted:
 
 def _parsed(where: Path, name: str, parse: Callable[[bytes], _Parsed]) -> _Parsed:
     try:
-        return parse(kept.read(where, name) or b"")
+        return parse(annotations.read(where, name) or b"")
     except Malformed as error:
         raise LabelsNotReadable(str(where / name), detail=str(error)) from error
     except OSError as error:

@@ -1,7 +1,5 @@
 """Says what a table of labels that somebody uploads would do, and makes of it a file that can be saved."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -13,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cxg_proxy import annotations as kept
+from cxg_proxy import annotations
 from cxg_proxy.annotations.alignment import fit
 from cxg_proxy.annotations.tables import UNASSIGNED, LabelTable, Malformed, labels_csv, read_labels
 from cxg_proxy.errors import LabelsNotReadable, Problem
@@ -22,7 +20,7 @@ from cxg_proxy.viewer.source import cell_names, h5ad
 
 from .output_file import Output
 
-_AT_ONCE = 10_000  # rows
+_BLOCK_ROWS = 10_000  # rows
 _STEPS = ("Correct the file, then choose it again.",)
 
 _LINE_BYTES = 1_000_000
@@ -31,6 +29,78 @@ _NAMES_SHOWN = 5
 _SHOWN = 60  # letters of a name in a sentence
 _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _SAVE = "Save the table as “CSV UTF-8”, with commas between the fields"
+
+
+@dataclass
+class Category:
+    """One column: for each cell of the dataset the number of its label, 0 where the table has none."""
+
+    name: str
+    codes: array[int]
+    labels: dict[str, int] = field(default_factory=lambda: {UNASSIGNED: 0})
+
+    def put(self, place: int, label: str) -> None:
+        """Give a cell its label; an empty field is none."""
+        self.codes[place] = self.labels.setdefault(label or UNASSIGNED, len(self.labels))
+
+    def texts(self) -> Iterator[str]:
+        """The label of each cell."""
+        known = list(self.labels)
+        return (known[code] for code in self.codes)
+
+
+@dataclass
+class Upload:
+    """What the table says of the dataset's cells."""
+
+    categories: list[Category] = field(default_factory=list)
+    matched: int = 0
+    unmatched: int = 0  # rows that name no cell
+    unmatched_names: list[str] = field(default_factory=list)  # the first of them
+
+    def __post_init__(self) -> None:
+        self._lines: dict[int, int] = {}  # in which line each cell was named
+
+    def read(self, file: BinaryIO, cells: Mapping[str, int]) -> None:
+        """Read the table for these cells, each with its place; raises Malformed, and holds what came before then."""
+        rows = _rows(file)
+        header = self._header(next(rows, None), len(cells))
+        for line, row in rows:
+            if len(row) != header:
+                raise Malformed(
+                    f"Line {line} has {len(row)} fields, but the first line has {header}; correct one of them"
+                )
+            place = cells.get(row[0])
+            if place is None:
+                self._unmatched(row[0])
+                continue
+            if (before := self._lines.setdefault(place, line)) != line:
+                raise Malformed(f"The cell {shown(row[0])} is in line {before} and in line {line}; remove one of them")
+            self.matched += 1
+            for category, label in zip(self.categories, row[1:], strict=True):
+                category.put(place, label)
+
+    def _unmatched(self, name: str) -> None:
+        self.unmatched += 1
+        if len(self.unmatched_names) < _NAMES_SHOWN:
+            self.unmatched_names.append(name[: 2 * _SHOWN])
+
+    def _header(self, first: tuple[int, list[str]] | None, cells: int) -> int:
+        """Make the categories; returns the number of fields of every line."""
+        if first is None:
+            raise Malformed("It holds no table; the first line must name the columns: the cells, then the categories")
+        line, names = first
+        if len(names) < 2:
+            raise Malformed(f"Line {line} has one column only; there must be labels beside the cells. {_SAVE}")
+        if len(names) > _COLUMNS_MAX:
+            raise Malformed(f"Line {line} has {len(names)} columns; remove some, {_COLUMNS_MAX} are the most")
+        for number, name in enumerate(names[1:], start=2):
+            if not name.strip():
+                raise Malformed(f"In line {line}, column {number} has no name; give it one or remove the column")
+            if name in names[1 : number - 1]:
+                raise Malformed(f"In line {line}, two columns are named {shown(name)}; rename or remove one of them")
+        self.categories = [Category(name, array("i", bytes(4 * cells))) for name in names[1:]]
+        return len(names)
 
 
 @dataclass(frozen=True)
@@ -116,7 +186,7 @@ def _no_cell(names: list[str], upload: Upload) -> str:
 def _saved(where: Path, names: list[str]) -> dict[str, tuple[str, ...]]:
     """The labels as they are now; a file that cannot be read has none to lose."""
     try:
-        return fit(read_labels(kept.read(where, kept.LABELS) or b""), names).columns
+        return fit(read_labels(annotations.read(where, annotations.LABELS) or b""), names).columns
     except (Malformed, OSError):
         return {}
 
@@ -155,80 +225,8 @@ def _write(output: Output, known: cell_names.Cells, categories: list[Category]) 
 
 def _csv(rows: Iterator[tuple[str, ...]]) -> str:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(islice(rows, _AT_ONCE))
+    csv.writer(text, lineterminator="\n").writerows(islice(rows, _BLOCK_ROWS))
     return text.getvalue()
-
-
-@dataclass
-class Category:
-    """One column: for each cell of the dataset the number of its label, 0 where the table has none."""
-
-    name: str
-    codes: array[int]
-    labels: dict[str, int] = field(default_factory=lambda: {UNASSIGNED: 0})
-
-    def put(self, place: int, label: str) -> None:
-        """Give a cell its label; an empty field is none."""
-        self.codes[place] = self.labels.setdefault(label or UNASSIGNED, len(self.labels))
-
-    def texts(self) -> Iterator[str]:
-        """The label of each cell."""
-        known = list(self.labels)
-        return (known[code] for code in self.codes)
-
-
-@dataclass
-class Upload:
-    """What the table says of the dataset's cells."""
-
-    categories: list[Category] = field(default_factory=list)
-    matched: int = 0
-    unmatched: int = 0  # rows that name no cell
-    unmatched_names: list[str] = field(default_factory=list)  # the first of them
-
-    def __post_init__(self) -> None:
-        self._lines: dict[int, int] = {}  # in which line each cell was named
-
-    def read(self, file: BinaryIO, cells: Mapping[str, int]) -> None:
-        """Read the table for these cells, each with its place; raises Malformed, and holds what came before then."""
-        rows = _rows(file)
-        header = self._header(next(rows, None), len(cells))
-        for line, row in rows:
-            if len(row) != header:
-                raise Malformed(
-                    f"Line {line} has {len(row)} fields, but the first line has {header}; correct one of them"
-                )
-            place = cells.get(row[0])
-            if place is None:
-                self._unmatched(row[0])
-                continue
-            if (before := self._lines.setdefault(place, line)) != line:
-                raise Malformed(f"The cell {shown(row[0])} is in line {before} and in line {line}; remove one of them")
-            self.matched += 1
-            for category, label in zip(self.categories, row[1:], strict=True):
-                category.put(place, label)
-
-    def _unmatched(self, name: str) -> None:
-        self.unmatched += 1
-        if len(self.unmatched_names) < _NAMES_SHOWN:
-            self.unmatched_names.append(name[: 2 * _SHOWN])
-
-    def _header(self, first: tuple[int, list[str]] | None, cells: int) -> int:
-        """Make the categories; returns the number of fields of every line."""
-        if first is None:
-            raise Malformed("It holds no table; the first line must name the columns: the cells, then the categories")
-        line, names = first
-        if len(names) < 2:
-            raise Malformed(f"Line {line} has one column only; there must be labels beside the cells. {_SAVE}")
-        if len(names) > _COLUMNS_MAX:
-            raise Malformed(f"Line {line} has {len(names)} columns; remove some, {_COLUMNS_MAX} are the most")
-        for number, name in enumerate(names[1:], start=2):
-            if not name.strip():
-                raise Malformed(f"In line {line}, column {number} has no name; give it one or remove the column")
-            if name in names[1 : number - 1]:
-                raise Malformed(f"In line {line}, two columns are named {shown(name)}; rename or remove one of them")
-        self.categories = [Category(name, array("i", bytes(4 * cells))) for name in names[1:]]
-        return len(names)
 
 
 def shown(name: str) -> str:

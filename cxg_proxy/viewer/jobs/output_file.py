@@ -12,7 +12,7 @@ from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import NotPrepared, Problem
 from cxg_proxy.viewer.source.h5ad import FULL, number
 
-_AT_ONCE = 16 * 1024**2
+_BLOCK_BYTES = 16 * 1024**2
 _STEP_SECONDS = 0.2
 
 
@@ -99,7 +99,7 @@ class Output:
 def _copied(source: int, out: int, done: int) -> int:
     """Copy some more; returns how much, 0 at the end."""
     with contextlib.suppress(OSError, AttributeError):  # not on every system, nor between any two file systems
-        if part := os.copy_file_range(source, out, _AT_ONCE, done, done):
+        if part := os.copy_file_range(source, out, _BLOCK_BYTES, done, done):
             return part
-    block = os.pread(source, _AT_ONCE, done)
+    block = os.pread(source, _BLOCK_BYTES, done)
     return os.pwrite(out, block, done) if block else 0

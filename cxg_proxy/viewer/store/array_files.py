@@ -17,7 +17,7 @@ from cxg_proxy.errors import NoRoom, StoreNotWritten
 from cxg_proxy.viewer.progress import Progress
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_AT_ONCE = 16 * 1024**2
+_BLOCK_BYTES = 16 * 1024**2
 _BEHIND = 64 * 1024**2
 
 
@@ -40,7 +40,7 @@ class ArrayFile:
         view = values.data.cast("B")
         while view:
             with told(self._which):
-                count = os.pwrite(self._descriptor, view[:_AT_ONCE], offset)
+                count = os.pwrite(self._descriptor, view[:_BLOCK_BYTES], offset)
             self._work.done(count)
             view, offset = view[count:], offset + count
             self._flush_behind(count)
@@ -55,7 +55,7 @@ class ArrayFile:
                     written = os.pwrite(self._descriptor, view[start:end], offset)
                     start, offset = start + written, offset + written  # noqa: PLW2901 - the rest of the part
                     count += written
-                if count >= _AT_ONCE:
+                if count >= _BLOCK_BYTES:
                     self._work.done(count)
                     self._flush_behind(count)
                     count = 0

@@ -25,7 +25,7 @@ ARRAYS = {"sparse": ("indptr", "indices", "data"), "dense": ("values",)}
 SMALL = {"indptr", REST}  # with checksums: they can be read whole whenever a store is opened
 DTYPES = {np.dtype(kind).str for kind in ("<f4", "<f8", "<i4", "<i8", "<u4", "<u8")}
 _MANIFEST_MAX = 1 << 20
-_AT_ONCE = 1 << 20
+_BLOCK_BYTES = 1 << 20
 
 
 class Unusable(Exception):
@@ -122,7 +122,7 @@ class Store:
 
 def checksum(path: Path) -> str:
     """The SHA-256 of a file, hexadecimal."""
-    found, piece = hashlib.sha256(), bytearray(_AT_ONCE)
+    found, piece = hashlib.sha256(), bytearray(_BLOCK_BYTES)
     with open(path, "rb", buffering=0) as file:
         while count := file.readinto(piece):
             found.update(memoryview(piece)[:count])

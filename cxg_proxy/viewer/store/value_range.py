@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_AT_ONCE = 1 << 22
+_BLOCK_VALUES = 1 << 22
 _COUNT_RANGE = 24  # of `server.common.compute.estimate_distribution`
 
 
@@ -21,8 +21,8 @@ class ValueRange:
     def add(self, values: NDArray[Any]) -> None:
         """See these, too; any shape."""
         flat = values.reshape(-1)
-        for start in range(0, flat.size, _AT_ONCE):
-            self._add(flat[start : start + _AT_ONCE])
+        for start in range(0, flat.size, _BLOCK_VALUES):
+            self._add(flat[start : start + _BLOCK_VALUES])
 
     def _add(self, values: NDArray[Any]) -> None:
         least, most = values.min(), values.max()

@@ -32,9 +32,9 @@ def test_labels_of_a_dataset_that_was_renamed_are_offered_and_taken_over_on_requ
     gateway: Gateway, folder: Path
 ) -> None:
     names = tuple(anndata.read_h5ad(folder / "data" / "moved.h5ad").obs_names)
-    about = annotations.DatasetRecord("old.h5ad", "/gone/old.h5ad", len(names), annotations.identifiers_digest(names))
+    record = annotations.DatasetRecord("old.h5ad", "/gone/old.h5ad", len(names), annotations.identifiers_digest(names))
     old = annotations.named(folder / "labels", "/gone/old.h5ad")
-    annotations.write(old, annotations.LABELS, csv(names, old="T"), about=lambda: about)
+    annotations.write(old, annotations.LABELS, csv(names, old="T"), record=lambda: record)
     address = gateway.open("data/moved.h5ad")
     until_now(lambda: gateway.get(address + "cxg-proxy/state").json["offer"])
     state = gateway.get(address + "cxg-proxy/state").json
@@ -50,7 +50,7 @@ def test_labels_of_a_dataset_that_was_renamed_are_offered_and_taken_over_on_requ
     assert annotations.read(where(folder, "moved"), annotations.LABELS) == csv(names, old="T")
     described = annotations.described(where(folder, "moved"))
     assert described
-    assert (described.name, described.identifiers) == ("moved.h5ad", about.identifiers)
+    assert (described.name, described.identifiers) == ("moved.h5ad", record.identifiers)
     assert annotations.read(old, annotations.LABELS) == csv(names, old="T")
     assert gateway.get(address + "cxg-proxy/state").json["offer"] is False
 
@@ -64,11 +64,11 @@ def test_labels_that_the_dataset_has_as_columns_are_not_taken_over_for_the_viewe
     names = tuple(data.obs_names)
     data.obs["old"] = "T"
     data.write_h5ad(file)
-    about = annotations.DatasetRecord(
+    record = annotations.DatasetRecord(
         "before.h5ad", "/gone/before.h5ad", len(names), annotations.identifiers_digest(names)
     )
     old = annotations.named(folder / "labels", "/gone/before.h5ad")
-    annotations.write(old, annotations.LABELS, csv(names, old="T"), about=lambda: about)
+    annotations.write(old, annotations.LABELS, csv(names, old="T"), record=lambda: record)
     until_now(lambda: facts(gateway, "annotated.h5ad")["looking"] is False)
     assert facts(gateway, "annotated.h5ad")["offers"] == []  # there is nothing in them that could be used
     address = gateway.open("data/annotated.h5ad")
@@ -87,8 +87,8 @@ def test_the_numbers_are_told_when_the_cells_have_changed_since_the_labels_were_
     gateway: Gateway, folder: Path
 ) -> None:
     place, cells = where(folder, "grown"), (*CELLS[:25], "gone")
-    about = annotations.DatasetRecord("grown.h5ad", "/x/grown.h5ad", 26, annotations.identifiers_digest(cells))
-    annotations.write(place, annotations.LABELS, csv(cells, type="T"), about=lambda: about)
+    record = annotations.DatasetRecord("grown.h5ad", "/x/grown.h5ad", 26, annotations.identifiers_digest(cells))
+    annotations.write(place, annotations.LABELS, csv(cells, type="T"), record=lambda: record)
     until_now(lambda: facts(gateway, "grown.h5ad")["fit"])
     text = page(gateway, "grown.h5ad").replace("\u202f", " ")
     assert "25 of its 40 cells have labels, 15 have none, and 1 labelled cells are not in it" in " ".join(text.split())

@@ -27,7 +27,7 @@ from waiting import until_now
 pytestmark = pytest.mark.timeout(300)
 
 VIEWER = "/view/data/atlas.h5ad/"
-MOST_BYTES = 50_000
+MAX_BYTES = 50_000
 # Notes each request that a worker begins to answer.
 NOTING = """
 import os
@@ -137,7 +137,7 @@ def test_a_second_visit_transfers_next_to_nothing(visits: Visits) -> None:
 
 def check_second(visits: Visits, wanted: list[str]) -> None:
     second = visits.come()
-    assert total(second) < MOST_BYTES
+    assert total(second) < MAX_BYTES
     assert set(visits.noted()) <= FOR_THE_WORKER
     assert set(data_of(second, 304)) >= set(wanted) - {"/api/v0.2/genesets"}
     assert data_of(second, 200) == ["/api/v0.2/genesets"]

@@ -81,7 +81,7 @@ async def test_no_viewer_or_another_program_in_its_place_is_no_reason_to_wait(
     forks.preload._viewer = viewer
     await asyncio.wait_for(forks.preload.warm(), 20)
     with pytest.raises(FileNotFoundError):
-        async with running(["/no/such"], cwd=short, environment={}, hear=print, start=forks.preload.start):
+        async with running(["/no/such"], cwd=short, environment={}, on_line=print, start=forks.preload.start):
             raise AssertionError
 
 

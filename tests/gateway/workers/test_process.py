@@ -24,7 +24,7 @@ def ignore(line: bytes) -> None:
 
 
 def here(tmp_path: Path, program: str, patience: float = 3) -> contextlib.AbstractAsyncContextManager[Child]:
-    return running(python(program), cwd=tmp_path, environment=NOTHING, hear=ignore, patience=patience)
+    return running(python(program), cwd=tmp_path, environment=NOTHING, on_line=ignore, patience=patience)
 
 
 # Programs that stay until they are ended: 60 s is longer than any test waits.
@@ -98,7 +98,7 @@ async def test_a_child_sees_the_end_of_its_leash(tmp_path: Path) -> None:
 async def test_what_a_child_writes_to_standard_error_is_heard_to_its_last_line(tmp_path: Path) -> None:
     heard: list[bytes] = []
     program = "import sys; [print(n, file=sys.stderr) for n in range(1000)]"
-    async with running(python(program), cwd=tmp_path, environment=NOTHING, hear=heard.append) as child:
+    async with running(python(program), cwd=tmp_path, environment=NOTHING, on_line=heard.append) as child:
         assert await child.wait() == 0
     assert heard[-1] == b"999\n"
 
@@ -110,7 +110,7 @@ async def test_an_endless_line_is_dropped_and_the_next_one_read(tmp_path: Path) 
 
 async def test_a_missing_program_is_an_oserror(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        async with running(["/no/such/python"], cwd=tmp_path, environment=NOTHING, hear=ignore):
+        async with running(["/no/such/python"], cwd=tmp_path, environment=NOTHING, on_line=ignore):
             raise AssertionError
 
 

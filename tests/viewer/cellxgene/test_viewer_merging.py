@@ -146,8 +146,8 @@ def test_a_gene_set_named_like_a_comment_is_still_there_after_a_reload(server: S
 def test_the_first_save_says_which_dataset_the_labels_are_for(server: Server, home: Path, dataset: Path) -> None:
     Page(server).save(type="T")
     names = [f"cell#{number}" for number in range(CELLS)]
-    about = annotations.DatasetRecord(dataset.name, str(dataset), CELLS, annotations.identifiers_digest(names))
-    assert annotations.described(home) == about
+    record = annotations.DatasetRecord(dataset.name, str(dataset), CELLS, annotations.identifiers_digest(names))
+    assert annotations.described(home) == record
 
 
 def test_labels_of_changed_cells_are_matched_by_name_kept_whole_and_the_numbers_told(

@@ -16,7 +16,7 @@ from cxg_proxy.viewer.store import array_files
 
 def written(folder: Path, parts: int) -> None:
     """A file of so many parts, each of which the disk is asked to take while the next is written."""
-    piece = np.ones(array_files._AT_ONCE, np.uint8)
+    piece = np.ones(array_files._BLOCK_BYTES, np.uint8)
     with array_files.files(folder, ("values",), "cells.h5ad", Progress(lambda _: None, lambda: False)) as (file,):
         for number in range(parts):
             file.write(piece, number * len(piece))
@@ -30,7 +30,7 @@ def written(folder: Path, parts: int) -> None:
 def test_a_disk_that_fails_behind_the_writing_is_told_although_it_says_so_only_once(
     failing: int, number: int, problem: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(array_files, "_BEHIND", 2 * array_files._AT_ONCE)
+    monkeypatch.setattr(array_files, "_BEHIND", 2 * array_files._BLOCK_BYTES)
     times = iter(range(100))
 
     def fdatasync(_: int) -> None:
