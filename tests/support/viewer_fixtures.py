@@ -21,8 +21,6 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from places import CHECKOUT
-
 PATIENCE = 60.0
 LAUNCH = [sys.executable, "-c", "from server.cli.cli import cli; cli()", "launch"]
 OFFLINE = {"https_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # `cellxgene launch` asks the web for a newer version
@@ -153,7 +151,7 @@ def worker(
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": place,
-            "PYTHONPATH": f"{path}{os.pathsep}{CHECKOUT}",
+            "PYTHONPATH": str(path),
             "LANG": "C.UTF-8",
         }
         server = Server(command, home, env=environment, **popen)
