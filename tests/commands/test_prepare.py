@@ -180,7 +180,7 @@ def test_two_that_prepare_at_once_build_each_dataset_once(place: Path, run: Run)
     source = write(place / "a.h5ad")
     command = [sys.executable, "-m", "cxg_proxy", "prepare", "--shared-cache", place / "shared", source]
     both = [
-        subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(command, cwd="/", env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     said = [process.communicate() for process in both]
@@ -194,7 +194,7 @@ def test_a_signal_stops_it_and_leaves_no_child_and_nothing_half_made(sent: signa
     with maker(place / "shared", source, 0.0) as other:  # ours waits for this one
         other.until("done")
         command = [sys.executable, "-m", "cxg_proxy", "prepare", "--shared-cache", place / "shared", source]
-        with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, cwd="/", env=environment(), stdout=subprocess.PIPE, text=True) as process:
             until_now(lambda: children(process.pid), seconds=40)
             (child,) = children(process.pid)
             process.send_signal(sent)
@@ -213,7 +213,7 @@ def test_a_terminal_shows_a_bar(place: Path) -> None:
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     command = [sys.executable, "-m", "cxg_proxy", "prepare", "--shared-cache", place / "shared", source]
-    done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, stderr=end, check=False)
+    done = subprocess.run(command, cwd="/", env=environment(), stdout=subprocess.PIPE, stderr=end, check=False)
     shown = os.read(terminal, 1 << 16).decode()
     for each in (end, terminal):
         os.close(each)

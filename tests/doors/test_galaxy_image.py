@@ -43,7 +43,7 @@ def test_the_build_is_given_what_the_package_is_made_of_and_nothing_else() -> No
     setup = configparser.ConfigParser()
     setup.read(CHECKOUT / "setup.cfg")
     metadata = setup["metadata"]
-    wanted = {"cxg_proxy", "setup.cfg", "pyproject.toml", metadata["license_files"]}
+    wanted = {"cxg_proxy", "setup.cfg", "setup.py", "pyproject.toml", metadata["license_files"]}
     wanted |= {metadata["long_description"].removeprefix("file: ")}
     copied = {source for source in re.findall(r"^COPY (?!--from)(\S+)", DOCKERFILE, re.MULTILINE) if source != "."}
     assert let_in == wanted | copied

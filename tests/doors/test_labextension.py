@@ -12,6 +12,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 import cxg_proxy
 from places import CHECKOUT
@@ -20,6 +21,7 @@ SOURCE = CHECKOUT / "cxg_proxy" / "labextension"
 BUILT = CHECKOUT / "build" / "labextension"
 INSTALLED = Path(sys.prefix) / "share" / "jupyter" / "labextensions" / "cxg-proxy"
 SCRIPT = Path("requirements", "labextension")
+VERSION = Version(cxg_proxy.__version__).public.replace(".dev", "-dev.")  # as npm writes it
 COMMON = ("bash", "cat", "cp", "dirname", "find", "mkdir", "rm", "sha256sum", "sort", "xargs")
 
 
@@ -38,7 +40,7 @@ def test_a_source_distribution_holds_its_sources_and_the_wheel_made_of_it_the_bu
     )
     for name in ("cxg_proxy", "requirements", "build"):
         shutil.copytree(CHECKOUT / name, tmp_path / "checkout" / name, ignore=left_out)
-    for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, tmp_path / "checkout")
     source = packed(tmp_path / "checkout", "sdist", tmp_path)
     with tarfile.open(source) as archive:
@@ -65,15 +67,15 @@ def test_jupyterlab_lists_it_as_enabled_and_whole() -> None:
     program = str(Path(sys.executable).with_name("jupyter-labextension"))
     done = subprocess.run([program, "list"], capture_output=True, text=True, timeout=50, check=True)
     (line,) = [each for each in (done.stdout + done.stderr).splitlines() if "cxg-proxy v" in each]
-    assert f"v{cxg_proxy.__version__}" in line
+    assert f"v{VERSION} " in line
     assert "enabled" in line
     assert "OK" in line
     assert "(python, cxg-proxy)" in line
 
 
 def test_it_is_made_for_every_jupyterlab_that_the_package_allows() -> None:
-    package = json.loads((SOURCE / "package.json").read_text())
-    assert package["version"] == cxg_proxy.__version__
+    package, lock = (json.loads((SOURCE / f"package{kind}.json").read_text()) for kind in ("", "-lock"))
+    assert package["version"] == lock["version"] == lock["packages"][""]["version"] == VERSION
     assert package["dependencies"]["@jupyterlab/application"] == "^4.2.0"  # as setup.cfg has it
     assert "jupyterlab>=4.2" in (CHECKOUT / "setup.cfg").read_text()
 

@@ -143,7 +143,11 @@ def test_the_printed_link_logs_a_browser_in_and_drops_the_token_from_the_address
 
 def test_the_version_which_galaxy_asks_for_before_its_tool_may_listen_is_told_before_anything_is_loaded() -> None:
     asked = subprocess.run(
-        [sys.executable, "-X", "importtime", *COMMAND[1:], "--version"], capture_output=True, text=True, check=True
+        [sys.executable, "-X", "importtime", *COMMAND[1:], "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",  # where the installed package is found, and not its sources
     )
     assert asked.stdout == f"{cxg_proxy.__version__}\n"
     loaded = {line.rpartition("|")[2].strip() for line in asked.stderr.splitlines()}

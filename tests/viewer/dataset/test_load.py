@@ -154,7 +154,7 @@ def test_what_is_prepared_for_everybody_holds_what_every_visitor_fetches(source:
         ["--cache", str(tmp_path / "cache"), "--shared-cache", str(tmp_path / "shared")],
     )
     command = [sys.executable, "-m", "cxg_proxy", "prepare", f"--shared-cache={shared}", source]
-    subprocess.run(command, check=True, capture_output=True, env=environment())
+    subprocess.run(command, cwd="/", check=True, capture_output=True, env=environment())
     (store,) = stores(shared)
     there = kept(store)
     assert there
