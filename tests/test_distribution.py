@@ -15,6 +15,7 @@ import cxg_proxy
 from places import CHECKOUT
 
 pytestmark = pytest.mark.timeout(120)
+FILES = r"https://github\.com/cxg-proxy/cxg_proxy/blob/(?:HEAD|v[\d.]+)/"
 INIT = Path("cxg_proxy", "__init__.py")
 
 
@@ -31,6 +32,19 @@ def copied(folder: Path) -> Path:
     for name in ("setup.cfg", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "Makefile"):
         shutil.copy(CHECKOUT / name, folder)
     return folder
+
+
+# --- what a package index says of it -------------------------------------------------------------------------------
+
+
+def test_the_metadata_name_the_authors_as_the_license_does_and_addresses_that_exist() -> None:
+    said = distribution("cxg-proxy").metadata
+    assert said["Author"].lower() in (CHECKOUT / "LICENSE").read_text()
+    addresses = dict(text.split(", ", 1) for text in said.get_all("Project-URL") or ())
+    assert {"Documentation", "Changelog", "Issues", "Source"} <= set(addresses)
+    files = [re.sub(f"^{FILES}", "", each) for each in addresses.values() if re.match(FILES, each)]
+    assert len(files) == 2
+    assert all((CHECKOUT / name).is_file() for name in files)
 
 
 # --- versions ------------------------------------------------------------------------------------------------------
