@@ -1,6 +1,6 @@
 # make demo: a JupyterHub with cellxgene on this machine.   make test: all checks and tests.   make help: the rest.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-galaxy check docs bench bench-quick bench-million lock clean environment
+.PHONY: help demo test test-galaxy check docs bench bench-quick bench-million dist lock clean environment
 
 PORT ?= 8000
 PASSWORD ?= cellxgene
@@ -20,6 +20,7 @@ help:
 	@echo 'make bench   what the gateway and labels cost, then plain cellxgene and cxg-proxy side by side (6 to 25 minutes)'
 	@echo 'make bench-quick    the last of these tables, on a smaller dataset (two minutes)'
 	@echo 'make bench-million  its row of a million cells (8 to 30 minutes; 30 GB of disk)'
+	@echo 'make dist    the wheel and the source distribution, checked, in build/dist'
 	@echo 'make lock    choose newer versions of the requirements'
 	@echo 'make clean   remove .venv and build'
 	@echo 'PYTHON=/path/to/python3 chooses the Python, CHROMIUM=/path/to/chromium the browser of the tests.'
@@ -63,6 +64,12 @@ test-galaxy: environment
 	@echo '==> Testing in a real Galaxy (7 minutes, 15 the first time); pictures, logs and times are kept in build/artefacts/galaxy'
 	browser=$$(CHROMIUM='$(CHROMIUM)' requirements/chromium) && \
 		CHROMIUM=$$browser CXG_ARTEFACTS=build/artefacts/galaxy pytest --capture=no --tb=short tests/galaxy
+
+# The wheel is made of the source distribution, so that both install the same.
+dist: environment
+	@rm -rf build/dist
+	uv build --quiet --no-build-isolation --python .venv/bin/python --out-dir build/dist
+	twine check --strict build/dist/*
 
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --upgrade
 OURS := $(LOCK) --override requirements/overrides.txt

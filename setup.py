@@ -1,4 +1,4 @@
-"""What setup.cfg cannot say: the version of a build between two releases.
+"""What setup.cfg cannot say: the version of a build between two releases, and the README as a package index shows it.
 
 `cxg_proxy/__init__.py` holds the version. While that is one of development, each build adds a digest of what it packs,
 so that a gateway notices a viewer of another commit. This needs neither git nor tags: a tarball has none.
@@ -15,6 +15,10 @@ PACKAGE = Path(__file__).resolve().parent / "cxg_proxy"
 INIT = PACKAGE / "__init__.py"
 ASSIGNED = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
 NOT_PACKED = {"__pycache__", "labextension"}  # an image's build lacks the sources of JupyterLab's extension
+
+REPOSITORY = "cxg-proxy/cxg_proxy"
+PICTURE = re.compile(r"(!\[[^\]]*\]\()(?!https?:)")
+LINK = re.compile(r"(\]\()(?!https?:|#)")
 
 
 def version() -> str:
@@ -33,6 +37,14 @@ def digest() -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:10]
 
 
+def description() -> str:
+    """The README with whole addresses: a package index has neither its pictures nor the files that it links to."""
+    text = (PACKAGE.parent / "README.md").read_text()
+    ref = "HEAD" if ".dev" in version() else f"v{version()}"
+    text = PICTURE.sub(rf"\1https://raw.githubusercontent.com/{REPOSITORY}/{ref}/", text)
+    return LINK.sub(rf"\1https://github.com/{REPOSITORY}/blob/{ref}/", text)
+
+
 class BuildPy(build_py):
     """Packs the modules, of which the first says the version that the metadata have."""
 
@@ -44,4 +56,9 @@ class BuildPy(build_py):
             packed.write_text(ASSIGNED.sub(f'__version__ = "{version()}"', INIT.read_text()))
 
 
-setup(version=version(), cmdclass={"build_py": BuildPy})
+setup(
+    version=version(),
+    long_description=description(),
+    long_description_content_type="text/markdown",
+    cmdclass={"build_py": BuildPy},
+)
