@@ -20,7 +20,7 @@ help:
 	@echo 'make bench   what the gateway and labels cost, then plain cellxgene and cxg-proxy side by side (6 to 25 minutes)'
 	@echo 'make bench-quick    the last of these tables, on a smaller dataset (two minutes)'
 	@echo 'make bench-million  its row of a million cells (8 to 30 minutes; 30 GB of disk)'
-	@echo 'make dist    the wheel and the source distribution, checked, in build/dist'
+	@echo 'make dist    the wheel and the source distribution, checked, in build/dist (RELEASE.md)'
 	@echo 'make lock    choose newer versions of the requirements'
 	@echo 'make clean   remove .venv and build'
 	@echo 'PYTHON=/path/to/python3 chooses the Python, CHROMIUM=/path/to/chromium the browser of the tests.'
