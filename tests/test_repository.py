@@ -8,6 +8,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+import yaml
 from jupyter_core.application import JupyterApp
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -132,6 +133,16 @@ def test_the_readme_names_the_two_commands_and_shows_the_real_thing() -> None:
 def test_ci_runs_what_the_readme_names() -> None:
     script = (CHECKOUT / ".ci" / "run").read_text()
     assert re.findall(r"\bmake [\w-]+", script) == ["make test", "make docs", "make test-galaxy"]
+
+
+def test_pre_commit_runs_the_very_commands_of_make_check_from_the_projects_environment() -> None:
+    makefile = (CHECKOUT / "Makefile").read_text()
+    recipe = re.findall(r"^check: environment\n((?:\t.+\n)+)", makefile, re.MULTILINE)[0].split("\n\t")
+    (ours,) = yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert ours["repo"] == "local"
+    assert [hook["entry"] for hook in ours["hooks"]] == [f".venv/bin/{command.strip()}" for command in recipe]
+    # Each looks at the whole project, as make does, and none brings tools of another version.
+    assert {(hook["language"], hook["pass_filenames"]) for hook in ours["hooks"]} == {("system", False)}
 
 
 def sections() -> list[tuple[str, str]]:
