@@ -145,6 +145,35 @@ def test_pre_commit_runs_the_very_commands_of_make_check_from_the_projects_envir
     assert {(hook["language"], hook["pass_filenames"]) for hook in ours["hooks"]} == {("system", False)}
 
 
+FORMS = sorted((CHECKOUT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+
+
+@pytest.mark.parametrize("form", [each for each in FORMS if each.name != "config.yml"], ids=lambda each: each.stem)
+def test_a_form_for_an_issue_is_one_that_github_shows(form: Path) -> None:
+    told = yaml.safe_load(form.read_text())
+    assert all(isinstance(told[key], str) for key in ("name", "description"))
+    ids = [field["id"] for field in told["body"]]
+    assert len(ids) == len(set(ids)) > 1
+    for field in told["body"]:
+        assert field["type"] in ("input", "textarea", "dropdown")
+        assert field["attributes"]["label"]
+        assert field["type"] != "dropdown" or len(field["attributes"]["options"]) > 1
+
+
+def test_a_report_of_a_bug_says_the_version_the_host_how_it_was_installed_and_the_log() -> None:
+    told = yaml.safe_load((CHECKOUT / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text())
+    fields = {field["id"]: field for field in told["body"]}
+    assert {"version", "host", "installed", "log", "dataset"} <= set(fields)
+    assert "cxg-proxy --version" in fields["version"]["attributes"]["description"]
+
+
+def test_who_opens_an_issue_is_led_to_troubleshooting_and_a_private_report() -> None:
+    told = yaml.safe_load((CHECKOUT / ".github" / "ISSUE_TEMPLATE" / "config.yml").read_text())
+    home = "https://github.com/cxg-proxy/cxg_proxy/"
+    addresses = {link["url"] for link in told["contact_links"]}
+    assert addresses == {f"{home}blob/HEAD/docs/troubleshooting.md", f"{home}security/advisories/new"}
+
+
 def sections() -> list[tuple[str, str]]:
     """The changelog's headings, newest first, each with its text."""
     parts = re.split(r"^## \[([^]]+)\].*$", (CHECKOUT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1:]
