@@ -23,7 +23,7 @@ SOURCES = sorted((CHECKOUT / "docs").glob("*.md"))
 # What people read elsewhere, and what the pages include.
 DOCUMENTS = [
     *SOURCES,
-    *(CHECKOUT / name for name in ("README.md", "SECURITY.md", "RELEASE.md")),
+    *(CHECKOUT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "RELEASE.md")),
     *(CHECKOUT / name for name in ("galaxy_ie/README.md", "binder/README.md")),
 ]
 REPOSITORY = "https://github.com/cxg-proxy/cxg_proxy/blob/HEAD/"
