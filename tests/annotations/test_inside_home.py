@@ -168,8 +168,8 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 where = Path(sys.argv[1])
 for number in range(3):
-    about = kept.About("x", "/x", number)
-    kept.write(where, kept.LABELS, b"index,a\\nc1,%d\\n" % number, record=lambda: about, now=1e9 + 1e6 * number)
+    record = kept.DatasetRecord("x", "/x", number)
+    kept.write(where, kept.LABELS, b"index,a\\nc1,%d\\n" % number, record=lambda: record, now=1e9 + 1e6 * number)
 kept.restore(where, kept.versions(where)[-1].id)
 print(json.dumps(sorted(written)))
 """
