@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import tempfile
@@ -16,7 +17,7 @@ from galaxy_server import Galaxy, running_galaxy
 from parts import Parts
 from parts import parts as installed_parts
 from podman import Podman, podman
-from progress import step
+from progress import needed, step
 
 BASE = "docker.io/library/python:3.11-slim"
 
@@ -31,18 +32,22 @@ def _end_whole() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def parts() -> Iterator[Parts]:
-    with installed_parts() as found:
+    with contextlib.ExitStack() as block:
+        with needed("what Galaxy is made of"):
+            found = block.enter_context(installed_parts())
         yield found
 
 
 @pytest.fixture(scope="session")
 def engine(parts: Parts) -> Iterator[Podman]:
     """Podman with the project's own image."""
-    with podman(parts.containers) as made:
-        if not made.has(BASE):
-            with step("making the base image"):
-                made.import_base(parts.base, BASE)
-        with step("building the image of galaxy_ie/Dockerfile"):
+    with contextlib.ExitStack() as block:
+        with needed("podman"):
+            made = block.enter_context(podman(parts.containers))
+            if not made.has(BASE):
+                with step("making the base image"):
+                    made.import_base(parts.base, BASE)
+        with needed("the tool's image"), step("building the image of galaxy_ie/Dockerfile"):
             made.build(image_of_tool(), TOOLS / "Dockerfile", CHECKOUT)
         yield made
 
@@ -54,7 +59,9 @@ def galaxy(parts: Parts, engine: Podman) -> Iterator[Galaxy]:
     folder.chmod(0o755)
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
     try:
-        with running_galaxy(parts, engine, folder) as running:
+        with contextlib.ExitStack() as block:
+            with needed("Galaxy"):
+                running = block.enter_context(running_galaxy(parts, engine, folder))
             yield running
     finally:
         for log in folder.glob("*.log"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import shlex
 import shutil
 import subprocess
 import time
@@ -43,8 +45,8 @@ WRAPPER = """\
 #!/bin/sh
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME={folder} CONTAINERS_CONF={folder}/containers.conf
 export PATH HOME CONTAINERS_CONF
-exec nsenter --target {keeper} --mount --wd="$PWD" -- podman --root {folder}/images --runroot {folder}/run \\
-    --tmpdir {folder}/tmp --storage-driver overlay "$@"
+exec nsenter --target {keeper} --mount --wd="$PWD" -- podman --root {folder}/images --runroot {place}/run \\
+    --tmpdir {place}/tmp --storage-driver overlay "$@"
 """
 
 
@@ -103,6 +105,7 @@ def podman(folder: Path) -> Iterator[Podman]:
     (folder / "containers.conf").write_text(CONTAINERS)
     _end_what_was_cut_off(folder)
     _forget_run(folder)
+    _forget_other_place(folder)
     keep = ["unshare", "--mount", "--propagation", "private", "sh", "-c", KEEPER]
     with subprocess.Popen(keep, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as keeper:
         assert keeper.stdout is not None
@@ -117,21 +120,36 @@ def podman(folder: Path) -> Iterator[Podman]:
         finally:
             keeper.kill()
     _wait(lambda: not processes(folder), f"the end of {processes(folder)}")
-    assert not mounts(folder), mounts(folder)
+    for each in (folder, place_of_run(folder)):
+        assert not mounts(each), mounts(each)
     _forget_run(folder)
+
+
+def place_of_run(folder: Path) -> Path:
+    """Where podman keeps what belongs to one run: it takes 50 characters at most, and a cache's path may be long."""
+    return Path("/run") / f"cxgt-podman-{hashlib.sha256(bytes(folder)).hexdigest()[:8]}"
 
 
 def _wrapper(folder: Path, keeper: int) -> Path:
     command = folder / "docker"
-    command.write_text(WRAPPER.format(folder=folder, keeper=keeper))
+    said = {"folder": shlex.quote(str(folder)), "place": place_of_run(folder), "keeper": keeper}
+    command.write_text(WRAPPER.format(**said))
     command.chmod(0o755)
     return command
 
 
 def _forget_run(folder: Path) -> None:
     """What belongs to one run: the next must not believe its containers to be alive."""
-    for name in ("run", "tmp"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for each in (place_of_run(folder), folder / "run", folder / "tmp"):  # the last two are of older checkouts
+        shutil.rmtree(each, ignore_errors=True)
+
+
+def _forget_other_place(folder: Path) -> None:
+    """Podman refuses a list of containers that was begun with another place for its runs; its images stay."""
+    known, place = folder / "place-of-run", str(place_of_run(folder))
+    if not known.exists() or known.read_text() != place:
+        shutil.rmtree(folder / "images" / "libpod", ignore_errors=True)
+        known.write_text(place)
 
 
 def processes(folder: Path) -> list[psutil.Process]:

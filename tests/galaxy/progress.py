@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+
+REASONS = Path(os.environ.get("CXG_ARTEFACTS", "build/artefacts/galaxy")) / "cannot-begin.log"
 BEGAN = time.monotonic()
 TIMES: dict[str, float] = {}
 
@@ -25,3 +32,16 @@ def step(text: str) -> Iterator[None]:
     TIMES[text] = time.monotonic() - began
     if TIMES[text] > 1:
         say(f"{text}: {TIMES[text]:.0f} s")
+
+
+@contextlib.contextmanager
+def needed(what: str) -> Iterator[None]:
+    """End the whole run with one sentence, if what every test needs cannot be set up."""
+    try:
+        yield
+    except (AssertionError, OSError, subprocess.SubprocessError) as problem:
+        REASONS.parent.mkdir(parents=True, exist_ok=True)
+        REASONS.write_text(traceback.format_exc())
+        said = [line.strip() for line in str(problem).splitlines() if line.strip()] or [type(problem).__name__]
+        reason = " … ".join(dict.fromkeys((said[0][:200], said[-1][:200])))
+        pytest.exit(f"The tests cannot begin, because {what} cannot be set up: {reason} ({REASONS} has it all)", 1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from galaxy_client import User
 from galaxy_files import ANYBODY, OURS, OURS_DOMAIN, PLAIN, image_of_tool
 from galaxy_server import Galaxy
-from podman import Podman
+from podman import Podman, place_of_run
 
 pytestmark = pytest.mark.timeout(600, func_only=True)  # what is installed first has limits of its own
 CHOSEN = {"title": "Blood"}
@@ -21,6 +23,12 @@ def test_galaxy_answers_and_offers_the_tools(galaxy: Galaxy, ana: User) -> None:
     assert ana.get("version")["version_major"] == "26.1"
     for tool in (OURS, OURS_DOMAIN, PLAIN):
         assert ana.get(f"tools/{tool}")["model_class"] == "InteractiveTool"
+
+
+def test_a_run_of_podman_has_a_short_place_of_its_own_however_long_the_caches_path_is() -> None:
+    long = Path("/home", *("somebody-with-a-long-name" for _ in range(10)))
+    assert len(str(place_of_run(long) / "run")) <= 50
+    assert place_of_run(long) != place_of_run(long / "other")
 
 
 def test_a_container_runs_as_anybody_and_can_write_nowhere(engine: Podman) -> None:
