@@ -5,14 +5,14 @@
 PORT ?= 8000
 PASSWORD ?= cellxgene
 TESTS ?= tests
-export PYTHON PORT PASSWORD
+export PYTHON PORT PASSWORD FOLDER
 
 # Byte code makes cellxgene start in half the time; and the installed package is used and tested, not this folder.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help:
-	@echo 'make demo    a JupyterHub with cellxgene on http://127.0.0.1:8000 (make demo PORT=9000 PASSWORD=...)'
+	@echo 'make demo    a JupyterHub with cellxgene on http://127.0.0.1:8000 (make demo PORT=9000 PASSWORD=... FOLDER=...)'
 	@echo 'make test    all checks and tests (one file: make test TESTS=tests/doors/test_hub.py)'
 	@echo 'make test-galaxy  the Galaxy tool in a real Galaxy with real containers (as root; at most 20 minutes)'
 	@echo 'make check   only ruff and mypy'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import pwd
 import signal
@@ -15,6 +16,7 @@ import urllib.error
 import urllib.request
 import warnings
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -30,6 +32,7 @@ def main() -> None:
     port = _port()
     configuration = {name: (HERE / name).read_text() for name in ("jupyterhub_config.py", "demo_config.py")}
     folder = _folder()
+    alone = _alone_in(folder)  # as long as this process lives
     _say(f"Preparing the demo in {folder} (a few seconds, the first time 20)")
     _dataset(folder / "library" / "pbmc68k_reduced.h5ad")
     _configure(folder, configuration)
@@ -46,6 +49,7 @@ def main() -> None:
         _say("Ending the hub and all servers")
     finally:
         _end_all(hub)
+        alone.close()
         _say("Nothing is left running. The demo's files and labels stay for the next time.")
 
 
@@ -85,7 +89,9 @@ def _folder() -> Path:
     """Where the demo lives. As root it runs as `nobody`: its accounts have a terminal, and anybody here may log in."""
     environment = Path(sys.prefix)
     folder = HERE.parent / "build" / "demo"
-    if environment.parent != HERE.parent:  # this checkout is out of other users' reach
+    if chosen := os.environ.get("FOLDER"):
+        folder = Path(chosen).absolute()
+    elif environment.parent != HERE.parent:  # this checkout is out of other users' reach
         folder = environment.with_name(environment.name + "-demo")
     folder.mkdir(parents=True, exist_ok=True)
     if os.getuid() == 0:
@@ -95,9 +101,22 @@ def _folder() -> Path:
         os.setgid(nobody.pw_gid)
         os.setuid(nobody.pw_uid)
     if not os.access(folder, os.W_OK):
-        _fail(f"{folder} belongs to another user. Remove it, then try again.")
+        _fail(
+            f"{folder} belongs to another user, or lies in a private folder. "
+            "Remove it, or choose another: make demo FOLDER=/tmp/demo."
+        )
     os.environ["HOME"] = str(folder / "hub")  # compiled code is cached there
     return folder
+
+
+def _alone_in(folder: Path) -> IO[str]:
+    """Two hubs would share a database, and each would end the other's proxy: one of them must go elsewhere."""
+    held = (folder / "lock").open("w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _fail(f"another demo runs in {folder}. Give this one its own: make demo PORT=9000 FOLDER=/tmp/demo.")
+    return held
 
 
 def _dataset(file: Path) -> None:
