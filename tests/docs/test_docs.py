@@ -16,9 +16,6 @@ import pytest
 import yaml
 from jupyter_core.application import JupyterApp
 from jupyter_core.command import jupyter_parser
-from jupyter_server_proxy.standalone.app import StandaloneProxyServer
-from jupyterhub.app import JupyterHub
-from jupyterhub.spawner import Spawner
 from traitlets.config import Config, PyFileConfigLoader
 
 import cxg_proxy
@@ -34,7 +31,6 @@ from docs_site import (
     REPOSITORY,
     SOURCES,
     Site,
-    a_site,  # noqa: F401 - a fixture
     blocks,
     command_lines,
     fenced,
@@ -42,6 +38,7 @@ from docs_site import (
     typed,
 )
 
+pytest_plugins = ["docs_site"]
 PACKAGE = Path(str(resources.files(cxg_proxy)))
 NOT_OURS = {"batchspawner"}  # what a block of code may import although it is not installed here
 OURS = sorted(set(Gateway.class_traits(config=True)) - set(JupyterApp.class_traits(config=True)))
@@ -176,6 +173,8 @@ def accept(words: list[str]) -> None:
     """Raise or exit unless the program named takes these words."""
     program, *rest = words
     if program == "jupyter" and rest[0] == "standaloneproxy":
+        from jupyter_server_proxy.standalone.app import StandaloneProxyServer  # noqa: PLC0415 - slow
+
         ours = rest.index("--")
         StandaloneProxyServer().parse_command_line(rest[1:ours])
         accept(rest[ours + 1 :])
@@ -226,6 +225,9 @@ def test_every_option_that_is_set_in_a_block_of_code_exists_and_takes_the_value(
 
 
 def test_every_option_of_the_hub_that_is_named_exists() -> None:
+    from jupyterhub.app import JupyterHub  # noqa: PLC0415 - slow
+    from jupyterhub.spawner import Spawner  # noqa: PLC0415 - slow
+
     named = [found for document in DOCUMENTS for found in re.findall(r"\bc\.(\w+)\.(\w+)", document.read_text())]
     known = {"JupyterHub": JupyterHub, "Spawner": Spawner, "Gateway": Gateway}
     assert {"JupyterHub", "Spawner"} <= {owner for owner, _ in named}

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,14 @@ import httpx
 import psutil
 from jupyter_fixtures import wait_until
 
+from pbmc import write_pbmc
+
 HERE = Path(__file__).resolve().parent
 MODEL = HERE.parent.parent / "jupyter_config" / "jupyterhub_config.py"
 IS_ROOT = os.getuid() == 0
-ANA, BEN, CAY, DAN = USERS = ("cxgtest-ana", "cxgtest-ben", "cxgtest-cay", "cxgtest-dan")
+PREFIX = "cxgtest"
+# Other runs on this machine have their own.
+ANA, BEN, CAY, DAN = USERS = tuple(f"{PREFIX}-{os.getpid()}-{name}" for name in ("ana", "ben", "cay", "dan"))
 PASSWORD = "only-for-these-tests"
 DATASET = "demo/pbmc68k_reduced.h5ad"
 # As the model configuration says it, for an account that gets only cellxgene.
@@ -182,8 +187,7 @@ def _end(hub: Hub) -> None:
 def _library(folder: Path) -> None:
     """A shared folder with a real dataset, and the configuration file that names it."""
     (folder / "library").mkdir()
-    write = f"import scanpy; scanpy.datasets.pbmc68k_reduced().write_h5ad({str(folder / 'library' / DATASET[5:])!r})"
-    subprocess.run([sys.executable, "-W", "ignore", "-c", write], check=True, cwd=folder)
+    write_pbmc(folder / "library" / DATASET[5:])
     (folder / "etc").mkdir()
     config = f"c = get_config()\nc.Gateway.libraries = {{'demo': {str(folder / 'library')!r}}}\n"
     (folder / "etc" / "cxg_proxy_config.py").write_text(config)
@@ -205,7 +209,7 @@ def _accounts(homes: Path) -> Iterator[set[int]]:
     if not IS_ROOT:
         yield {os.getuid()}
         return
-    _remove_accounts()  # of a run that was cut off
+    _remove_accounts(each for each in _ours() if not psutil.pid_exists(int(each.split("-")[1])))  # of runs cut off
     try:
         for user in USERS:
             home = homes / user
@@ -216,11 +220,16 @@ def _accounts(homes: Path) -> Iterator[set[int]]:
             home.chmod(0o700)
         yield {pwd.getpwnam(user).pw_uid for user in USERS}
     finally:
-        _remove_accounts()
+        _remove_accounts(USERS)
 
 
-def _remove_accounts() -> None:
-    for user in USERS:
+def _ours() -> list[str]:
+    """The accounts of all runs."""
+    return [each.pw_name for each in pwd.getpwall() if re.fullmatch(rf"{PREFIX}-\d+-[a-z]+", each.pw_name)]
+
+
+def _remove_accounts(users: Iterable[str]) -> None:
+    for user in users:
         with contextlib.suppress(KeyError):
             pwd.getpwnam(user)
             subprocess.run(["userdel", "--force", user], check=True, capture_output=True)

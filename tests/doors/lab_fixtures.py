@@ -14,6 +14,8 @@ from browser_fixtures import Person, wait_drawn
 from jupyter_fixtures import TOKEN, JupyterServer, jupyter_server
 from playwright.sync_api import FrameLocator, Locator, Page, expect
 
+from pbmc import write_pbmc
+
 HOSTILE = "a?b#c %41  'q'\t\"<b>x&amp; .h5ad"
 NEWS = "@jupyterlab/apputils-extension:notification"  # JupyterLab would ask about them, over everything
 CONFIG = """
@@ -79,12 +81,10 @@ class Lab:
 @pytest.fixture(name="home", scope="module")
 def a_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The user's folder: a dataset, one with a hostile name, and one that lies outside every library."""
-    import scanpy  # noqa: PLC0415 - slow
-
     folder = tmp_path_factory.mktemp("lab") / "work"
     (folder / "data").mkdir(parents=True)
     (folder.parent / "elsewhere").mkdir()
-    scanpy.datasets.pbmc68k_reduced().write_h5ad(folder / "pbmc.h5ad")
+    write_pbmc(folder / "pbmc.h5ad")
     for copy in (HOSTILE, "data/deep.h5ad", "../elsewhere/outside.h5ad"):
         shutil.copy(folder / "pbmc.h5ad", folder / copy)
     (folder / "outside.h5ad").symlink_to(folder.parent / "elsewhere" / "outside.h5ad")

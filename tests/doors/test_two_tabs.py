@@ -28,6 +28,7 @@ from playwright.sync_api import Page, expect
 import cxg_proxy
 from cxg_proxy import annotations
 from cxg_proxy.annotations import tables
+from pbmc import write_pbmc
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -39,11 +40,9 @@ CLUSTERS = 11  # in the dataset
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset, and a home for both servers."""
-    import scanpy  # noqa: PLC0415 - slow
-
     place = tmp_path_factory.mktemp("two")
     (place / "data").mkdir()
-    scanpy.datasets.pbmc68k_reduced().write_h5ad(place / "data" / "pbmc.h5ad")
+    write_pbmc(place / "data" / "pbmc.h5ad")
     return place
 
 

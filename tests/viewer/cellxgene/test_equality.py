@@ -17,6 +17,7 @@ import pytest
 import viewer_samples
 from cxg_proxy.viewer.store.cache import Stores
 from places import SUPPORT
+from pbmc import write_pbmc
 from stores_fixtures import MEMORY, PLENTY, ignore, never
 from viewer_fixtures import Server, worker
 
@@ -104,9 +105,7 @@ def dataset(request: pytest.FixtureRequest, cellxgene: Plain, tmp_path_factory: 
     """A dataset with one kind of matrix, which plain cellxgene shows."""
     path = tmp_path_factory.mktemp("equal") / f"{request.param}.h5ad"
     if request.param == REAL:
-        import scanpy as sc  # noqa: PLC0415 - it takes long, and only this one needs it
-
-        sc.datasets.pbmc68k_reduced().write_h5ad(path)
+        write_pbmc(path)
     else:
         viewer_samples.write(request.param, path)
     assert cellxgene.say(dataset=str(path)) == {}

@@ -20,6 +20,7 @@ from cxg_proxy.errors import BadOptions, DamagedFile, NotH5ad, NotViewable
 from cxg_proxy.viewer.dataset import metadata
 from cxg_proxy.viewer.store import build, store
 from viewer_samples import PBMC, older
+from pbmc import PBMC
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it asks anndata for its version in a way of the past

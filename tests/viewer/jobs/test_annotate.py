@@ -2,18 +2,17 @@
 
 import resource
 import signal
-import warnings
 from pathlib import Path
 from typing import Any
 
 import h5py
 import pytest
-import scanpy as sc
 
 import cxg_proxy
 from annotated_copies import KINDS, SETS, a_home, a_rich_dataset, annotate, content, problem, read, save, started  # noqa: F401 - fixtures
 from cxg_proxy import annotations
 from cxg_proxy.annotations.tables import LabelTable, labels_csv
+from pbmc import write_pbmc
 from viewer_fixtures import cells, until
 
 
@@ -43,9 +42,7 @@ def test_the_copy_holds_labels_and_gene_sets_and_is_else_the_original(rich: Path
 
 def test_a_real_dataset_comes_back_with_its_labels(tmp_path: Path) -> None:
     path, where, output = tmp_path / "pbmc.h5ad", tmp_path / "home", tmp_path / "out.h5ad"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the file in scanpy is older than today's anndata
-        sc.datasets.pbmc68k_reduced().write_h5ad(path)
+    write_pbmc(path)
     names = tuple(reversed(read(path).obs_names))
     table = LabelTable("index", names[100:], {"mine": tuple(f"{name}!" for name in names[100:])})
     annotations.write(where, annotations.LABELS, labels_csv(table).encode())

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import anndata
@@ -14,7 +13,6 @@ import h5py
 import numpy as np
 import psutil
 import pytest
-import scanpy as sc
 from scipy import sparse
 
 from cxg_proxy.viewer.jobs.thumbnail import rainbow
@@ -22,6 +20,7 @@ from places import CHECKOUT
 from processes import gone
 from viewer_fixtures import cells, until
 from viewer_samples import summarize
+from pbmc import write_pbmc
 
 pytest_plugins = ["viewer_plugin"]
 
@@ -29,9 +28,7 @@ pytest_plugins = ["viewer_plugin"]
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("real") / "pbmc.h5ad"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the file in scanpy is older than today's anndata
-        sc.datasets.pbmc68k_reduced().write_h5ad(path)
+    write_pbmc(path)
     return path
 
 
