@@ -38,7 +38,7 @@ from docs_site import (
     typed,
 )
 
-pytest_plugins = ["docs_site"]
+pytest_plugins = ["docs_plugin"]
 PACKAGE = Path(str(resources.files(cxg_proxy)))
 NOT_OURS = {"batchspawner"}  # what a block of code may import although it is not installed here
 OURS = sorted(set(Gateway.class_traits(config=True)) - set(JupyterApp.class_traits(config=True)))

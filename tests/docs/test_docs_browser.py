@@ -13,9 +13,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Request, expect
 
-from docs_site import SOURCES, Site, a_site  # noqa: F401 - a fixture
+from docs_site import SOURCES, Site
 from pages_site import ARTEFACTS, a_browser, a_tab, no_leftovers_yet  # noqa: F401 - fixtures
 
+pytest_plugins = ["docs_plugin"]
 SIZES = {"wide": (1280, 800), "narrow": (360, 740)}
 PAGES = [source.stem for source in SOURCES]
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +12,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
-import pytest
 
 from places import CHECKOUT
 
@@ -96,18 +92,6 @@ class Site:
         if file.is_dir():
             file /= "index.html"
         return file.is_file() and (not anchor or unquote(anchor) in PageOfDocs(file).anchors)
-
-
-@pytest.fixture(name="site", scope="session")
-def a_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """Built as `make docs` does, into a folder of its own; fails with what MkDocs said."""
-    folder = tmp_path_factory.mktemp("docs") / "site"
-    command = [sys.executable, "-W", "error", "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    return Site(folder, said)
 
 
 # --- the sources ---------------------------------------------------------------------------------------------------

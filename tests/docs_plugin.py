@@ -1,0 +1,23 @@
+"""The built documentation as a fixture; a test file asks for it with `pytest_plugins`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from docs_site import CHECKOUT, Site
+
+
+@pytest.fixture(name="site", scope="session")
+def a_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """Built as `make docs` does, into a folder of its own; fails with what MkDocs said."""
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-W", "error", "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    return Site(folder, said)
