@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import forking
 from processes import gone
 from waiting import until_now
 
@@ -46,10 +47,15 @@ def _hypothesis_begins() -> None:
     settings(max_examples=1, database=None)(given(st.none())(lambda _: None))()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _forking_ends() -> Iterator[None]:
+    yield
+    forking.close()
+
+
 @pytest.fixture(autouse=True)
 def no_leftovers() -> Iterator[None]:
     """Fail a test that leaves a child behind; `running_gateway` sees to the gateways' own children and folders."""
-    me = psutil.Process()
-    before = {child.pid for child in me.children()}
+    before = {child.pid for child in forking.children()}
     yield
-    until_now(lambda: all(gone(child.pid) for child in me.children() if child.pid not in before), seconds=3)
+    until_now(lambda: all(gone(child.pid) for child in forking.children() if child.pid not in before), seconds=3)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import forking
 from cxg_proxy import annotations
 from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
 
@@ -42,7 +43,7 @@ def dataset(tmp_path: Path, home: Path) -> Path:
 
 def run(home: Path, *words: str | Path, **environment: str) -> Done:
     command = [sys.executable, "-m", "cxg_proxy", "annotations", *map(str, words), "--home", str(home)]
-    return subprocess.run(command, capture_output=True, check=False, env={**os.environ, "TZ": "UTC", **environment})
+    return forking.run(command, cwd=Path.cwd(), env={**os.environ, "TZ": "UTC", **environment})
 
 
 def said(done: Done) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+import forking
 from cxg_proxy import annotations
 from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv
 from places import CHECKOUT
@@ -35,11 +36,11 @@ def save(where: Path, *sets: GeneSet, cell: str = "cell#{}", **columns: list[str
         annotations.write(where, annotations.GENE_SETS, gene_sets_csv(sets).encode())
 
 
-def started(dataset: Path, where: Path, output: Path, options: Any = None, **popen: Any) -> subprocess.Popen[bytes]:
+def started(dataset: Path, where: Path, output: Path, options: Any = None, **popen: Any) -> Any:
     command = [sys.executable, "-m", "cxg_proxy.viewer", "annotate", "--labels", where]
     command += ["--options", json.dumps(options or {}), "--output", output, "--", dataset]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=CHECKOUT, **popen)
+    return forking.popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=CHECKOUT, **popen)
 
 
 def annotate(dataset: Path, where: Path, output: Path, options: Any = None, **popen: Any) -> list[dict[str, Any]]:

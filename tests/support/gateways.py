@@ -22,6 +22,7 @@ import pytest
 
 from processes import FAKE, gone
 from waiting import until_now
+import forking
 
 SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
 PAGE = {"Accept": "text/html"}
@@ -75,7 +76,7 @@ class Worker(psutil.Process):
 class Gateway:
     """A running `cxg-proxy`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], path: str, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | forking.Forked, path: str, log: Path) -> None:
         self.process, self.path, self.log = process, path, log
 
     def ask(self, method: str, target: str, headers: dict[str, str] | None = None, body: Any = None) -> Reply:
@@ -145,12 +146,13 @@ def running_gateway(
     by: str = sys.executable,
     temporary: Path | None = None,
     library: bool = True,
+    fresh: bool = False,
     **environment: str,
 ) -> Iterator[Gateway]:
     """Start a gateway whose library `data` is `folder/data`; it must leave nothing behind when it ends.
 
-    `python` is the viewer's, `by` the gateway's own. It has a temporary folder of its own, which must be empty
-    afterwards; `temporary` is one that outlives it.
+    `python` is the viewer's, `by` the gateway's own; `fresh` is for a test of its command line. It has a temporary
+    folder of its own, which must be empty afterwards; `temporary` is one that outlives it.
     """
     short = temporary or Path(tempfile.mkdtemp(prefix="cxgt-", dir="/tmp"))
     environment |= {"TMPDIR": str(short), "XDG_RUNTIME_DIR": str(short)}
@@ -160,7 +162,8 @@ def running_gateway(
     command += ["--viewer-python", python or str(viewer_python(short)), "--home", str(folder / "labels")]
     command += [f"--Gateway.cache={folder / 'cache'}", f"--Gateway.logs={folder / 'logs'}", *options]
     with log.open("wb") as out:
-        process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=out, stderr=out, cwd=folder)
+        start = subprocess.Popen if fresh else forking.popen
+        process = start(command, env={**os.environ, **environment}, stdout=out, stderr=out, cwd=folder)
     gateway = Gateway(process, path, log)
     try:
         until_now(lambda: process.poll() is not None or answers(path))
@@ -214,9 +217,8 @@ def a_dataset(tmp_path: Path) -> Path:
 
 def run(*options: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HOME": str(folder), "JUPYTER_CONFIG_DIR": str(folder / "config")}
-    return subprocess.run(
-        [*COMMAND, *options], capture_output=True, text=True, timeout=10, cwd=folder, env=environment, check=False
-    )
+    done = forking.run([*COMMAND, *options], seconds=10, cwd=folder, env=environment)
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def find(gateway: Gateway, path: str | Path, more: str = "") -> Reply:

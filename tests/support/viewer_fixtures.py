@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
+import forking
 PATIENCE = 60.0
 LAUNCH = [sys.executable, "-c", "from server.cli.cli import cli; cli()", "launch"]
 OFFLINE = {"https_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # `cellxgene launch` asks the web for a newer version
@@ -68,8 +69,8 @@ class Server:
         self.socket = place / "s"
         self.log = place / "log"
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [os.fspath(part) for part in command],
+            self.process = forking.popen(
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -148,12 +149,9 @@ def worker(
         command = [sys.executable, "-m", "cxg_proxy.viewer", "serve", "--socket", home / "s"]
         command += ["--labels", labels or home / "labels", "--options", json.dumps(options or {})]
         command += [*(extra or []), "--", os.fsdecode(dataset)]
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": place,
-            "PYTHONPATH": str(path),
-            "LANG": "C.UTF-8",
-        }
+        environment = {"PATH": os.environ["PATH"], "HOME": place, "LANG": "C.UTF-8"}
+        if path:
+            environment["PYTHONPATH"] = str(path)
         server = Server(command, home, env=environment, **popen)
         try:
             if ready:

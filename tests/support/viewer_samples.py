@@ -3,6 +3,8 @@
 import json
 import os
 import subprocess
+
+import forking
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -82,8 +84,8 @@ def write(kind: str, path: Path) -> None:
 def summarize(*paths: Path | bytes | str) -> list[dict[str, Any]]:
     lines = "".join(json.dumps(os.fsdecode(path)) + "\n" for path in paths)
     command = [sys.executable, "-m", "cxg_proxy.viewer", "summarize"]
-    done = subprocess.run(command, input=lines.encode(), capture_output=True, check=True, cwd=CHECKOUT)
-    assert done.stderr == b""
+    done = forking.run(command, stdin=lines.encode(), cwd=CHECKOUT)
+    assert (done.returncode, done.stderr) == (0, b"")
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["path"] for answer in answers] == [os.fsdecode(path) for path in paths]
     return answers

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import forking
 from cxg_proxy import annotations
 from cxg_proxy.annotations.tables import LabelTable, labels_csv, read_labels
 from cxg_proxy.viewer.jobs.check import Upload
@@ -43,7 +44,7 @@ def check(dataset: Path, where: Path, content: bytes, options: Any = None) -> tu
     output.unlink(missing_ok=True)
     command = [sys.executable, "-m", "cxg_proxy.viewer", "check", "--labels", where, "--input", table]
     command += ["--options", json.dumps(options or {}), "--output", output, "--", dataset]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CHECKOUT) as child:
+    with forking.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CHECKOUT) as child:
         assert child.stdout
         (line,) = child.stdout
     assert child.returncode == 0

@@ -20,6 +20,7 @@ from places import CHECKOUT
 from processes import gone
 from viewer_fixtures import cells, until
 from viewer_samples import summarize
+import forking
 from pbmc import write_pbmc
 
 pytest_plugins = ["viewer_plugin"]

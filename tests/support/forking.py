@@ -1,0 +1,213 @@
+"""Programs that are there at once: one parent has imported what they import, as the gateway's own fork server has.
+
+To import everything anew takes a gateway half a second and a worker two, hundreds of times. What a test looks at is a
+process of its own all the same. Programs that are started in another way than these tests mostly do (by another
+Python, in a session of their own, with another `PYTHONPATH`) are started freshly, and so is whatever a host starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+FORKER = Path(__file__).parents[1] / "workers" / "forker.py"
+# What is imported for which program: all that it imports itself before it does its work.
+IMPORTED = {
+    "cxg_proxy": ["cxg_proxy.gateway.app", "cxg_proxy.commands.annotations", "cxg_proxy.commands.prepare"],
+    "cxg_proxy.viewer": [
+        "cxg_proxy.viewer.cellxgene.application",
+        "cxg_proxy.viewer.cellxgene.request_limits",
+        "cxg_proxy.viewer.dataset.load",
+        "cxg_proxy.viewer.serve",
+        "cxg_proxy.viewer.compute.kernels",
+        "fsspec.implementations.local",
+        "waitress.channel",
+        "waitress.server",
+    ],
+}
+# What Python, the loader and libraries read as they start, for which a fork comes too late; and what tests mostly say.
+AT_START = ("PYTHON", "LD_", "LANG", "LC_", "MALLOC_", "NUMBA_", "OPENBLAS_", "OMP_", "MKL_")
+
+
+def at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    """The part of an environment that makes a difference to what is imported, where UTF-8 is what is usual."""
+    usual = {("LANG", "C.UTF-8"), ("PYTHONUNBUFFERED", "1")}
+    return {name: value for name, value in environment.items() - usual if name.startswith(AT_START)}
+
+
+USUAL = at_start(os.environ)
+
+
+class Forked:
+    """A process that was forked, with what `subprocess.Popen` offers of it."""
+
+    def __init__(self, answers: socket.socket, pipes: Sequence[IO[bytes] | None]) -> None:
+        self._answers = answers
+        self.stdin, self.stdout, self.stderr = pipes
+        self.returncode: int | None = None
+        self.pid = int(self._read()["pid"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in (self.stdin, self.stdout, self.stderr):
+            if each is not None:
+                each.close()
+        self.wait()
+
+    def _read(self) -> dict[str, int]:
+        packet = self._answers.recv(1 << 10)
+        assert packet, "the parent of all has ended"
+        said: dict[str, int] = json.loads(packet)
+        return said
+
+    def poll(self) -> int | None:
+        """Its exit status, if it has ended."""
+        if self.returncode is None and select.select([self._answers], [], [], 0)[0]:
+            self._end()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end."""
+        if self.returncode is None:
+            if not select.select([self._answers], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
+            self._end()
+        assert self.returncode is not None
+        return self.returncode
+
+    def _end(self) -> None:
+        self.returncode = self._read()["status"]
+        self._answers.close()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if it has not ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Parent:
+    """The parent of all programs of one kind."""
+
+    def __init__(self, module: str) -> None:
+        self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-P", FORKER, str(theirs.fileno()), *IMPORTED[module]]
+        # OpenBLAS begins a second thread as soon as it is loaded, which would be alive in the parent only.
+        own = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **USUAL, "OPENBLAS_NUM_THREADS": "1"}
+        with theirs:
+            self.process = subprocess.Popen(
+                command, env=own, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+            )
+
+    def fork(self, order: Mapping[str, Any], descriptors: Sequence[int]) -> socket.socket:
+        """Ask for a process; the socket on which the answer comes."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            socket.send_fds(self.ours, [json.dumps(order).encode()], [*descriptors, theirs.fileno()])
+        return ours
+
+    def close(self) -> None:
+        self.ours.close()
+        self.process.wait()
+
+
+_parents: dict[str, Parent] = {}
+
+
+def close() -> None:
+    """End the parents, and what is left of their children."""
+    while _parents:
+        _parents.popitem()[1].close()
+
+
+def children() -> list[psutil.Process]:
+    """The children of the tests: those that were forked for them too, but not the parents of those."""
+    ours = {each.process.pid for each in _parents.values()}
+    found = []
+    for each in psutil.Process().children():
+        if each.pid in ours:
+            found += each.children()
+        else:
+            found.append(each)
+    return found
+
+
+def popen(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stdin: int | IO[bytes] | None = None,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+    **more: Any,
+) -> subprocess.Popen[bytes] | Forked:
+    """Start a program as `subprocess.Popen` does, but forked from a parent where that makes no difference."""
+    words = [os.fspath(word) for word in command]
+    env = os.environ if env is None else env
+    if more or words[:2] != [sys.executable, "-m"] or words[2] not in IMPORTED or at_start(env) != USUAL:
+        return subprocess.Popen(words, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, **more)
+    if words[2] not in _parents:
+        _parents[words[2]] = Parent(words[2])
+    order = {"module": words[2], "arguments": words[3:], "environment": dict(env), "cwd": str(cwd)}
+    with contextlib.ExitStack() as block:
+        theirs, ours = [], []
+        for number, said in enumerate((stdin, stdout, stderr)):
+            if said == subprocess.PIPE:
+                pair = os.pipe()
+                theirs.append(pair[number != 0])
+                block.callback(os.close, theirs[-1])
+                ours.append(os.fdopen(pair[number == 0], "wb" if number == 0 else "rb"))
+            else:
+                theirs.append(number if said is None else said if isinstance(said, int) else said.fileno())
+                ours.append(None)
+        return Forked(_parents[words[2]].fork(order, theirs), ours)
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    seconds: float = 60,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program to its end as `subprocess.run` does, and keep what it says."""
+    with contextlib.ExitStack() as block:
+        files = [block.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+        files[0].write(stdin)
+        files[0].seek(0)
+        process = popen(command, cwd=cwd, env=env, stdin=files[0], stdout=files[1], stderr=files[2])
+        try:
+            status = process.wait(seconds)
+        finally:
+            process.kill()
+            process.wait()
+        said = []
+        for each in files[1:]:
+            each.seek(0)
+            said.append(each.read())
+    return subprocess.CompletedProcess(list(command), status, *said)
