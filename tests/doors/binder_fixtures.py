@@ -11,12 +11,15 @@ import os
 import pwd
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ TOKEN = "tests-only"
 NOT_COMMITTED = (".git", ".venv", "build", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "node_modules")
 MADE = ("library", ".prepared")  # by postBuild, in binder/
 BINARIES = Path(sys.executable).parent
+LEFT_TO_COMPILE = {"anndata", "jupyter_server", "jupyterlab", "pandas", "server", "tornado", "traitlets"}
 # The registries' settings, the only thing of ours that the image's builder has too.
 REGISTRIES = ("PIP_", "UV_", "npm_config_", "NODE_EXTRA_CA_CERTS", "SSL_CERT_", "http_proxy", "https_proxy", "no_proxy")
 
@@ -94,6 +98,7 @@ def built_image() -> Iterator[Image]:
         _copy_repository(image)
         with _timed(image, "requirements"):
             _install_requirements(image)
+            _take_byte_code(image)
         if IS_ROOT:
             nobody = pwd.getpwnam("nobody")
             subprocess.run(["chown", "-R", f"{nobody.pw_uid}:{nobody.pw_gid}", *folder.iterdir()], check=True)
@@ -143,6 +148,24 @@ def _install_requirements(image: Image) -> None:
             env={**os.environ, "UV_HTTP_TIMEOUT": "300", "UV_PYTHON_DOWNLOADS": "never"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-4000:]
+
+
+def _take_byte_code(image: Image) -> None:
+    """Most byte code is here already: Python makes the same of the same file, and to make it takes a minute.
+
+    That of what a visitor's server runs is left to `postBuild`, without which it would be compiled for the visitor.
+    """
+    ours, theirs = (Path(sysconfig.get_path("purelib", vars=each)) for each in ({}, {"base": str(image.prefix)}))
+    for file in theirs.rglob("*.py"):
+        name = file.relative_to(theirs)
+        twin, made = ours / name, Path(cache_from_source(str(ours / name)))
+        if name.parts[0] in LEFT_TO_COMPILE or not made.exists() or twin.read_bytes() != file.read_bytes():
+            continue
+        code, seen = made.read_bytes(), file.stat()
+        if code[4:8] == bytes(4):  # it is valid for a file of this age and size
+            into = Path(cache_from_source(str(file)))
+            into.parent.mkdir(exist_ok=True)
+            into.write_bytes(code[:8] + struct.pack("<II", int(seen.st_mtime), seen.st_size) + code[16:])
 
 
 # --- a visitor's server --------------------------------------------------------------------------------------------
