@@ -1,10 +1,11 @@
 # make demo: a JupyterHub with cellxgene on this machine.   make test: all checks and tests.   make help: the rest.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-galaxy check docs bench bench-quick bench-million dist lock clean environment
+.PHONY: help demo test test-fast test-galaxy check docs bench bench-quick bench-million dist lock clean environment
 
 PORT ?= 8000
 PASSWORD ?= cellxgene
 TESTS ?= tests
+PROCESSES ?= $(shell nproc 2>/dev/null || echo 2)
 export PYTHON PORT PASSWORD FOLDER
 
 # Byte code makes cellxgene start in half the time; and the installed package is used and tested, not this folder.
@@ -13,7 +14,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help:
 	@echo 'make demo    a JupyterHub with cellxgene on http://127.0.0.1:8000 (make demo PORT=9000 PASSWORD=... FOLDER=...)'
-	@echo 'make test    all checks and tests (one file: make test TESTS=tests/doors/test_hub.py)'
+	@echo 'make test    all checks and tests, 10 minutes on two cores (one file: make test TESTS=tests/doors/test_hub.py)'
+	@echo 'make test-fast  those without a hub, a browser or Galaxy, for every commit (3 minutes on two cores)'
 	@echo 'make test-galaxy  the Galaxy tool in a real Galaxy with real containers (as root; at most 20 minutes)'
 	@echo 'make check   only ruff and mypy'
 	@echo 'make docs    the documentation as pages, in build/docs'
@@ -32,9 +34,10 @@ demo: environment
 	@exec "$$(readlink -f .venv)/bin/python" jupyter_config/demo.py
 
 check: environment
-	ruff check .
-	ruff format --check .
-	mypy
+	@echo '==> Checking with ruff and mypy (2 seconds, the first time 30)'
+	@ruff check --quiet .
+	@ruff format --quiet --check .
+	@mypy
 
 # Without the advertisement that Material for MkDocs prints.
 docs: environment
@@ -53,10 +56,23 @@ bench-quick: environment
 bench-million: environment
 	@python benchmarks/viewer.py --million
 
+# All tests are divided among processes, by file; a few files are not worth it. See tests/distribution.py.
+DIVIDED := -n $(PROCESSES)
+
 test: environment check
 	@mkdir -p build/artefacts
-	@echo '==> Running the tests (15 to 25 minutes); pictures are kept in build/artefacts'
-	browser=$$(CHROMIUM='$(CHROMIUM)' requirements/chromium) && CHROMIUM=$$browser pytest $(TESTS)
+ifeq ($(TESTS),tests)
+	@echo '==> Running all tests in $(PROCESSES) processes, the longest first (10 minutes on two cores);' \
+		'pictures are kept in build/artefacts'
+else
+	@echo '==> Running the tests of $(TESTS)'
+endif
+	@browser=$$(CHROMIUM='$(CHROMIUM)' requirements/chromium) && \
+		CHROMIUM=$$browser pytest $(if $(filter tests,$(TESTS)),$(DIVIDED)) $(TESTS)
+
+test-fast: environment check
+	@echo '==> Running the tests without a hub, a browser or Galaxy in $(PROCESSES) processes (3 minutes on two cores)'
+	@pytest $(DIVIDED) -m 'not slow' tests
 
 # What takes long is made once, in CXG_GALAXY_CACHE (else in ~/.cache/cxg-proxy-galaxy).
 test-galaxy: environment

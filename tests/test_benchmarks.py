@@ -215,12 +215,14 @@ def a_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     return done.stdout, place
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_quick_form_prints_every_row(run: tuple[str, Path]) -> None:
     for row in table.filled({"large": SIZE.cells // 2, "little": SIZE.cells // 4, "users": 2}):
         assert sum(line.startswith(row.what) for line in run[0].splitlines()) == 1, row.what
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("side", ["plain", "ours"])
 def test_every_figure_is_measured_or_says_why_not(side: str, run: tuple[str, Path]) -> None:
@@ -234,6 +236,7 @@ def test_every_figure_is_measured_or_says_why_not(side: str, run: tuple[str, Pat
     assert not any("not measured" in (each["note"][side] or "") for each in figures)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_picture_names_both_sides(run: tuple[str, Path]) -> None:
     drawn = (run[1] / "bars.svg").read_text()
@@ -241,6 +244,7 @@ def test_the_picture_names_both_sides(run: tuple[str, Path]) -> None:
         assert words in drawn
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_picture_is_drawn_of_figures_that_are_missing(run: tuple[str, Path], tmp_path: Path) -> None:
     kept = json.loads((run[1] / "viewer.json").read_text())

@@ -115,7 +115,9 @@ def test_the_build_needs_only_what_is_locked() -> None:
     assert re.search(r"^setuptools==", (CHECKOUT / "requirements" / "lock.txt").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "test-galaxy", "check", "docs", "bench", "dist", "lock", "clean"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "test-fast", "test-galaxy", "check", "docs", "bench", "dist", "lock", "clean"]
+)
 def test_make_explains_each_target(target: str) -> None:
     said = subprocess.run(["make"], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=30).stdout
     assert f"make {target} " in said

@@ -1,0 +1,38 @@
+"""How the tests are divided among processes: by file, since a file shares its servers, and what takes longest first."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from xdist.scheduler import LoadScopeScheduling
+
+# Files that take long, the longest first. Those of one line go to one process, for they share what is made for them.
+LONG = [
+    ["test_binder"],
+    ["test_hub"],
+    ["test_lab", "test_lab_menu"],
+    ["test_docs", "test_docs_browser"],
+]
+GROUPS = {name: number for number, names in enumerate(LONG) for name in names}
+
+
+def stem(nodeid: str) -> str:
+    """The name of a test's file."""
+    return PurePosixPath(nodeid.partition("::")[0]).stem
+
+
+def order(nodeid: str) -> int:
+    """What comes first has the smallest."""
+    return GROUPS.get(stem(nodeid), len(LONG))
+
+
+class LongestFirst(LoadScopeScheduling):
+    """Gives each process a group of files at a time."""
+
+    def __init__(self, config: Any, log: Any = None) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False  # it would begin with the files that have the most tests
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "+".join(LONG[GROUPS[stem(nodeid)]]) if stem(nodeid) in GROUPS else nodeid.partition("::")[0]
