@@ -22,6 +22,7 @@ PATIENCE = 60_000  # milliseconds, for what starts processes
 
 @pytest.fixture(name="browser", scope="module")
 def a_browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE / 2)  # five seconds are too few for a page on a busy machine
     with sync_playwright() as playwright:
         root = ("--no-sandbox",) if os.getuid() == 0 else ()  # Chromium refuses to run as root with it
         program = shutil.which(os.environ.get("CHROMIUM") or "chromium") or shutil.which("google-chrome")
