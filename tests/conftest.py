@@ -79,6 +79,6 @@ def _forking_ends() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_leftovers() -> Iterator[None]:
     """Fail a test that leaves a child behind; `running_gateway` sees to the gateways' own children and folders."""
-    before = {child.pid for child in forking.children()}
+    before = forking.children()
     yield
-    until_now(lambda: all(gone(child.pid) for child in forking.children() if child.pid not in before), seconds=3)
+    until_now(lambda: all(gone(child) for child in forking.children() - before), seconds=3)

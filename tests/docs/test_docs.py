@@ -160,6 +160,7 @@ def test_every_make_target_is_explained_to_who_writes_code() -> None:
     assert set(phony[1].split()) - {"help", "environment"} <= named
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
 def test_every_command_line_is_accepted_by_the_real_parser(document: Path) -> None:
     for words in commands_of(document, "cxg-proxy", "jupyter"):
@@ -183,7 +184,7 @@ def accept(words: list[str]) -> None:
             jupyter_parser().parse_args(rest)
         else:
             executable = Path(sys.executable).with_name(f"jupyter-{rest[0]}")
-            subprocess.run([executable, *rest[1:], "--help"], check=True, capture_output=True, timeout=30)
+            subprocess.run([executable, *rest[1:], "--help"], check=True, capture_output=True, timeout=120)
     elif rest[0] in ("annotations", "prepare"):
         module: Any = {"annotations": annotations, "prepare": prepare}[rest[0]]
         if len(rest) > 1 and rest[1:] != ["--help"]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from jupyter_fixtures import wait_until
 from PIL import Image, ImageChops
-from playwright.sync_api import Browser, FrameLocator, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 ARTEFACTS = Path(os.environ.get("CXG_ARTEFACTS", "build/artefacts"))

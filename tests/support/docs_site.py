@@ -69,6 +69,12 @@ class PageOfDocs(HTMLParser):
                 self.headings[self._at] += data
 
 
+@cache
+def parsed(file: Path) -> PageOfDocs:
+    """A page, which does not change once it is built."""
+    return PageOfDocs(file)
+
+
 @dataclass(frozen=True)
 class Site:
     """The built documentation."""
@@ -78,7 +84,7 @@ class Site:
 
     def page(self, name: str) -> PageOfDocs:
         """A page by the name of its file."""
-        return PageOfDocs(self.folder / name)
+        return parsed(self.folder / name)
 
     @property
     def names(self) -> list[str]:
@@ -91,7 +97,7 @@ class Site:
         file = (self.folder / page).parent / unquote(where) if where else self.folder / page
         if file.is_dir():
             file /= "index.html"
-        return file.is_file() and (not anchor or unquote(anchor) in PageOfDocs(file).anchors)
+        return file.is_file() and (not anchor or unquote(anchor) in parsed(file).anchors)
 
 
 # --- the sources ---------------------------------------------------------------------------------------------------

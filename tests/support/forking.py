@@ -143,15 +143,21 @@ def close() -> None:
         _parents.popitem()[1].close()
 
 
-def children() -> list[psutil.Process]:
+def children() -> set[int]:
     """The children of the tests: those that were forked for them too, but not the parents of those."""
     ours = {each.process.pid for each in _parents.values()}
-    found = []
-    for each in psutil.Process().children():
-        if each.pid in ours:
-            found += each.children()
-        else:
-            found.append(each)
+    return set[int]().union(_children(os.getpid()) - ours, *map(_children, ours))
+
+
+def _children(pid: int) -> set[int]:
+    """As psutil finds them, which reads a file of every process for it; each test asks twice."""
+    lists = [Path(f"/proc/{pid}/task/{thread}/children") for thread in os.listdir(f"/proc/{pid}/task")]
+    if not lists[0].exists():
+        return {each.pid for each in psutil.Process(pid).children()}
+    found: set[int] = set()
+    for each in [*lists, *lists]:  # the system may pass over one while another ends
+        with contextlib.suppress(OSError):  # the thread has ended
+            found |= set(map(int, each.read_text().split()))
     return found
 
 
