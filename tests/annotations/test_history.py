@@ -154,6 +154,7 @@ def in_memory(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_ten_thousand_saves_stay_below_the_limit_with_yesterday_in_it(in_memory: Path) -> None:
     tmp_path = in_memory
@@ -200,6 +201,7 @@ def test_who_does_not_know_how_much_room_there_may_be_removes_nothing_for_it(tmp
 # --- disturbed -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["kill", "half", "full", "denied", "ever"])
 def test_a_writer_killed_or_refused_at_every_change_of_the_disk_leaves_a_whole_file(in_memory: Path, how: str) -> None:

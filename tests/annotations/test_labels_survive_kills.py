@@ -283,6 +283,7 @@ def run(writer: Writer, where: Path, rounds: list[tuple[list[dict[str, Any]], in
 ENDS = {"not": {0}, "kill": {0, -9}, "half": {0, -9}, "time": {0, -14}, "full": {0, 3}}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_thousands_of_saves_killed_anywhere_lose_tear_and_leave_nothing(writer: Writer, place: Path) -> None:
     folders = itertools.count()

@@ -23,6 +23,7 @@ from stores_fixtures import MEMORY, maker, names, needs_root, write
 from waiting import until_now
 
 pytest_plugins = ["stores_plugin"]
+pytestmark = pytest.mark.slow  # each dataset is prepared by a program of its own
 NOBODY = 65534
 Done = subprocess.CompletedProcess[str]
 Run = Callable[..., Done]

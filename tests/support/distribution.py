@@ -10,9 +10,23 @@ from xdist.scheduler import LoadScopeScheduling
 # Files that take long, the longest first. Those of one line go to one process, for they share what is made for them.
 LONG = [
     ["test_binder"],
+    ["test_lab"],
+    ["test_prepare"],
     ["test_hub"],
-    ["test_lab", "test_lab_menu"],
     ["test_docs", "test_docs_browser"],
+    ["test_lab_menu"],
+    ["test_benchmarks"],
+    ["test_labels_survive_kills"],
+    ["test_two_tabs"],
+    ["test_show"],
+    ["test_history"],
+    ["test_beside_plain"],
+    ["test_viewer_compiled"],
+    ["test_viewer_build_life"],
+    ["test_jupyter"],
+    ["test_galaxy_job"],
+    ["test_alone"],
+    ["test_demo"],
 ]
 GROUPS = {name: number for number, names in enumerate(LONG) for name in names}
 
