@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +19,6 @@ from waiting import until_now
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
-
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -36,8 +34,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: distribution.order(item.nodeid))
-
-
 
 
 @pytest.fixture

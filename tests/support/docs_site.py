@@ -12,7 +12,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
-
 from places import CHECKOUT
 
 SOURCES = sorted((CHECKOUT / "docs").glob("*.md"))

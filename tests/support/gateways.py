@@ -20,9 +20,9 @@ from urllib.parse import quote
 import psutil
 import pytest
 
+import forking
 from processes import FAKE, gone
 from waiting import until_now
-import forking
 
 SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
 PAGE = {"Accept": "text/html"}

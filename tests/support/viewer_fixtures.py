@@ -22,6 +22,7 @@ import pandas as pd
 import psutil
 
 import forking
+
 PATIENCE = 60.0
 LAUNCH = [sys.executable, "-c", "from server.cli.cli import cli; cli()", "launch"]
 OFFLINE = {"https_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # `cellxgene launch` asks the web for a newer version

@@ -2,11 +2,7 @@
 
 import json
 import os
-import subprocess
-
-import forking
 import sys
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ import pandas as pd
 from anndata.io import write_elem
 from scipy import sparse
 
+import forking
 from places import CHECKOUT
 
 CELLS = 300
@@ -89,9 +86,6 @@ def summarize(*paths: Path | bytes | str) -> list[dict[str, Any]]:
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["path"] for answer in answers] == [os.fsdecode(path) for path in paths]
     return answers
-
-
-PBMC = Path(str(files("scanpy"))) / "datasets" / "10x_pbmc68k_reduced.h5ad"
 
 
 def older(path: Path) -> Path:

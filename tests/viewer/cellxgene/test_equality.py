@@ -16,8 +16,8 @@ import pytest
 
 import viewer_samples
 from cxg_proxy.viewer.store.cache import Stores
-from places import SUPPORT
 from pbmc import write_pbmc
+from places import SUPPORT
 from stores_fixtures import MEMORY, PLENTY, ignore, never
 from viewer_fixtures import Server, worker
 

@@ -19,8 +19,8 @@ from server.common.constants import Axis
 from cxg_proxy.errors import BadOptions, DamagedFile, NotH5ad, NotViewable
 from cxg_proxy.viewer.dataset import metadata
 from cxg_proxy.viewer.store import build, store
-from viewer_samples import PBMC, older
 from pbmc import PBMC
+from viewer_samples import older
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it asks anndata for its version in a way of the past

@@ -16,12 +16,11 @@ import pytest
 from scipy import sparse
 
 from cxg_proxy.viewer.jobs.thumbnail import rainbow
+from pbmc import write_pbmc
 from places import CHECKOUT
 from processes import gone
 from viewer_fixtures import cells, until
 from viewer_samples import summarize
-import forking
-from pbmc import write_pbmc
 
 pytest_plugins = ["viewer_plugin"]
 

@@ -22,7 +22,7 @@ from cxg_proxy.viewer.dataset.expression import Expression
 from cxg_proxy.viewer.source import cell_names
 from cxg_proxy.viewer.store import build, store
 from viewer_fixtures import cells
-from viewer_samples import PBMC, older
+from viewer_samples import older
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # cellxgene asks anndata for its version in a way of the past
