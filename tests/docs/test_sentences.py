@@ -12,7 +12,10 @@ import pytest
 import cxg_proxy
 from cxg_proxy import errors
 from cxg_proxy.errors import Problem
-from docs_site import CHECKOUT, Site, a_site  # noqa: F401 - a_site is a fixture
+from docs_site import Site
+from places import CHECKOUT
+
+pytest_plugins = ["docs_plugin"]
 
 PACKAGE = Path(str(resources.files(cxg_proxy)))
 KINDS = {kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Problem)}

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from docs_site import CHECKOUT, Site
+from docs_site import Site
+from places import CHECKOUT
 
 
 @pytest.fixture(name="site", scope="session")

@@ -36,7 +36,7 @@ class Category:
     """One column: for each cell of the dataset the number of its label, 0 where the table has none."""
 
     name: str
-    codes: array[int]
+    codes: "array[int]"
     labels: dict[str, int] = field(default_factory=lambda: {UNASSIGNED: 0})
 
     def put(self, place: int, label: str) -> None:

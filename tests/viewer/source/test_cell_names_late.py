@@ -21,6 +21,7 @@ from cxg_proxy.viewer.dataset import metadata
 from cxg_proxy.viewer.dataset.expression import Expression
 from cxg_proxy.viewer.source import cell_names
 from cxg_proxy.viewer.store import build, store
+from pbmc import PBMC
 from viewer_fixtures import cells
 from viewer_samples import older
 
