@@ -139,10 +139,11 @@ def test_ci_runs_what_the_readme_names() -> None:
 
 def test_pre_commit_runs_the_very_commands_of_make_check_from_the_projects_environment() -> None:
     makefile = (CHECKOUT / "Makefile").read_text()
-    recipe = re.findall(r"^check: environment\n((?:\t.+\n)+)", makefile, re.MULTILINE)[0].split("\n\t")
+    recipe = re.findall(r"^check: environment\n((?:\t.+\n)+)", makefile, re.MULTILINE)[0].split("\n")
+    commands = [line.strip("\t@") for line in recipe if line and "echo" not in line]
     (ours,) = yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_text())["repos"]
     assert ours["repo"] == "local"
-    assert [hook["entry"] for hook in ours["hooks"]] == [f".venv/bin/{command.strip()}" for command in recipe]
+    assert [hook["entry"] for hook in ours["hooks"]] == [f".venv/bin/{command}" for command in commands]
     # Each looks at the whole project, as make does, and none brings tools of another version.
     assert {(hook["language"], hook["pass_filenames"]) for hook in ours["hooks"]} == {("system", False)}
 

@@ -28,8 +28,8 @@ from cxg_proxy.gateway.library.scan import Scan
 from cxg_proxy.gateway.workers.process import Child, running
 from cxg_proxy.gateway.workers.report import death, no_worker
 from cxg_proxy.gateway.workers.usage import oom_kills
-from cxg_proxy.orders import BUILD_MEMORY_BYTES
 from cxg_proxy.steps import Phase, Step
+from cxg_proxy.worker_options import BUILD_MEMORY_BYTES
 
 FAILED, STOPPED = 1, 130  # exit statuses
 

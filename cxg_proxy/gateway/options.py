@@ -19,7 +19,7 @@ from cxg_proxy.errors import BadConfiguration
 from cxg_proxy.gateway.labels.outbox import Sender
 from cxg_proxy.gateway.library.http_client import usable
 from cxg_proxy.gateway.library.library import MAX_NAME_BYTES, REMOTE
-from cxg_proxy.orders import BUILD_MEMORY_BYTES
+from cxg_proxy.worker_options import BUILD_MEMORY_BYTES
 
 aliases = {
     **base_aliases,

@@ -24,7 +24,7 @@ from cxg_proxy.gateway.workers.instance import Limits
 from cxg_proxy.gateway.workers.instances import Instances
 from cxg_proxy.gateway.workers.jobs import Jobs
 from cxg_proxy.gateway.workers.summaries import Summaries
-from cxg_proxy.orders import ServeOrder
+from cxg_proxy.worker_options import ServeOrder
 
 from .catalogue import Catalogue
 from .options import Options

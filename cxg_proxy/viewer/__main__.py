@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cxg_proxy.orders import BUILD_MEMORY_BYTES, ServeOrder, json_object, positive
+from cxg_proxy.worker_options import BUILD_MEMORY_BYTES, ServeOrder, json_object, positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

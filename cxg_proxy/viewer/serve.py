@@ -15,9 +15,9 @@ from typing import Any
 from cxg_proxy import __version__
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import CannotListen, NotEnoughMemory, Problem, ViewerMissing
-from cxg_proxy.orders import ServeOrder
 from cxg_proxy.steps import Phase, Step
 from cxg_proxy.viewer.source import h5ad
+from cxg_proxy.worker_options import ServeOrder
 
 from . import child, options
 

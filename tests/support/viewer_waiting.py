@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cxg_proxy.orders import ServeOrder
 from cxg_proxy.viewer import child
 from cxg_proxy.viewer.cellxgene.application import load
 from cxg_proxy.viewer.dataset.expression import Expression
@@ -17,6 +16,7 @@ from cxg_proxy.viewer.dataset.metadata import Metadata
 from cxg_proxy.viewer.progress import Cancelled
 from cxg_proxy.viewer.serve import _listen, _turn
 from cxg_proxy.viewer.store.matrix import Matrix
+from cxg_proxy.worker_options import ServeOrder
 
 
 class Pending:

@@ -12,7 +12,7 @@ from typing import Any
 from cxg_proxy import __version__
 from cxg_proxy.etags import OPTIONS_BESIDE, digest
 from cxg_proxy.gateway.library.dataset import Dataset
-from cxg_proxy.orders import ServeOrder
+from cxg_proxy.worker_options import ServeOrder
 
 from .process import Ordinary, Starter
 

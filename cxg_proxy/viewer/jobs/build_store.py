@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from cxg_proxy import __version__
 from cxg_proxy.errors import Problem, ViewerMissing
-from cxg_proxy.orders import BUILD_MEMORY_BYTES
 from cxg_proxy.steps import Phase, Step
 from cxg_proxy.viewer import child, options
 from cxg_proxy.viewer.source import h5ad
+from cxg_proxy.worker_options import BUILD_MEMORY_BYTES
 
 if TYPE_CHECKING:
     from cxg_proxy.viewer.store.store import Store
