@@ -10,7 +10,7 @@ import pytest
 import cxg_proxy
 
 PACKAGE = Path(cxg_proxy.__file__).parent
-GROUND = "errors steps etags formatting files annotations worker_options".split()
+GROUND = "errors status_codes steps etags formatting files annotations worker_options".split()
 GATEWAY = "library workers labels pages options sockets catalogue services web standalone app".split()
 VIEWER = "child options progress numba_cache source store dataset compute cellxgene jobs".split()
 VIEWER += "serve fork_server precompile __main__".split()

@@ -112,7 +112,7 @@ def test_of_a_matrix_that_cannot_be_read_the_rest_is_shown_and_why_is_said(tmp_p
     with worker(path, extra=["--cache", str(tmp_path / "cache")] if cached else []) as server:
         assert server.api("layout/obs", Accept="application/octet-stream").status == 200
         reply = server.api("data/var?var:name_0=gene1", Accept="application/octet-stream")
-        assert reply.status == 500
+        assert reply.status == 422
         assert reply.json["kind"] == "DamagedFile"
         while "bad.h5ad" not in server.steps[-1].get("note", ""):
             assert server.next_step() is not None

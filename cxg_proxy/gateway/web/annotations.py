@@ -18,11 +18,10 @@ from cxg_proxy.files.disk import on_disk
 from cxg_proxy.gateway.labels import timeline
 from cxg_proxy.gateway.labels.models import LabelsView, UploadView
 from cxg_proxy.gateway.labels.outbox import Outgoing
-from cxg_proxy.gateway.library.dataset import Dataset, disk_of
+from cxg_proxy.gateway.library.dataset import Dataset
 from cxg_proxy.gateway.pages import render
 from cxg_proxy.gateway.workers.exchange import STALL_SECONDS
 
-from . import security
 from .handler import Handler
 
 PIECE = 1 << 20
@@ -36,10 +35,6 @@ Result = TypeVar("Result")
 
 class AnnotationsHandler(Handler):
     """What the addresses of a dataset's labels have in common."""
-
-    async def dataset(self, address: str) -> Dataset:
-        """The dataset of an address; raises DatasetNotFound."""
-        return await on_disk(lambda: self.services.library.find(address), place=disk_of(address))
 
     async def at_home(self, work: Callable[[], Result]) -> Result:
         """Call what touches the folder of labels; raises StorageSilent."""
@@ -176,9 +171,7 @@ class LabelsChange(AnnotationsHandler):
 
     async def post(self, address: str, action: str) -> None:
         """POST with the token of the form."""
-        security.refuse_other_sites(self.request.headers, token_seen=self.holds_token())
-        if not self.holds_token():
-            raise errors.Refused(detail="its form has no token, or that of an earlier run")
+        self.require_token()
         if action != "send":
             self.refuse_changes()
         dataset = await self.dataset(address)

@@ -13,57 +13,17 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
 from cxg_proxy import errors
+from cxg_proxy.files.disk import on_disk
+from cxg_proxy.gateway.library.dataset import Dataset, disk_of
 from cxg_proxy.gateway.pages import models, render
 from cxg_proxy.gateway.services import Services
 from cxg_proxy.gateway.workers.instance import Instance
 from cxg_proxy.gateway.workers.usage import Usage, usage
+from cxg_proxy.status_codes import status_of
 
 from . import security
 
-# The one place where a problem becomes a status code; a subclass that is not named here takes its parent's.
-STATUS: dict[type[errors.Problem], int] = {
-    errors.Problem: 500,
-    errors.DatasetNotFound: 404,
-    errors.OutsideLibraries: 404,
-    errors.NoSuchPage: 404,
-    errors.BadRequest: 400,
-    errors.NotReadable: 403,
-    errors.Refused: 403,
-    errors.TooLarge: 413,
-    errors.NotH5ad: 422,
-    errors.DamagedFile: 422,
-    errors.NoEmbedding: 422,
-    errors.NotViewable: 422,
-    errors.BadOptions: 422,
-    errors.ViewerMissing: 503,
-    errors.ViewerMismatch: 503,
-    errors.NotDownloaded: 502,
-    errors.StorageSilent: 503,
-    errors.NotEnoughMemory: 503,
-    errors.StartTimeout: 503,
-    errors.TooManyInstances: 503,
-    errors.Stopped: 503,
-    errors.Died: 503,
-    errors.NoAnswer: 502,
-    errors.Replaced: 409,
-    errors.ChangedMeanwhile: 503,
-    errors.Busy: 503,
-    errors.LabelsNotSaved: 507,
-    errors.LabelsNotReadable: 422,
-    errors.NoSuchVersion: 404,
-    errors.NotPrepared: 507,
-    errors.StoreNotWritten: 507,
-    errors.NotSent: 502,
-    errors.StillPreparing: 503,
-    errors.BadConfiguration: 500,
-    errors.CannotListen: 500,
-}
 STATIC = str(resources.files("cxg_proxy.gateway.pages") / "static")
-
-
-def status_of(problem: errors.Problem) -> int:
-    """The status code of a problem."""
-    return next(STATUS[kind] for kind in type(problem).__mro__ if kind in STATUS)
 
 
 class Handler(RequestHandler):
@@ -117,6 +77,17 @@ class Handler(RequestHandler):
         """Whether the request shows that its sender is no foreign page: a host's or our own token."""
         said = self.request.headers.get("X-XSRFToken", "") or self.form("_xsrf")
         return bool(security.bearer(self.request.headers)) or security.same(self.services.xsrf, said)
+
+    def require_token(self) -> None:
+        """Raise Refused unless the form was sent by a page of this gateway's present run, or by its host."""
+        token_seen = self.holds_token()
+        security.refuse_other_sites(self.request.headers, token_seen=token_seen)
+        if not token_seen:
+            raise errors.Refused(detail=security.UNKNOWN_FORM)
+
+    async def dataset(self, address: str) -> Dataset:
+        """Find the dataset of an address; raises DatasetNotFound, NotReadable, or StorageSilent if its disk hangs."""
+        return await on_disk(lambda: self.services.library.find(address), place=disk_of(address))
 
     def refuse_foreign_starts(self) -> None:
         """A picture on another site starts nothing here; a link there may. Raises Refused."""

@@ -8,15 +8,12 @@ import os
 from tornado.web import HTTPError
 
 from cxg_proxy import errors
-from cxg_proxy.files.disk import on_disk
-from cxg_proxy.gateway.library.dataset import disk_of
 from cxg_proxy.gateway.pages import models, render
 from cxg_proxy.gateway.workers.instance import Instance
 from cxg_proxy.gateway.workers.process import within
 from cxg_proxy.gateway.workers.usage import memory
 from cxg_proxy.steps import Phase
 
-from . import security
 from .handler import Handler, plain, row
 
 BEAT_SECONDS = 15.0  # an event stream that is silent for longer is cut by some proxies
@@ -43,9 +40,7 @@ class InstanceAction(Handler):
 
     async def post(self, identifier: str, action: str) -> None:
         """POST with the token of the form; back to `next`, or to the viewer."""
-        security.refuse_other_sites(self.request.headers, token_seen=self.holds_token())
-        if not self.holds_token():
-            raise errors.Refused(detail="its form has no token, or that of an earlier run")
+        self.require_token()
         instance = self.services.instances.find(identifier)
         if instance is None and (self.wants_json() or action == "retry"):
             raise errors.NoSuchInstance
@@ -65,7 +60,7 @@ class InstanceAction(Handler):
 
     async def _retry(self, instance: Instance) -> None:
         address = instance.dataset.address
-        dataset = await on_disk(lambda: self.services.library.find(address), place=disk_of(address))
+        dataset = await self.dataset(address)
         try:
             self._done(await self.services.instances.open(dataset, again=True), f"view/{address}/")
         except errors.TooManyInstances as problem:
@@ -94,7 +89,7 @@ class Progress(Handler):
 
     async def get(self, address: str) -> None:
         """The stream ends when the viewer is ready, failed or closed."""
-        dataset = await on_disk(lambda: self.services.library.find(address), place=disk_of(address))
+        dataset = await self.dataset(address)
         instance = self.services.instances.of(dataset.real)
         if instance is None:
             raise errors.Stopped(dataset.label)

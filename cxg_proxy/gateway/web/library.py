@@ -54,7 +54,7 @@ class Preview(Handler):
 
     async def get(self, address: str) -> None:
         """SVG, revalidated by the file's fingerprint."""
-        dataset = await on_disk(lambda: self.services.library.find(address), place=disk_of(address))
+        dataset = await self.dataset(address)
         points = await self.services.summaries.preview(dataset)
         if points is None:
             raise errors.NoSuchPage(self.request.path)

@@ -75,7 +75,7 @@ class LabelsUpload(AnnotationsHandler):
             await on_disk(self._body.close)
             found = await on_disk(lambda: multipart.read(form, self._boundary, "table"))
             if not security.bearer(self.request.headers) and not self._holds(found.fields.get("_xsrf", "")):
-                raise errors.Refused(detail="its form has no token, or that of an earlier run")
+                raise errors.Refused(detail=security.UNKNOWN_FORM)
             await on_disk(lambda: multipart.cut(form, found, table))
         except OSError as reason:
             raise _full(reason) from reason

@@ -151,7 +151,7 @@ class View(Handler):
         if self.request.method not in ("GET", "HEAD"):
             raise HTTPError(405)
         self.refuse_foreign_starts()
-        dataset = await on_disk(lambda: self.services.library.find(address), place=disk_of(address))
+        dataset = await self.dataset(address)
         if dataset.address != address:  # typed by a person; all that follows must speak of one address
             self.redirect(f"{self.root}view/{dataset.address}/" + self._query())
             return
@@ -179,7 +179,7 @@ class View(Handler):
         if there is not None and there.phase is Phase.READY:
             return there
         self.refuse_foreign_starts()
-        dataset = await on_disk(lambda: self.services.library.find(address), place=disk_of(address))
+        dataset = await self.dataset(address)
         instance = await self.services.instances.open(dataset)
         instance.exchanges += 1  # whoever waits for it uses it
         try:
@@ -197,7 +197,7 @@ class View(Handler):
         """What we add to the viewer: its scripts, and the state they ask for."""
         if name not in (*SCRIPTS, "state"):
             raise errors.NoSuchPage(self.request.path)
-        dataset = await on_disk(lambda: self.services.library.find(address), place=disk_of(address))
+        dataset = await self.dataset(address)
         if name in SCRIPTS:
             self.set_header("Content-Type", "text/javascript; charset=utf-8")
             self.set_header("Cache-Control", "no-cache")
@@ -275,7 +275,7 @@ async def _state_of(handler: Handler, address: str) -> str:
         return ""  # it failed: that must be said
     else:
         handler.refuse_foreign_starts()
-        dataset = await on_disk(lambda: handler.services.library.find(address), place=disk_of(address))
+        dataset = await handler.dataset(address)
         known = await on_disk(lambda: instances.state_of(dataset), place=disk_of(address))
     shown = handler.request.headers.get("X-Dataset-Version", dataset.version)
     return known if shown == dataset.version else ""

@@ -22,17 +22,11 @@ from werkzeug.exceptions import NotImplemented as NotOffered
 from cxg_proxy import __version__, etags
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import (
-    Busy,
-    LabelsNotCertain,
-    LabelsNotReadable,
-    LabelsNotSaved,
     NotEnoughMemory,
     NotViewable,
     Problem,
-    StillPreparing,
-    StoreNotWritten,
-    TooLarge,
 )
+from cxg_proxy.status_codes import status_of
 from cxg_proxy.viewer import options
 from cxg_proxy.viewer.dataset.expression import Expression
 from cxg_proxy.viewer.dataset.metadata import Metadata
@@ -48,16 +42,6 @@ from .reply_cache import Replies
 from .reply_tags import COLUMN, Tags, of_dataset_alone
 
 _SLICE = 256 * 1024
-_STATUS: dict[type[Problem], int] = {
-    TooLarge: 413,
-    Busy: 503,
-    NotEnoughMemory: 503,
-    StillPreparing: 503,
-    LabelsNotSaved: 507,
-    LabelsNotCertain: 507,
-    StoreNotWritten: 507,
-    LabelsNotReadable: 500,
-}
 _RETRY_SECONDS = "5"
 _CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody will read it
 
@@ -275,8 +259,8 @@ def _nobody_waits(cancelled: Cancelled) -> Response:
 
 
 def _problem(problem: Problem) -> Response:
-    status = _STATUS.get(type(problem), 500)
-    if status >= 500:
+    status = status_of(problem)
+    if status >= 422:  # a body that is too large is nothing to look into
         logging.getLogger(__name__).error("%s %s: %s", request.method, request.path, problem.sentence)
     response = _reply(status, {"message": problem.sentence, **problem.to_json()})
     if status == 503:

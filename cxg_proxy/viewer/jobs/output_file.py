@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import NotPrepared, Problem
-from cxg_proxy.viewer.source.h5ad import FULL, number
+from cxg_proxy.files.space import FULL, free_bytes
+from cxg_proxy.viewer.source.h5ad import number
 
 _BLOCK_BYTES = 16 * 1024**2
 _STEP_SECONDS = 0.2
@@ -89,8 +90,7 @@ class Output:
 
     def _check_room(self, size: int) -> None:
         """Say at once what would otherwise be found out when the disk is full, for others too."""
-        room = os.statvfs(os.path.dirname(self.path))
-        free = room.f_bavail * room.f_frsize
+        free = free_bytes(os.path.dirname(self.path))
         if free < size:
             detail = f"it needs {size / 1e6:,.0f} MB, but there are {free / 1e6:,.0f} MB of free space"
             raise NotPrepared(display_name(self.path), detail=detail)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import re
@@ -15,7 +14,6 @@ from typing import Any
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import DamagedFile, DatasetNotFound, NotEnoughMemory, NotH5ad, NotReadable, NotViewable
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NUMBER = re.compile(r"errno = (\d+)")  # in HDF5's own words
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"

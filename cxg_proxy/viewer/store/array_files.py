@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxg_proxy.errors import NoRoom, StoreNotWritten
+from cxg_proxy.files.space import FULL, free_bytes
 from cxg_proxy.viewer.progress import Progress
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BLOCK_BYTES = 16 * 1024**2
 _BEHIND = 64 * 1024**2
 
@@ -106,8 +105,7 @@ def files(folder: Path, names: Sequence[str], which: str, work: Progress) -> Ite
 def check_room(folder: Path, size: int, which: str) -> None:
     """Say at once what would otherwise be found out when the disk is full, for others too."""
     with told(which):
-        room = os.statvfs(folder)
-    free = room.f_bavail * room.f_frsize
+        free = free_bytes(folder)
     if free < size:
         detail = f"it takes {size / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
         raise NoRoom(which, detail=detail)
@@ -141,5 +139,5 @@ def told(which: str) -> Iterator[None]:
 
 def problem(which: str, error: OSError) -> StoreNotWritten:
     """What the system's refusal to write means."""
-    kind = NoRoom if error.errno in _FULL else StoreNotWritten
+    kind = NoRoom if error.errno in FULL else StoreNotWritten
     return kind(which, detail=error.strerror or str(error))

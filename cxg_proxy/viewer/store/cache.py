@@ -21,6 +21,7 @@ from pathlib import Path
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import ChangedMeanwhile, NoRoom, StoreNotWritten
 from cxg_proxy.files import atomic
+from cxg_proxy.files.space import FULL
 from cxg_proxy.viewer.source import h5ad
 
 from . import build, eviction, permissions, store
@@ -281,7 +282,7 @@ class Stores:
     def _problem(self, source: str, error: OSError) -> Exception:
         if error.filename is not None and os.fspath(error.filename) == source:
             return h5ad.open_problem(source, error)
-        if h5ad.number(error) in h5ad.FULL:
+        if h5ad.number(error) in FULL:
             return NoRoom(display_name(source), detail=f"the disk of {self.cache} is full")
         return StoreNotWritten(display_name(source), detail=f"{self.cache}: {error.strerror or error}")
 

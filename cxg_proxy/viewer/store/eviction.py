@@ -16,6 +16,7 @@ from pathlib import Path
 import h5py
 
 from cxg_proxy.errors import Problem
+from cxg_proxy.files.space import free_bytes
 from cxg_proxy.viewer.source import h5ad
 from cxg_proxy.viewer.source.matrix import Source, find
 
@@ -39,8 +40,7 @@ def free(folder: Path) -> int:
     there = next(
         level for level in (folder, *folder.parents) if os.path.exists(level)
     )  # `exists` of a path raises where nobody may look
-    found = os.statvfs(there)
-    return found.f_bavail * found.f_frsize
+    return free_bytes(there)
 
 
 def estimate(source: str, layer: str | None) -> int:

@@ -261,7 +261,7 @@ def test_labels_edited_into_nonsense_are_explained_and_stay(
     file = labels / "cell-labels.csv"
     file.write_bytes(os.fsencode(content))
     reply = writer.api("schema")
-    assert reply.status == 500
+    assert reply.status == 422
     assert reply.json["kind"] == "LabelsNotReadable"
     assert words in reply.json["message"]
     assert file.read_bytes() == os.fsencode(content)

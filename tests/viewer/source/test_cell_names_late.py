@@ -138,7 +138,7 @@ def test_names_that_cannot_be_read_any_more_are_told_as_a_problem_of_the_file(da
     there.rest.chmod(0o600)
     there.rest.write_bytes(b"")
     status, said = asked(page, "annotations/obs?annotation-name=name_0")
-    assert status == 500
+    assert status == 422
     assert "cells.h5ad" in said.decode()
 
 

@@ -68,9 +68,9 @@
     if (reply.ok) known.hear(reply.headers.get("X-Labels-Known"), whole);
     const heard = { status: reply.status, saves };
     if (reply.ok && url.pathname.endsWith("/config")) heard.config = (await reply.clone().json()).config;
-    if (!reply.ok && (saves || reply.status >= 500)) {
+    if (!reply.ok && (saves || reply.status >= 422)) {
       const said = await reply.clone().json().catch(() => null);
-      const { problem } = (reply.status >= 500 && said) || {}; // as the gateway says it, when the viewer does not answer
+      const { problem } = (reply.status >= 422 && said) || {}; // as the gateway says it, when the viewer does not answer
       heard.problem = problem ? { message: problem.sentence, steps: problem.steps } : said;
     }
     for (const name of ["Merged", "Fit", "Own"]) heard[name.toLowerCase()] = JSON.parse(reply.headers.get(`X-Labels-${name}`));
