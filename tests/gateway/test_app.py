@@ -215,7 +215,7 @@ def test_the_gateway_is_small_and_imports_nothing_of_the_viewers(tmp_path: Path)
 def test_a_gateway_in_use_stays_under_60_mb(tmp_path: Path, dataset: Path) -> None:
     for n in range(1000):
         (tmp_path / "data" / f"{n}.h5ad").write_bytes(b"")
-    with running_gateway(tmp_path) as gateway:
+    with running_gateway(tmp_path, fresh=True) as gateway:
         gateway.open("data/pbmc.h5ad")
         for page in range(1, 18):  # every card of every page, with its picture
             read = f"/api/datasets?folder=data&page={page}"

@@ -44,7 +44,7 @@ def test_a_remote_dataset_is_downloaded_with_its_progress_then_opened_and_its_ad
     tmp_path: Path, site: Site, options: list[str]
 ) -> None:
     site.hold_at = len(CONTENT) // 4
-    with running_gateway(tmp_path, *options) as gateway:
+    with running_gateway(tmp_path, *options, fresh=True) as gateway:
         until_now(lambda: gateway.get("/api/datasets").json["datasets"])
         assert (card(gateway)["bytes"], card(gateway)["pending"], card(gateway)["name"]) == (
             None,
