@@ -13,7 +13,7 @@ LONG = [
     ["test_lab"],
     ["test_prepare"],
     ["test_hub"],
-    ["test_docs", "test_docs_browser"],
+    ["test_docs", "test_docs_browser", "test_sentences"],
     ["test_lab_menu"],
     ["test_benchmarks"],
     ["test_labels_survive_kills"],
@@ -21,11 +21,11 @@ LONG = [
     ["test_show"],
     ["test_history"],
     ["test_beside_plain"],
-    ["test_viewer_compiled"],
-    ["test_viewer_build_life"],
+    ["test_numba_cache"],
+    ["test_build_life"],
     ["test_jupyter"],
     ["test_galaxy_job"],
-    ["test_alone"],
+    ["test_standalone"],
     ["test_demo"],
 ]
 GROUPS = {name: number for number, names in enumerate(LONG) for name in names}
