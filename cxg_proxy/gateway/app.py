@@ -156,7 +156,7 @@ class Gateway(Options):
 
     async def _end(self, services: Services, sockets: Path, listening: Sockets) -> None:
         """End everything within END_SECONDS."""
-        parts = (services.instances, services.preload, services.summaries, services.recognition, services.uploads)
+        parts = (services.instances, services.fork_server, services.summaries, services.recognition, services.uploads)
         ending = asyncio.gather(*(part.close() for part in parts))
         await asyncio.wait({ending}, timeout=END_SECONDS - 0.5)
         if not ending.done():
@@ -179,7 +179,7 @@ class Gateway(Options):
                 if idle is None or idle.done():  # not awaited: a signal must not wait for a deaf worker's end
                     idle = asyncio.ensure_future(services.instances.close_idle())
                 running = services.instances.running()
-                if services.children.busy or any(each.at_work() for each in running):
+                if services.jobs.busy or any(each.at_work() for each in running):
                     self._touched()  # a long request, an opening, a preparation or a copy that somebody waits for
                 unused, most = time.monotonic() - self._used, self.shutdown_when_idle_seconds
                 if alone is not None and alone.problem is not None:

@@ -39,8 +39,8 @@ class Services:
     catalogue: Catalogue
     summaries: Summaries
     instances: Instances
-    preload: ForkServer
-    children: Jobs
+    fork_server: ForkServer
+    jobs: Jobs
     uploads: Uploads
     recognition: Recognition
     outbox: Outbox | None  # the way to the host's history, where it has one
@@ -78,12 +78,12 @@ def build_services(
     visits = Visits(cache / "visits.json")
     # One dataset alone is opened at once: nothing would be loaded before it.
     idle_seconds = 0 if options.dataset else options.preload_idle_seconds
-    preload = ForkServer(viewer, idle_seconds=idle_seconds, log=_folder(options.logs) / "preload.log", **where)
-    place = WorkerEnvironment(sockets, _folder(options.logs), inherited, preload)
+    fork_server = ForkServer(viewer, idle_seconds=idle_seconds, log=_folder(options.logs) / "preload.log", **where)
+    surroundings = WorkerEnvironment(sockets, _folder(options.logs), inherited, fork_server)
     command = viewer_command(viewer, functools.partial(_serve_order, options, labels))
-    instances = Instances(command, place, _limits(options), visits, remotes.fetch)
+    instances = Instances(command, surroundings, _limits(options), visits, remotes.fetch)
     summaries = Summaries(cache / "summaries", [*viewer, "summarize"], **where)
-    children = Jobs(viewer, functools.partial(_viewer_options, options), cache / "exports", **where)
+    jobs = Jobs(viewer, functools.partial(_viewer_options, options), cache / "exports", **where)
     share = functools.partial(_share, options, library)
     catalogue = Catalogue(library, options.scan_limit, summaries, visits, instances, saved=labels.saved, share=share)
     return Services(
@@ -92,10 +92,10 @@ def build_services(
         catalogue=catalogue,
         summaries=summaries,
         instances=instances,
-        preload=preload,
-        children=children,
-        uploads=Uploads(children),
-        recognition=Recognition(home, labels.of, summaries, children),
+        fork_server=fork_server,
+        jobs=jobs,
+        uploads=Uploads(jobs),
+        recognition=Recognition(home, labels.of, summaries, jobs),
         outbox=Outbox(options.sender) if options.sender else None,
         folder=_folder(options.root or os.curdir),  # or where a person has started us
         home=home,

@@ -143,9 +143,7 @@ class Standalone:
                 return
             self._tried = state  # what fails is tried again at the next save, and at the end
             try:
-                await self._services.children.annotate(
-                    self._dataset, self._services.labels(self._dataset), self._annotated
-                )
+                await self._services.jobs.annotate(self._dataset, self._services.labels(self._dataset), self._annotated)
                 self._copied = state
             except Problem as problem:
                 tell("%s", problem)

@@ -38,7 +38,7 @@ class Services:
         self.instance: Any = SimpleNamespace(phase=Phase.READY, problem=None, ready=self.ready)
         self.library = SimpleNamespace(roots={"dataset": folder / "shown"}, find=self.find)
         self.instances = SimpleNamespace(open=self.open, of=lambda _: self.instance)
-        self.children = SimpleNamespace(annotate=self.annotate)
+        self.jobs = SimpleNamespace(annotate=self.annotate)
         self.troubles: list[Problem] = []  # of the next copies
         self.unreadable: list[Problem] = []  # of the next looks for the file
         self.made = 0

@@ -25,9 +25,9 @@ Key = tuple[object, ...]
 class Recognition:
     """What is found out about cells, in the background, and remembered."""
 
-    def __init__(self, home: Path, labels: Callable[[Dataset], Path], summaries: Summaries, children: Jobs) -> None:
+    def __init__(self, home: Path, labels: Callable[[Dataset], Path], summaries: Summaries, jobs: Jobs) -> None:
         self.home = home
-        self._labels, self._summaries, self._children = labels, summaries, children
+        self._labels, self._summaries, self._jobs = labels, summaries, jobs
         self._fits: dict[Key, Checked | None] = {}
         self._looks: dict[Key, asyncio.Task[None]] = {}
         self._offered: dict[Key, bool] = {}
@@ -95,8 +95,8 @@ class Recognition:
     async def _look(self, key: Key, dataset: Dataset, where: Path) -> None:
         found = None
         try:
-            async with self._children.folder() as folder:
-                found = await self._children.check(dataset, where, where / annotations.LABELS, folder / "checked.csv")
+            async with self._jobs.folder() as folder:
+                found = await self._jobs.check(dataset, where, where / annotations.LABELS, folder / "checked.csv")
         except Problem as problem:
             logging.getLogger(__name__).info("%s", problem)
         finally:

@@ -32,8 +32,8 @@ class Upload:
 class Uploads:
     """The one that waits, if there is one."""
 
-    def __init__(self, children: Jobs) -> None:
-        self.children = children
+    def __init__(self, jobs: Jobs) -> None:
+        self.jobs = jobs
         self._waiting: Upload | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -42,7 +42,7 @@ class Uploads:
     ) -> Upload:
         """Check a table that lies in the folder of `block`; it replaces the one that waits. Raises its problem."""
         try:
-            checked = await self.children.check(dataset, labels, table, table.with_name("checked.csv"))
+            checked = await self.jobs.check(dataset, labels, table, table.with_name("checked.csv"))
             await self.forget()
         except BaseException:
             await block.aclose()

@@ -147,7 +147,7 @@ class AnnotatedFile(AnnotationsHandler):
             await self._work
 
     async def _send(self, dataset: Dataset) -> None:
-        async with self.services.children.annotated(dataset, self.services.labels(dataset)) as file:
+        async with self.services.jobs.annotated(dataset, self.services.labels(dataset)) as file:
             attach(self, f"{dataset.label}-annotated.h5ad", "application/x-hdf5")
             self.set_header("Content-Length", str(await on_disk(lambda: _size(file))))
             try:

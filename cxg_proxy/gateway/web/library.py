@@ -27,7 +27,7 @@ class LibraryPage(Handler):
         if self.services.alone and not self.wants_json():
             await self._lead_to_the_viewer()
             return
-        self.services.preload.touch()
+        self.services.fork_server.touch()
         await self.services.catalogue.refresh()
         page = self.get_query_argument("page", "1")
         view = self.services.catalogue.view(

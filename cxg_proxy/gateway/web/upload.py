@@ -51,7 +51,7 @@ class LabelsUpload(AnnotationsHandler):
         self._boundary = multipart.boundary_of(self.request.headers.get("Content-Type", ""))
         self._client().set_max_body_size(MAX_BYTES)
         self._client().set_body_timeout(MAX_SECONDS)
-        self._folder = await self._block.enter_async_context(self.services.children.folder())
+        self._folder = await self._block.enter_async_context(self.services.jobs.folder())
         form = self._folder / "form"
         self._body = self._block.enter_context(await on_disk(lambda: form.open("wb")))
 

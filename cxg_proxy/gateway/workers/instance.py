@@ -45,7 +45,7 @@ class Instance:
         self,
         dataset: Dataset,
         command: WorkerCommand,
-        place: WorkerEnvironment,
+        surroundings: WorkerEnvironment,
         limits: Limits,
         visits: Visits,
         *,
@@ -61,12 +61,12 @@ class Instance:
         self.exchanges = 0  # requests under way
         self.state = ""  # what the tags of its replies are made from
         self.log: deque[str] = deque(maxlen=LOG_LINES)
-        self.socket = place.sockets / f"{self.id}.sock"
+        self.socket = surroundings.sockets / f"{self.id}.sock"
         self.connections = Connections(self.socket)
         self.pid: int | None = None
         visit = visits.get(dataset.real)
         self.expected = visit.seconds if visit and dataset.there else None
-        self._command, self._place, self._limits, self._visits = command, place, limits, visits
+        self._command, self._surroundings, self._limits, self._visits = command, surroundings, limits, visits
         self._fetch = fetch
         self._fetching = 0.0  # seconds, which the next opening will not need
         self._oom_kills = oom_kills()
@@ -159,18 +159,18 @@ class Instance:
             # In a thread: it looks at the labels' folder, on a disk that may hang.
             command, under = await on_disk(lambda: command_and_fingerprint(self._command, self.dataset, self.socket))
             self._python = str(command[0])
-            warming = asyncio.ensure_future(self._place.starter.warm())
+            warming = asyncio.ensure_future(self._surroundings.starter.warm())
             await self._first(warming, timeout=None)
             warming.cancel()
             async with (
-                logging_to(self._place.log_of(self.dataset), self.log) as hear,
+                logging_to(self._surroundings.log_of(self.dataset), self.log) as hear,
                 running(
                     command,
-                    cwd=self._place.sockets,
-                    environment=self._place.environment,
+                    cwd=self._surroundings.sockets,
+                    environment=self._surroundings.environment,
                     on_line=hear,
                     patience=self._limits.patience,
-                    start=self._place.starter.start,
+                    start=self._surroundings.starter.start,
                 ) as child,
             ):
                 self.pid = child.pid

@@ -22,13 +22,13 @@ class Instances:
     def __init__(
         self,
         command: WorkerCommand,
-        place: WorkerEnvironment,
+        surroundings: WorkerEnvironment,
         limits: Limits,
         visits: Visits,
         fetch: Fetch | None = None,
     ) -> None:
         self._fetch = fetch
-        self._command, self._place, self._limits, self._visits = command, place, limits, visits
+        self._command, self._surroundings, self._limits, self._visits = command, surroundings, limits, visits
         self._all: dict[Path, Instance] = {}
         self._at: dict[str, Instance] = {}
         self._closing = False
@@ -90,7 +90,7 @@ class Instances:
             return there
         if self._closing:
             raise Stopped(dataset.label)
-        instance = Instance(dataset, self._command, self._place, self._limits, self._visits, fetch=self._fetch)
+        instance = Instance(dataset, self._command, self._surroundings, self._limits, self._visits, fetch=self._fetch)
         instance.start(after=self._make_room(), over=self._forget)
         self._all[dataset.real] = instance
         self._move(dataset.address, instance)
