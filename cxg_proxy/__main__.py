@@ -1,4 +1,4 @@
-"""`cxg-proxy`, and `python -m cxg_proxy`."""
+"""The entry point of `cxg-proxy` and of `python -m cxg_proxy`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from cxg_proxy.doors import early_socket
 
 from . import __version__
 
-# Each way loads what it needs. Galaxy asks for the version before it starts its tool, while it shows the tool's link
-# already: of the two, neither waits for anything to be loaded.
+# Each branch imports only what it needs. Galaxy asks for the version before it starts its tool, and by then it already
+# shows the tool's link. So neither the version nor the listening socket may wait for an import.
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the gateway, also as `galaxy` wants it; or what `annotations` or `prepare` asks for."""
+    """Run the gateway (for `galaxy`, with the options of that door), or the command `annotations` or `prepare`."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments == ["--version"]:
         sys.stdout.write(f"{__version__}\n")

@@ -1,7 +1,7 @@
-"""What can go wrong, in the user's words: what happened, to which thing, and what to do next.
+"""Errors that a user may see: each says what happened, what it happened to, and what to do next.
 
-Nothing here knows HTTP. A worker sends its problem to the gateway as JSON (`Problem.to_json`), so that both sides speak
-of it in the same words.
+Nothing here knows HTTP. A worker sends its problem to the gateway as JSON (`Problem.to_json`), so that both sides
+describe it in the same words.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 
 class Problem(Exception):
-    """Something that kept a user from what they wanted; every subclass is one cause.
+    """A failure that keeps a user from what they wanted; every subclass is one cause.
 
-    `which` names the thing (usually a file name), `detail` adds what only this occurrence knows, and `log`
-    holds the last lines the worker wrote. In `steps`, text between backquotes is a command to copy.
+    `which` names what the problem is about (usually a file name), `detail` adds what is specific to this occurrence,
+    and `log` holds the last lines the worker wrote. In `steps`, text between backquotes is a command to copy.
     """
 
     title: ClassVar[str] = "Something went wrong"
@@ -32,22 +32,22 @@ class Problem(Exception):
 
     @property
     def sentence(self) -> str:
-        """What happened to which thing, as one sentence."""
+        """One sentence that says what happened, and to what."""
         what = f"{self.which}: {self.what}" if self.which else self.what[:1].upper() + self.what[1:]
         return f"{what} ({self.detail.rstrip('. ')})." if self.detail else f"{what}."
 
     def name_in_steps(self, placeholder: str, name: str) -> None:
-        """Put a real name, quoted for a shell, where the steps' commands hold a placeholder."""
+        """Replace a placeholder in the commands of `steps` by a real name, quoted for a shell."""
         self.steps = tuple(step.replace(placeholder, shlex.quote(name)) for step in self.steps)
 
     def to_json(self) -> dict[str, Any]:
-        """The problem as plain data, for the wire between worker and gateway and for the JSON twin of its page."""
+        """Return the problem as plain data, for messages from worker to gateway and for the JSON form of its page."""
         texts = {name: getattr(self, name) for name in ("title", "sentence", "which", "detail")}
         return {"kind": type(self).__name__, **texts, "steps": list(self.steps), "log": list(self.log)}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Problem:
-        """The problem that `to_json` described; an unknown kind (of another version) becomes a plain `Problem`."""
+        """Rebuild the problem from `to_json`; an unknown kind (from another version) becomes a plain `Problem`."""
         kinds = {cls.__name__: cls for cls in _all_kinds(Problem)}
         kind = kinds.get(str(data.get("kind")), Problem)
         return kind(
@@ -62,7 +62,7 @@ def _all_kinds(kind: type[Problem]) -> list[type[Problem]]:
     return [kind] + [deeper for below in kind.__subclasses__() for deeper in _all_kinds(below)]
 
 
-# --- Datasets: where one lies, and what is in its file ---------------------------------------------------------------
+# --- Datasets: their location, and the content of their files --------------------------------------------------------
 
 
 class DatasetNotFound(Problem):
@@ -77,7 +77,7 @@ class DatasetNotFound(Problem):
 
 
 class OutsideLibraries(Problem):
-    """A file that is named by its path, in no folder that is shown."""
+    """The file was named by its path, but it lies in no folder that is shown."""
 
     title = "Not in the library"
     what = "cellxgene does not show the folder of this file"
@@ -96,7 +96,7 @@ class NotReadable(Problem):
 
 
 class NotDownloaded(Problem):
-    """A dataset at a remote address cannot be had, or its copy cannot be written; what has come is kept."""
+    """A remote dataset cannot be downloaded, or its copy cannot be written; the part already downloaded is kept."""
 
     title = "Not downloaded"
     what = "this dataset could not be downloaded"
@@ -112,7 +112,7 @@ class StorageSilent(Problem):
 
 
 class NotH5ad(Problem):
-    """The file is not HDF5 at all, or HDF5 of another kind."""
+    """The file is not HDF5 at all, or it is HDF5 but not AnnData."""
 
     title = "Not an .h5ad file"
     what = "this is not an AnnData file (.h5ad)"
@@ -171,7 +171,7 @@ class ChangedMeanwhile(Problem):
 
 
 class ViewerMissing(Problem):
-    """The viewer's Python does not exist, or has no cellxgene, or none of cxg-proxy's own code."""
+    """The viewer's Python does not exist, or lacks cellxgene or cxg-proxy itself."""
 
     title = "The viewer is not installed"
     what = "cellxgene cannot be started with this Python"
@@ -196,7 +196,7 @@ class ViewerMismatch(Problem):
 
 
 class NotEnoughMemory(Problem):
-    """The dataset does not fit: the system killed the worker, or it met its own limit."""
+    """The dataset does not fit into memory: the system killed the worker, or the worker met its own limit."""
 
     title = "Not enough memory"
     what = "the viewer needed more memory than it may use"
@@ -208,7 +208,7 @@ class NotEnoughMemory(Problem):
 
 
 class StartTimeout(Problem):
-    """Still not ready after `start_timeout` seconds."""
+    """The viewer was not ready after `start_timeout` seconds."""
 
     title = "This takes too long"
     what = "the viewer was not ready in time and was stopped"
@@ -223,7 +223,7 @@ class Died(Problem):
 
 
 class NoAnswer(Problem):
-    """One exchange with a worker broke off; the worker itself may be well."""
+    """One exchange with a worker broke off; the worker itself may be fine."""
 
     title = "No answer"
     what = "the viewer broke off its answer to this request"
@@ -239,7 +239,7 @@ class Stopped(Problem):
 
 
 class TooManyInstances(Problem):
-    """All places are taken by viewers that are in use."""
+    """The limit of open viewers is reached, and all of them are in use."""
 
     title = "Too many viewers are open"
     what = "as many viewers are in use as you may have at once"
@@ -255,7 +255,7 @@ class Busy(Problem):
 
 
 class StillPreparing(Problem):
-    """Somebody waited long for gene expression, and it is not there yet."""
+    """A request waited long for gene expression, which is still not ready."""
 
     title = "Still preparing"
     what = "its gene expression is still being prepared"
@@ -274,7 +274,7 @@ class LabelsNotSaved(Problem):
 
 
 class LabelsNotCertain(LabelsNotSaved):
-    """Labels or gene sets are written, but the disk did not say that they outlast a power cut."""
+    """Labels or gene sets are written, but the disk did not confirm that they survive a power cut."""
 
     title = "Perhaps not saved"
     what = "the labels are written, but the disk did not confirm it, so a power cut could still undo this save"
@@ -282,7 +282,7 @@ class LabelsNotCertain(LabelsNotSaved):
 
 
 class LabelsNotReadable(Problem):
-    """Saved labels or gene sets cannot be understood, or do not fit the dataset any more; they are left as they are."""
+    """Saved labels or gene sets cannot be parsed, or no longer fit the dataset; they are left unchanged."""
 
     title = "Your labels cannot be read"
     what = "this file does not hold labels or gene sets for this dataset"
@@ -293,7 +293,7 @@ class LabelsNotReadable(Problem):
 
 
 class NoSuchVersion(Problem):
-    """A version of labels or gene sets that is not in the history (any more)."""
+    """The history does not hold this version of labels or gene sets, or no longer holds it."""
 
     title = "No such version"
     what = "there is no such version of these labels any more"
@@ -301,7 +301,7 @@ class NoSuchVersion(Problem):
 
 
 class NothingSaved(NoSuchVersion):
-    """Labels or gene sets were asked for, but there are none."""
+    """Labels or gene sets were requested, but none are saved."""
 
     title = "Nothing saved yet"
     what = "nothing was saved for this dataset yet"
@@ -309,7 +309,7 @@ class NothingSaved(NoSuchVersion):
 
 
 class NotPrepared(Problem):
-    """A file to download, or the check of an uploaded one, could not be written to the cache."""
+    """A file for download, or the check of an uploaded file, could not be written to the cache."""
 
     title = "Not prepared"
     what = "this file could not be prepared"
@@ -325,7 +325,7 @@ class NotSent(Problem):
 
 
 class Replaced(Problem):
-    """The file is another one since the page that asks was opened."""
+    """The file was replaced after the requesting page was opened."""
 
     title = "The file was replaced"
     what = "this file was replaced since you opened it, so nothing can be saved from the old page"
@@ -336,7 +336,7 @@ class Replaced(Problem):
 
 
 class StoreNotWritten(Problem):
-    """The cache refuses what is written into it: read-only, no permission, a failing disk."""
+    """The cache cannot be written: it is read-only, permission is missing, or the disk fails."""
 
     title = "The prepared form could not be saved"
     what = "gene expression could not be prepared, because its place on the disk cannot be written"
@@ -347,7 +347,7 @@ class StoreNotWritten(Problem):
 
 
 class NoRoom(StoreNotWritten):
-    """The disk of the cache is full, or would be."""
+    """The disk of the cache is full, or would become full."""
 
     title = "No room on the disk"
     what = "there is not enough room on the disk to prepare gene expression"
@@ -357,11 +357,11 @@ class NoRoom(StoreNotWritten):
     )
 
 
-# --- The gateway: what it is asked, and how it is configured ---------------------------------------------------------
+# --- The gateway: its requests and its configuration -----------------------------------------------------------------
 
 
 class Refused(Problem):
-    """A request from another site, or without the token."""
+    """The request came from another site, or without the token."""
 
     title = "Refused"
     what = "this request did not come from a page of this site"
@@ -369,7 +369,7 @@ class Refused(Problem):
 
 
 class ReadOnly(Refused):
-    """A change of labels where nothing is saved."""
+    """The request changes labels or gene sets where saving is off."""
 
     title = "Read-only"
     what = "labels and gene sets cannot be changed here"
@@ -377,7 +377,7 @@ class ReadOnly(Refused):
 
 
 class TooLarge(Problem):
-    """A request body beyond the limit, as sent or after decompression."""
+    """The request body exceeds the limit, as sent or after decompression."""
 
     title = "Too large"
     what = "this request is larger than the limit"
@@ -385,7 +385,7 @@ class TooLarge(Problem):
 
 
 class NoSuchPage(Problem):
-    """An address that means nothing here."""
+    """No page has this address."""
 
     title = "No such page"
     what = "there is no such page here"
@@ -393,13 +393,13 @@ class NoSuchPage(Problem):
 
 
 class NoSuchInstance(NoSuchPage):
-    """An instance that has ended and been forgotten, or never was."""
+    """The instance has ended and been forgotten, or never existed."""
 
     what = "this viewer is not running any more"
 
 
 class BadRequest(Problem):
-    """A request that cannot be understood."""
+    """The request cannot be understood."""
 
     title = "Bad request"
     what = "this request cannot be understood"
@@ -407,7 +407,7 @@ class BadRequest(Problem):
 
 
 class NothingChosen(BadRequest):
-    """A form for a file came without one, or with an empty one."""
+    """A form for a file was submitted without a file, or with an empty one."""
 
     title = "No file was chosen"
     what = "no file was chosen, or it is empty"
@@ -415,7 +415,7 @@ class NothingChosen(BadRequest):
 
 
 class CannotListen(Problem):
-    """The socket or port is taken or cannot be made."""
+    """The socket or port is taken, or cannot be created."""
 
     title = "Cannot listen"
     what = "cxg-proxy cannot listen here"

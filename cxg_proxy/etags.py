@@ -1,7 +1,7 @@
-"""The tags of replies that stay the same as long as their dataset does: made by the worker, judged by the gateway too.
+"""Entity tags of replies that depend on the dataset alone: the worker sets them, and the gateway checks them too.
 
-A tag is made of what its reply depends on and not of the reply, so whoever knows the state of a dataset can say
-whether a browser's copy is still right, without the reply and without the worker.
+A tag is computed from what its reply depends on, not from the reply itself. So anyone who knows the state of a dataset
+can decide whether a browser's copy is still valid, without the reply and without the worker.
 """
 
 from __future__ import annotations
@@ -10,32 +10,33 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 
-OPTIONS_BESIDE = ".cxg.yaml"  # the end of the name of the file of options beside a dataset
-PRIVATE = "private, no-cache"  # keep it for this user only, and ask again each time
+OPTIONS_BESIDE = ".cxg.yaml"  # suffix of the options file beside a dataset
+PRIVATE = "private, no-cache"  # cache for this user only, and revalidate each time
 
-_MAX_HEADER_LENGTH = 8192  # characters of If-None-Match; a browser sends the one tag it has
-# RFC 9110, section 8.8.3; a tag of the list may be empty (section 5.6.1).
+_MAX_HEADER_LENGTH = 8192  # characters of If-None-Match; a browser sends only the one tag it has
+# RFC 9110, section 8.8.3; an element of the list may be empty (section 5.6.1).
 _TAG = re.compile(r'[ \t]*(?:(?:W/)?"([!#-~\x80-\xff]*)")?[ \t]*(?:,|\Z)')
 
 
 def digest(*parts: object) -> str:
-    """One word for all of these: 24 hex digits. Parts that differ as text give another word."""
+    """Return one digest of all parts, 24 hex digits. Parts that differ as text give different digests."""
     text = "".join(f"{len(part)}:{part}" for part in map(str, parts))
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=12).hexdigest()
 
 
 def tag(state: str, target: str, accept: str) -> str:
-    """The tag of the reply to a GET: `state` of its dataset, path and query as they were sent, and what is accepted.
+    """Return the tag of the reply to a GET.
 
-    Which encoding was chosen does not count: the tag is a weak one.
+    It covers the dataset's `state`, the path and query as sent (`target`), and the accepted types (`accept`). The
+    chosen encoding does not count: the tag is a weak one.
     """
     return digest(state, target, accept)
 
 
 def holds(if_none_match: str, wanted: str) -> bool:
-    """Whether a list of tags names this one, weakly compared (RFC 9110, section 13.1.2).
+    """Whether a list of tags contains `wanted`, by weak comparison (RFC 9110, section 13.1.2).
 
-    `*`, and whatever is no list of tags, holds none: the worker has the last word then.
+    False for `*` and for anything that is not a list of tags: the worker decides then.
     """
     if len(if_none_match) > _MAX_HEADER_LENGTH:
         return False
@@ -44,7 +45,7 @@ def holds(if_none_match: str, wanted: str) -> bool:
 
 
 def _tags(text: str) -> Iterator[str | None]:
-    """The tags of a list, and None where it is not one."""
+    """Yield the tags of a list, and None where the text is not a list of tags."""
     end = 0
     while end < len(text):
         match = _TAG.match(text, end)
@@ -57,5 +58,5 @@ def _tags(text: str) -> Iterator[str | None]:
 
 
 def not_modified(current: str) -> Iterable[tuple[str, str]]:
-    """The headers of a 304, which a browser puts in the place of those it has."""
+    """Return the headers of a 304, with which a browser replaces those it has."""
     return (("Cache-Control", PRIVATE), ("ETag", f'W/"{current}"'), ("Vary", "Accept-Encoding"))

@@ -1,4 +1,4 @@
-"""Numbers, sizes, times and names as people read them; every function is pure."""
+"""Formatting of numbers, sizes, times and names for people; every function is pure."""
 
 from __future__ import annotations
 
@@ -45,27 +45,27 @@ ORIGINS = {
 
 
 def clean(text: str) -> str:
-    """The text with everything that no page can hold shown as U+FFFD."""
+    """Replace every character that no page can hold by U+FFFD."""
     return _UNSHOWABLE.sub("\ufffd", text)
 
 
 def printable(text: str) -> str:
-    """The text on one line of a terminal, whatever is in it."""
+    """Return the text as one printable line for a terminal, whatever it contains."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def number(value: float) -> str:
-    """68000 as "68 000"."""
+    """Format 68000 as "68 000"."""
     return f"{value:,.0f}".replace(",", _THIN)
 
 
 def count(value: int, noun: str) -> str:
-    """1 as "1 dataset", 1200 as "1 200 datasets"."""
+    """Format 1 as "1 dataset", 1200 as "1 200 datasets"."""
     return f"{number(value)} {noun}" if value == 1 else f"{number(value)} {noun}s"
 
 
 def size(value: float) -> str:
-    """Bytes in SI units: 2100000000 as "2.1 GB"."""
+    """Format bytes in SI units: 2100000000 as "2.1 GB"."""
     amount, units = max(0.0, float(value)), ["B", "kB", "MB", "GB", "TB", "PB"]
     while amount >= 999.5 and len(units) > 1:
         amount, units = amount / 1000, units[1:]
@@ -74,12 +74,12 @@ def size(value: float) -> str:
 
 
 def share(value: float) -> str:
-    """0.43 as "43 %"."""
+    """Format 0.43 as "43 %"."""
     return f"{100 * value:.0f}{_THIN}%"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as "4 s", "1 min 20 s" or "2 h 5 min"."""
+    """Format seconds as "4 s", "1 min 20 s" or "2 h 5 min"."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole}\u00a0s"
@@ -91,7 +91,7 @@ def duration(seconds: float) -> str:
 
 
 def ago(then: float, now: float) -> str:
-    """How long before `now` something was: "just now", "3 min ago", "yesterday", "2 years ago"."""
+    """Format how long `then` was before `now`: "just now", "3 min ago", "yesterday", "2 years ago"."""
     age = now - then
     if age < -60:
         return "in the future"
@@ -106,7 +106,7 @@ def ago(then: float, now: float) -> str:
 
 
 def moment(then: float) -> datetime | None:
-    """The time as a date in UTC; None for one that no calendar holds (a file may claim any)."""
+    """Return the time as a UTC datetime, or None if it is out of range (a file may claim any time)."""
     try:
         return datetime.fromtimestamp(then, timezone.utc).replace(microsecond=0)
     except (ValueError, OverflowError, OSError):
@@ -114,7 +114,7 @@ def moment(then: float) -> datetime | None:
 
 
 def when(then: float, now: float) -> str:
-    """HTML: how long ago, with the exact time for machines and for the pointer. Made of numbers only."""
+    """Return HTML that says how long ago, with the exact time as `datetime` and tooltip. It holds no user text."""
     exact = moment(then)
     if exact is None:
         return "at an unknown time"
@@ -123,7 +123,7 @@ def when(then: float, now: float) -> str:
 
 
 def clock(then: float) -> str:
-    """HTML: the time of day in UTC, with the exact time for machines and for the pointer."""
+    """Return HTML with the time of day in UTC, and the exact time as `datetime` and tooltip."""
     exact = moment(then)
     if exact is None:
         return "at an unknown time"
@@ -132,7 +132,7 @@ def clock(then: float) -> str:
 
 
 def day(then: float, now: float) -> str:
-    """The day in UTC as a heading: "Today, 23 November 2026"."""
+    """Format the day in UTC as a heading: "Today, 23 November 2026"."""
     exact, today = moment(then), moment(now)
     if exact is None or today is None:
         return "On an unknown day"
@@ -142,14 +142,14 @@ def day(then: float, now: float) -> str:
 
 
 def pieces(step: str) -> Iterator[tuple[bool, str]]:
-    """A step cut at its backquotes: (is it a command, text)."""
+    """Split a step at its backquotes into pairs: whether the piece is a command, and its text."""
     for position, text in enumerate(step.split("`")):
         if text:
             yield position % 2 == 1, text
 
 
 def parts(name: str) -> list[str]:
-    """A name cut where a line may break: after each `_`, `-`, `.` and `/` inside it."""
+    """Split a name where a line may break: after each `_`, `-`, `.` and `/` inside it."""
     return re.findall(r".+?(?:[-_./]+(?=\w)|$)", name, re.DOTALL)
 
 

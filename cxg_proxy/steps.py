@@ -1,4 +1,4 @@
-"""What a worker tells the gateway while it starts: one JSON line per step, on its standard output."""
+"""Steps that a worker reports to the gateway as it starts: one JSON line each, on its standard output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .errors import Problem
 
 
 class Phase(str, Enum):
-    """Where a worker is in its life; `instances` allows only forward moves."""
+    """A phase in the life of a worker; only the moves in `LEGAL`, all forward, are allowed."""
 
     QUEUED = "queued"
     DOWNLOADING = "downloading"
@@ -23,7 +23,7 @@ class Phase(str, Enum):
     FAILED = "failed"
 
 
-# Which phase may follow which.
+# The phases that may follow each phase.
 LEGAL = {
     Phase.QUEUED: {Phase.DOWNLOADING, Phase.STARTING, Phase.CLOSED, Phase.FAILED},
     Phase.DOWNLOADING: {Phase.STARTING, Phase.CLOSED, Phase.FAILED},
@@ -41,10 +41,10 @@ OVER = {Phase.CLOSED, Phase.FAILED}
 class Step:
     """One line from a worker.
 
-    `done` is the share of the phase that is over, 0 to 1, or None where it cannot be known. `version` is the
-    worker's cxg-proxy, said in its first line. `problem` comes with `Phase.FAILED` only. `note` holds sentences that
-    a person should read although all went well. `state` comes with `Phase.READY`: what the tags of replies are made
-    from (see `validators`).
+    `done` is the completed share of the phase, 0 to 1, or None where it cannot be known. `version` is the version of
+    the worker's cxg-proxy, sent in its first line. `problem` comes with `Phase.FAILED` only. `note` holds sentences
+    that a person should read although all went well. `state` comes with `Phase.READY`: the tags of replies are
+    computed from it (see `etags`).
     """
 
     phase: Phase
@@ -55,7 +55,7 @@ class Step:
     state: str = ""
 
     def line(self) -> bytes:
-        """The step as one line of JSON."""
+        """Return the step as one line of JSON."""
         data: dict[str, Any] = {"phase": self.phase.value}
         if self.done is not None:
             data["done"] = round(self.done, 3)
@@ -71,10 +71,10 @@ class Step:
 
     @staticmethod
     def parse(line: bytes) -> Step:
-        """Read a line back; raises ValueError for anything `line` cannot have written."""
+        """Read a step back from its line; raises ValueError for anything `line` cannot have written."""
         data = json.loads(line)
         if not isinstance(data, dict):
-            raise ValueError(f"not a step: {line!r}")  # noqa: TRY004 - one error for whatever is no step
+            raise ValueError(f"not a step: {line!r}")  # noqa: TRY004 - one error for anything that is not a step
         done = data.get("done")
         if done is not None:
             done = min(1.0, max(0.0, float(done)))

@@ -1,7 +1,7 @@
-"""What the gateway orders of a worker: options that are declared once, for the writing and the reading side.
+"""Orders from the gateway to a worker: options declared once, for both the writing and the reading side.
 
 Each field of `ServeOrder` is an option of `python -m cxg_proxy.viewer serve`: `--read-only` stands for `read_only`. The
-dataset is the argument at the end.
+dataset is the last argument.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from .annotations import LIMIT
 
-BUILD_MEMORY_BYTES = 1_000_000_000  # that the builder of a store may work with, where nobody says otherwise
+BUILD_MEMORY_BYTES = 1_000_000_000  # working memory of the builder of a store, by default
 
 
 def positive(text: str) -> int:
@@ -40,7 +40,7 @@ def _option(help_text: str, read: Callable[[str], Any] = str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ServeOrder:
-    """The order to show one dataset; sizes are in bytes."""
+    """The order to serve one dataset; sizes are in bytes."""
 
     dataset: str
     socket: str = field(metadata=_option("path of the unix socket to make"))
@@ -64,7 +64,7 @@ class ServeOrder:
     build_memory: int = field(default=BUILD_MEMORY_BYTES, metadata=_option("bytes a builder may work with", positive))
 
     def to_arguments(self) -> list[str]:
-        """The command line that `add_arguments` and `parse` read."""
+        """Return the command line that `add_arguments` and `parse` read."""
         words: list[str] = []
         for each in fields(self):
             value = getattr(self, each.name)
@@ -91,7 +91,7 @@ class ServeOrder:
 
     @classmethod
     def parse(cls, parsed: argparse.Namespace) -> ServeOrder:
-        """The order that a command line stands for; what it leaves out has the default of its field."""
+        """Build the order from a parsed command line; an omitted option takes the default of its field."""
         names = {each.name for each in fields(cls)}
         return cls(**{name: value for name, value in vars(parsed).items() if name in names})
 
