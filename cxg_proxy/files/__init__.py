@@ -1,1 +1,1 @@
-"""Durable files: whole at every instant, locked and private; and calls to a disk that may hang."""
+"""Durable files on disks that may hang: written atomically, locked and private."""

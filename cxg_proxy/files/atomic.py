@@ -1,4 +1,4 @@
-"""Files that are whole at every instant, in a folder held open: a link planted in its place leads nowhere else."""
+"""Atomic file operations in a folder held open, so that a symbolic link planted in its place cannot redirect them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PIECE = 1 << 20
 
 
 class Unconfirmed(OSError):
-    """The new file is in place, but the disk did not say that its name outlasts a power cut."""
+    """The new file is in place, but the disk did not confirm that its name survives a power cut."""
 
 
 @contextlib.contextmanager
 def opened(folder: Path | str, *, inside: int | None = None) -> Iterator[int]:
-    """A descriptor of a folder; OSError if it is not one, or a symbolic link."""
+    """Open a folder and yield its descriptor; raises OSError if it is not a folder, or is a symbolic link."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=inside)
     try:
         yield descriptor
@@ -30,19 +30,22 @@ def opened(folder: Path | str, *, inside: int | None = None) -> Iterator[int]:
 
 
 def make(folder: Path, *, for_others: bool = False) -> None:
-    """Make a folder and all levels above it, to outlast a power cut; each for its owner only, or for all to enter."""
+    """Create a folder and its missing parents so that they survive a power cut.
+
+    Each is readable by its owner only, or by everybody with `for_others`.
+    """
     missing = [level for level in (folder, *folder.parents) if not os.path.lexists(level)]
     for level in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another process of this user was faster
             os.mkdir(level, 0o700)
             if for_others:
-                os.chmod(level, 0o755)  # noqa: S103 - whatever the umask, others are to read what is in it
-        with contextlib.suppress(PermissionError):  # one may make folders where one may not read
+                os.chmod(level, 0o755)  # noqa: S103 - others must be able to read its content, whatever the umask
+        with contextlib.suppress(PermissionError):  # creating folders may be allowed where reading is not
             sync(level.parent)
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk, to outlast a power cut."""
+    """Flush a file, or the names in a folder, to the disk, so that they survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -51,7 +54,7 @@ def sync(path: Path) -> None:
 
 
 def create(folder: int, name: str, content: bytes, *, durable: bool = True) -> None:
-    """Write a new file, for its owner only; FileExistsError if the name is taken, even by a link."""
+    """Write a new file for its owner only; raises FileExistsError if the name is taken, even by a link."""
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
     try:
         _write(descriptor, content)
@@ -71,9 +74,10 @@ def _write(descriptor: int, content: bytes) -> None:
 
 
 def replace(folder: int, name: str, content: bytes, *, at_last: Callable[[], object] = bool) -> None:
-    """Replace a file in one step; what `at_last` raises, when the new one is safe beside it, leaves the old one.
+    """Replace a file atomically.
 
-    Any OSError leaves the old one, but for Unconfirmed.
+    `at_last` is called once the new file is safe on the disk beside the old one; if it raises, the old file stays. The
+    old file also stays after any OSError except Unconfirmed.
     """
     beside = f".{name}.{secrets.token_hex(8)}"
     create(folder, beside, content)
@@ -90,7 +94,7 @@ def replace(folder: int, name: str, content: bytes, *, at_last: Callable[[], obj
 
 
 def read(folder: int, name: str, *, limit: int = -1, follow: bool = False) -> bytes:
-    """The content of a regular file, or its first `limit` bytes; OSError for anything else (a pipe would never end)."""
+    """Read a regular file, or its first `limit` bytes; raises OSError for anything else (a pipe would never end)."""
     flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     with open(os.open(name, flags, dir_fd=folder), "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -105,7 +109,7 @@ def remove(folder: int, name: str) -> None:
 
 
 def remove_abandoned(folder: int, names: Iterable[str]) -> None:
-    """Remove what a writer left that was killed half-way; a young file may belong to a writer that still runs."""
+    """Remove what a killed writer left behind, but no recent files: their writer may still be running."""
     for name in names:
         with contextlib.suppress(OSError):
             if time.time() - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime > _ABANDONED_SECONDS:
@@ -113,7 +117,7 @@ def remove_abandoned(folder: int, names: Iterable[str]) -> None:
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Replace `file` so that a reader sees the old content or the new one, never a part; raises OSError."""
+    """Replace `file` so that a reader sees either the old or the new content, never a part; raises OSError."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
     try:

@@ -1,6 +1,7 @@
-"""Calls that touch a user's disk, each in a thread of its own: a network home that hangs must hang nothing else.
+"""Calls to a user's disk, each in its own thread: a network home that hangs must not block anything else.
 
-The threads are daemons, so that one that never returns cannot keep the gateway from ending; asyncio's own would.
+The threads are daemons, so that a call that never returns cannot keep the gateway from exiting; in asyncio's own
+thread pool it would.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from typing import TypeVar
 from cxg_proxy.errors import StorageSilent
 
 PATIENCE_SECONDS = 10.0
-MAX_WAITING = 32  # calls that wait for one place at once; a disk that hangs longer gets no more of them
+MAX_WAITING = 32  # calls waiting for one place at once; a disk that hangs gets no more than these
 
 Result = TypeVar("Result")
-_waiting: Counter[str] = Counter()  # by place; only the loop's own thread counts
+_waiting: Counter[str] = Counter()  # by place; changed only in the thread of the event loop
 
 
 async def on_disk(work: Callable[[], Result], *, place: str = "", patience: float | None = PATIENCE_SECONDS) -> Result:
-    """Call `work` in a thread and return or raise what it does; raises StorageSilent after `patience` seconds.
+    """Call `work` in a thread and return its result or raise its error; raises StorageSilent after `patience` seconds.
 
-    `place` names the disk as far as it is known (a library, say): one that hangs takes no turns from the others.
+    `place` names the disk as far as it is known (a library, for example). Calls are counted for each place, so that a
+    hanging disk does not block calls to the others. StorageSilent is also raised when `MAX_WAITING` calls wait already.
     """
     if _waiting[place] >= MAX_WAITING:
         raise StorageSilent(detail=f"{MAX_WAITING} calls wait for it already")
@@ -33,7 +35,7 @@ async def on_disk(work: Callable[[], Result], *, place: str = "", patience: floa
     future: asyncio.Future[Result] = loop.create_future()
     threading.Thread(target=_run, args=(work, place, loop, future), daemon=True, name="disk").start()
     try:
-        # Not wait_for: before Python 3.12 it may lose that whoever asks is cancelled when the answer comes with it.
+        # Not wait_for: before Python 3.12 it may swallow a cancellation that arrives together with the result.
         await asyncio.wait({future}, timeout=patience)
         if not future.done():
             raise StorageSilent(detail=f"for {patience:.0f} s")
@@ -49,9 +51,9 @@ def _run(
     reason: BaseException | None = None
     try:
         result = work()
-    except BaseException as caught:  # noqa: BLE001 - handed to the one who waits
+    except BaseException as caught:  # noqa: BLE001 - passed on to the waiting caller
         reason = caught
-    with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
+    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
         loop.call_soon_threadsafe(_back, place, future, result, reason)
 
 
@@ -63,9 +65,9 @@ def _back(place: str, future: asyncio.Future[Result], result: Result | None, rea
 
 
 def _tell(future: asyncio.Future[Result], result: Result | None, reason: BaseException | None) -> None:
-    if future.done():  # nobody waits any more
+    if future.done():  # the caller no longer waits
         return
     if reason is not None:
         future.set_exception(reason)
     else:
-        future.set_result(result)  # type: ignore[arg-type]  # it is one when there is no reason
+        future.set_result(result)  # type: ignore[arg-type]  # without a reason, `work` has returned a Result

@@ -1,7 +1,7 @@
-"""One writer at a time, on network homes too: a file that names its holder, and `flock` where it works.
+"""A lock for one writer at a time, on network homes too: a file that names its holder, plus `flock` where it works.
 
-`locked` waits for the lock of a whole folder. Who has something to do meanwhile takes a named one with `Attempts`, and
-keeps it with `kept`.
+`locked` waits for the lock of a whole folder. A caller that has other work to do while it waits takes a named lock with
+`Attempts`, and keeps it with `kept`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from . import atomic
 
 NAME = ".lock"
 PATIENCE_SECONDS = 15.0
-STALE_SECONDS = 10.0  # less than the patience: who waits for a holder that has vanished gets the lock in the end
-ABANDONED_SECONDS = 600.0  # a lock that nobody has touched for so long has no holder any more
+STALE_SECONDS = 10.0  # less than the patience, so that waiting for a vanished holder succeeds in the end
+ABANDONED_SECONDS = 600.0  # a lock not touched for this long has no living holder
 
 _BEAT_SECONDS = 2.0
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 class LockTaken(Exception):
-    """Somebody else has the lock, and did not give it back in time."""
+    """Another process holds the lock, and did not release it in time."""
 
 
 class Lock:
-    """The lock of one open folder, or of one thing in it, for one writer."""
+    """One writer's lock on an open folder, or on something named in it."""
 
     def __init__(self, folder: int, name: str = NAME):
         self.folder, self.name = folder, name
@@ -41,18 +41,21 @@ class Lock:
         self._content = json.dumps({**_here(), "token": self.token}).encode()
 
     def check(self) -> None:
-        """Raise Taken when others thought this writer dead (a laptop that slept) and took the lock."""
+        """Raise LockTaken if another process took the lock because this writer seemed dead (on a laptop that slept)."""
         if _token(_seen(self.folder, self.name)) != self.token:
             raise LockTaken("another server took over while this one did not answer")
 
     def take(self) -> bool:
-        """Put our file in place if nobody's is; a link tells the truth on NFS, and is never seen half-written."""
+        """Create our lock file unless there is one; returns whether it is in place.
+
+        It is made as a hard link, which is reliable on NFS and never seen half-written.
+        """
         beside = f"{self.name}.{self.token}"
         atomic.create(self.folder, beside, self._content, durable=False)
         try:
             os.link(beside, self.name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
         except FileExistsError:
-            # NFS may repeat a request whose answer was lost, and then report its own success as a failure.
+            # NFS may repeat a request whose reply was lost, and then report a link that succeeded as a failure.
             return os.stat(beside, dir_fd=self.folder).st_nlink == 2
         except OSError as error:
             if error.errno not in _NO_LINKS:
@@ -70,35 +73,35 @@ class Lock:
         return True
 
     def beat(self, done: threading.Event) -> None:
-        """Show at intervals that we are alive, until `done`."""
+        """Touch the lock file at intervals, to show that its holder is alive, until `done` is set."""
         while not done.wait(_BEAT_SECONDS):
             with contextlib.suppress(OSError, LockTaken):
                 self.check()
                 os.utime(self.name, dir_fd=self.folder, follow_symlinks=False)
 
     def give_back(self) -> None:
-        """Remove our file, if it is still ours."""
+        """Release the lock: remove its file, if it is still ours."""
         with contextlib.suppress(OSError, LockTaken):
             self.check()
             os.unlink(self.name, dir_fd=self.folder)
 
 
 class Attempts:
-    """Tries to take a lock, as often as it is asked: a holder that has died, or is silent for too long, loses it."""
+    """Repeated attempts to take a lock; a holder that has died, or is silent for too long, loses it."""
 
     def __init__(self, lock: Lock, stale: float = STALE_SECONDS):
         self._lock, self._stale = lock, stale
         self._before: Seen | None = None
         self._since = time.monotonic()
-        self.stuck = False  # its holder is dead, but it is not ours to take away
+        self.stuck = False  # the holder is dead, but we may not remove its lock
 
     def taken(self) -> bool:
-        """Whether it is ours now."""
+        """Try once; returns whether the lock is ours now."""
         folder, name = self._lock.folder, self._lock.name
         while (seen := _seen(folder, name)) is not None:
             if seen != self._before:
                 self._before, self._since = seen, time.monotonic()
-            # By our own clock, not the file's: the clocks of two machines differ.
+            # Measured by our own clock, not by the file's times: the clocks of two machines differ.
             silent = time.monotonic() - self._since > self._stale
             if not (_ended(seen) or silent):
                 return False
@@ -108,13 +111,13 @@ class Attempts:
         return self._lock.take()
 
     def holder(self) -> str:
-        """Who has it, in words."""
+        """Describe the holder in words."""
         return _holder(self._before)
 
 
 @contextlib.contextmanager
 def kept(lock: Lock) -> Iterator[Lock]:
-    """Show at intervals that a lock which was taken has a living holder, and give it back at the end."""
+    """Show at intervals that the holder of a taken lock is alive, and release the lock at the end."""
     done = threading.Event()
     beating = threading.Thread(target=lock.beat, args=(done,), daemon=True, name="lock")
     beating.start()
@@ -127,7 +130,10 @@ def kept(lock: Lock) -> Iterator[Lock]:
 
 
 def clear_dead(folder: int, name: str, now_ns: int) -> bool:
-    """Take away the lock of a holder that is certainly dead; whether none is left. `now_ns` is the disk's time."""
+    """Remove the lock of a holder that is certainly dead; returns whether no lock is left.
+
+    `now_ns` is the time of the disk, in nanoseconds.
+    """
     seen = _seen(folder, name)
     if seen is None:
         return True
@@ -136,7 +142,7 @@ def clear_dead(folder: int, name: str, now_ns: int) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: int, *, patience: float = PATIENCE_SECONDS, stale: float = STALE_SECONDS) -> Iterator[Lock]:
-    """Be the only writer in an open folder; raises Taken when that cannot be had within `patience` seconds."""
+    """Hold the lock of an open folder; raises LockTaken if it cannot be had within `patience` seconds."""
     end = time.monotonic() + patience
     with _flocked(folder, end):
         lock = Lock(folder)
@@ -151,7 +157,7 @@ def locked(folder: int, *, patience: float = PATIENCE_SECONDS, stale: float = ST
 
 @contextlib.contextmanager
 def _flocked(folder: int, end: float) -> Iterator[None]:
-    own = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)  # its own: flock belongs to the opened file
+    own = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)  # a new one: flock belongs to the opened file
     try:
         for pause in _pauses(end):
             try:
@@ -159,7 +165,7 @@ def _flocked(folder: int, end: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 pause(_holder(_seen(folder, NAME)))
-            except OSError:  # not on this file system (NFS wants a file open for writing)
+            except OSError:  # unsupported on this file system (NFS wants a file that is open for writing)
                 break
         yield
     finally:
@@ -167,7 +173,7 @@ def _flocked(folder: int, end: float) -> Iterator[None]:
 
 
 def _pauses(end: float) -> Iterator[Any]:
-    """Yield a function that sleeps, each time longer, and raises Taken at the end."""
+    """Yield a function that sleeps, longer each time, and raises LockTaken after `end`."""
     seconds = 0.005
 
     def pause(holder: str) -> None:
@@ -184,7 +190,10 @@ Seen = tuple[bytes, int, int]
 
 
 def _seen(folder: int, name: str) -> Seen | None:
-    """What a lock file says, and when it was last touched; opened anew each time, for NFS looks again only then."""
+    """Return the content, inode and modification time of a lock file, or None if there is none.
+
+    The file is opened anew each time, because only then does NFS ask the server again.
+    """
     content = b""
     with contextlib.suppress(OSError):
         content = atomic.read(folder, name, limit=4096)
@@ -211,9 +220,10 @@ def _holder(seen: Seen | None) -> str:
 
 
 def _break(folder: int, name: str, stale: Seen) -> bool:
-    """Take a dead holder's file away. One of several that try gets it; a fresh one taken by mistake goes back.
+    """Remove the lock file of a dead holder; returns False if we may not.
 
-    False if that may not be done here: in a folder like /tmp everybody removes only what is their own.
+    Of several processes that try, one succeeds. A new lock that was taken away by mistake is put back. In a folder like
+    /tmp, users may remove only their own files.
     """
     away = f"{name}.{secrets.token_hex(8)}"
     try:
@@ -222,7 +232,7 @@ def _break(folder: int, name: str, stale: Seen) -> bool:
         if taken and taken[0] != stale[0]:
             os.link(away, name, src_dir_fd=folder, dst_dir_fd=folder)
     except FileNotFoundError:
-        return True  # somebody else was faster
+        return True  # another process was faster
     except OSError:
         return False
     finally:
@@ -231,7 +241,7 @@ def _break(folder: int, name: str, stale: Seen) -> bool:
 
 
 def _here() -> dict[str, Any]:
-    """Which process this is: numbers mean something only within one start of one machine and one container."""
+    """Identify this process; a pid is valid only within one boot of one machine and one container."""
     pid = os.getpid()
     return {**_machine(), "pid": pid, "started": _started(pid)}
 
@@ -246,7 +256,7 @@ def _machine() -> dict[str, str]:
 
 
 def _started(pid: int) -> str:
-    """When a process began; "" if that cannot be known, or if it has ended and only its parent does not know yet."""
+    """Return the start time of a process; "" if it is unknown, or if the process is a zombie."""
     with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
         state, *rest = file.read().rpartition(b")")[2].split()
         return "" if state in b"ZX" else rest[18].decode()
@@ -254,7 +264,7 @@ def _started(pid: int) -> str:
 
 
 def _ended(seen: Seen) -> bool:
-    """Whether the holder ran on this very machine and runs no more."""
+    """Whether the holder ran on this machine and has certainly ended."""
     said, here = _said(seen), _machine()
     pid = said.get("pid")
     if not isinstance(pid, int) or pid <= 0 or any(said.get(name) != value for name, value in here.items()):

@@ -1,4 +1,4 @@
-"""Private folders for what must not outlive its maker; those that killed programs left behind go with the next one."""
+"""Scratch folders: private, and removed with their maker; the next one also removes those of killed programs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ ABANDONED_SECONDS = 86_400.0
 
 @contextlib.contextmanager
 def scratch(base: Path, prefix: str) -> Iterator[Path]:
-    """A 0700 folder below `base` as long as the block lasts; raises OSError if it cannot be made.
+    """Create a 0700 folder below `base` for the duration of the block; raises OSError if it cannot be created.
 
-    A lock file tells which folders are left behind: a lock ends with its holder, however that ends.
+    A lock file in each folder shows whether it was left behind: the lock ends with its holder, however that ends.
     """
     _sweep(base, prefix)
     folder = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=base))
     try:
         with open(folder / "lock", "wb") as lock:
-            with contextlib.suppress(OSError):  # some network file systems have no locks; then age tells
+            with contextlib.suppress(OSError):  # some network file systems have no locks; there, the age decides
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            # Only now it gets the name that a sweep looks for.
+            # Only a locked folder gets the name that `_sweep` looks for.
             folder = folder.rename(base / folder.name[1:])
             yield folder
     finally:
