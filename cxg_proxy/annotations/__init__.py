@@ -1,4 +1,4 @@
-"""One user's labels and gene sets for one dataset: two CSV files and their history, written by nobody else."""
+"""One user's labels and gene sets for one dataset: two CSV files and their history, which only this package writes."""
 
 from .folder import (
     DATASET,

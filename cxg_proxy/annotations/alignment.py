@@ -1,4 +1,4 @@
-"""Saved labels and gene sets in the form that a notebook wants: one label per cell of a dataset, one row per gene."""
+"""Alignment of saved labels and gene sets with a dataset: one label per cell, one row per gene."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cxg_proxy.errors import Problem
 
 from .tables import GENE_SETS_HEADER, UNASSIGNED, GeneSet, LabelTable, aligned
 
-CATEGORIES = "cellxgene_categories"  # in uns: the columns of obs that are labels from the viewer
+CATEGORIES = "cellxgene_categories"  # in uns: names the columns of obs that are labels from the viewer
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Labels by category, in the order of the dataset's cells; who has no row is unassigned."""
+    """Labels by category, in the order of the dataset's cells; a cell without a row is unassigned."""
 
     columns: dict[str, tuple[str, ...]]
     matched: int  # cells that the table names
@@ -24,18 +24,18 @@ class Fitted:
 
     @property
     def missing(self) -> int:
-        """Cells that the table does not name."""
+        """The number of cells that the table does not name."""
         return self.cells - self.matched
 
 
 def fit(table: LabelTable, cells: Sequence[str]) -> Fitted:
-    """Give each cell the labels of its row, found by its name."""
+    """Align the table with the cells of a dataset, matching rows by the cell's name."""
     named = set(table.cells)
     return Fitted(aligned(table, tuple(cells)), sum(cell in named for cell in cells), len(cells))
 
 
 def ordered(labels: Iterable[str]) -> list[str]:
-    """Each label once, in the order of a person: 2 before 10, and unassigned at the end."""
+    """Return each label once, in natural order: 2 before 10, and unassigned at the end."""
     return sorted(set(labels), key=lambda label: (label == UNASSIGNED, _natural(label), label))
 
 
@@ -46,7 +46,7 @@ def _natural(label: str) -> list[tuple[int, str]]:
 
 
 def _alternating(texts: Sequence[str], numbers: Iterable[str]) -> Iterable[tuple[int, str]]:
-    """Texts and numbers in turn; a number is compared by its length first, so that it may have any."""
+    """Yield texts and numbers in turn; a number is compared by its length first, so it may be of any length."""
     yield 0, texts[0]
     for number, text in zip(numbers, texts[1:], strict=True):
         yield len(number), number
@@ -54,7 +54,7 @@ def _alternating(texts: Sequence[str], numbers: Iterable[str]) -> Iterable[tuple
 
 
 def gene_set_columns(sets: Mapping[str, GeneSet]) -> dict[str, list[str]]:
-    """The columns of cellxgene's own table of gene sets: a row for each gene, and one for a set without any."""
+    """Return the columns of cellxgene's table of gene sets: a row for each gene, and one row for an empty set."""
     none = (("", ""),)
     rows = [(each.name, each.description, *gene) for each in sets.values() for gene in each.genes or none]
     columns = zip(*rows, strict=True) if rows else ([] for _ in GENE_SETS_HEADER)
@@ -62,13 +62,13 @@ def gene_set_columns(sets: Mapping[str, GeneSet]) -> dict[str, list[str]]:
 
 
 def is_gene_sets(columns: Iterable[str]) -> bool:
-    """Whether a table with these columns is one that `gene_set_columns` has made."""
+    """Whether these are the columns that `gene_set_columns` makes."""
     return tuple(columns) == GENE_SETS_HEADER
 
 
 @dataclass(frozen=True)
 class CheckedColumn:
-    """A category of an uploaded table; `changed` counts cells whose saved label would be another one."""
+    """A category of an uploaded table; `changed` counts the cells whose saved label would change."""
 
     name: str
     labels: int
@@ -81,7 +81,7 @@ class Checked:
     """How a table of labels fits a dataset."""
 
     matched: int
-    unmatched: int  # rows that are no cell of the dataset
+    unmatched: int  # rows that name no cell of the dataset
     missing: int  # cells without a row
     cells: int
     unmatched_names: Sequence[str] = ()
@@ -89,7 +89,10 @@ class Checked:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Checked:
-        """Read what the child wrote; raises the problem it found, or ValueError, KeyError, TypeError for nonsense."""
+        """Read what the child process wrote.
+
+        Raises the problem that it found, or ValueError, KeyError or TypeError for anything else.
+        """
         if isinstance(data["problem"], Mapping):
             raise Problem.from_json(dict(data["problem"]))
         columns = [

@@ -1,4 +1,4 @@
-"""What a file of labels or gene sets holds, and how much of it differs from another."""
+"""The difference between two versions of labels or gene sets, with a summary of what the newer one holds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from operator import ne
 
 from .tables import UNASSIGNED, LabelTable, Malformed, read_gene_sets, read_labels, without_comments
 
-_FEW = 10_000  # lines that differ; of more, reading both tables is faster
+_FEW = 10_000  # differing lines; with more, parsing both tables is faster
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a list of versions shows of one of them."""
+    """The summary of one version that a list of versions shows."""
 
     columns: tuple[str, ...]
     rows: int
@@ -23,7 +23,7 @@ class Summary:
 
 
 def summary(before: bytes | None, content: bytes, *, gene_sets: bool) -> Summary:
-    """What is in the file, and how it differs from the version before."""
+    """Summarize the content of a file, and how it differs from the previous version."""
     if gene_sets:
         return _of_gene_sets(_gene_sets(before or b""), _gene_sets(content))
     old, new = without_comments(before or b""), without_comments(content)
@@ -34,12 +34,12 @@ def summary(before: bytes | None, content: bytes, *, gene_sets: bool) -> Summary
 
 
 def _of_one_shape(old: bytes, new: bytes) -> Summary | None:
-    """The same, ten times as fast, for the usual case: other labels for some cells. None if it is not that case."""
+    """Summarize, ten times as fast, the usual case: some cells have other labels. Return None in all other cases."""
     before, after = old.splitlines(), new.splitlines()
     if not after or len(before) != len(after) or before[0] != after[0]:
         return None
     pairs = [(line, other) for line, other in zip(before, after, strict=True) if line != other]
-    differing = [line for line, _ in pairs]  # all others are in both
+    differing = [line for line, _ in pairs]  # all other lines are in both files
     if len(pairs) > _FEW or _line_break_in_a_text(new) or _line_break_in_a_text(b"\n".join(differing)):
         return None
     header, *left = _rows([after[0], *(line for line, _ in pairs)])
@@ -55,7 +55,7 @@ def _of_one_shape(old: bytes, new: bytes) -> Summary | None:
 
 
 def _line_break_in_a_text(lines: bytes) -> bool:
-    """Whether a quoted text begins in one of these lines and does not end there."""
+    """Whether a quoted text begins in one of these lines and does not end in it."""
     pieces = lines.split(b'"')
     between = b"".join(pieces[1::2])
     return len(pieces) % 2 == 0 or b"\n" in between or b"\r" in between
@@ -66,7 +66,7 @@ def _rows(lines: list[bytes]) -> list[list[str]]:
 
 
 def _labels(content: bytes) -> LabelTable:
-    """What is in the file; an empty table when it cannot be understood, for it is kept all the same."""
+    """Read the labels; return an empty table if they cannot be parsed, since the version is kept all the same."""
     try:
         return read_labels(content)
     except Malformed:
@@ -88,7 +88,7 @@ def _of_gene_sets(old: Mapping[str, frozenset[str]], new: Mapping[str, frozenset
 
 
 def _of_labels(old: LabelTable, new: LabelTable) -> Summary:
-    """How many cells of each column differ; what is missing counts as unassigned."""
+    """Count the cells of each column that differ; a missing label counts as unassigned."""
     counts = {name: _cells(old, new, name) for name in {**old.columns, **new.columns}}
     return Summary(tuple(new.columns), len(new.cells), {name: count for name, count in counts.items() if count})
 

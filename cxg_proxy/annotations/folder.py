@@ -1,4 +1,4 @@
-"""One folder of labels: its name, the two files in it, and the small file that says which dataset they are for."""
+"""The folder of one dataset's labels: its name, its two files, and `dataset.json`, which describes the dataset."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STEM_BYTES = 120
 
 
 def version(where: Path, name: str) -> tuple[int, int, int] | None:
-    """What tells one state of the file from another, or None while there is none to be seen."""
+    """Return inode, size and modification time, which identify one state of the file, or None if it cannot be seen."""
     try:
         status = os.stat(where / name)
     except OSError:
@@ -31,18 +31,21 @@ def version(where: Path, name: str) -> tuple[int, int, int] | None:
 
 
 def read(where: Path, name: str) -> bytes | None:
-    """The file as it is now, or None if nothing was saved yet; OSError if it is no file, or its folder a link."""
+    """Read the file, or return None if nothing was saved yet.
+
+    Raises OSError if it is not a regular file, or if its folder is a symbolic link.
+    """
     try:
         with atomic.opened(where) as folder:
             return atomic.read(folder, name, follow=True)
     except (FileNotFoundError, NotADirectoryError):
-        if os.path.islink(where):  # nothing is saved through one, so nothing is read
+        if os.path.islink(where):  # nothing is saved through a link, so nothing is read
             raise
         return None
 
 
 def saved(where: Path) -> float | None:
-    """When something was last saved here, in seconds since 1970, or None."""
+    """Return when something was last saved here, in seconds since 1970, or None."""
     times = []
     for name in (LABELS, GENE_SETS):
         with contextlib.suppress(OSError):
@@ -51,7 +54,7 @@ def saved(where: Path) -> float | None:
 
 
 def same_cells(home: Path, identifiers: str, *, excluding: Path) -> list[tuple[Path, DatasetRecord]]:
-    """The folders of other datasets with the same cells that hold something saved, the latest first."""
+    """List the folders of other datasets that have the same cells and something saved, the latest first."""
     found = []
     with contextlib.suppress(OSError), os.scandir(home) as entries:
         folders = (Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
@@ -64,12 +67,12 @@ def same_cells(home: Path, identifiers: str, *, excluding: Path) -> list[tuple[P
 
 
 def directory(home: Path, dataset: Path) -> Path:
-    """Where this user's labels for `dataset` are kept: the same place however the file is reached."""
+    """Return the folder of this user's labels for `dataset`, the same by whatever path the file is reached."""
     return named(home, os.path.realpath(dataset))
 
 
 def named(home: Path, name: str) -> Path:
-    """The same for a dataset that has a name but no file of its own, only a copy that may move."""
+    """Return the folder of labels for a dataset that has a name but no file of its own, only a copy that may move."""
     digest = hashlib.blake2b(os.fsencode(name), digest_size=4).hexdigest()
     return home / f"{_safe_stem(os.path.basename(name))}-{digest}"
 
@@ -81,14 +84,14 @@ def _safe_stem(name: str) -> str:
 
 
 def display_name(path: str) -> str:
-    """The file's name for people and for CSV headers: one line, whatever bytes the real name holds."""
+    """Return the file's name for people and for CSV headers: one line, whatever bytes the real name holds."""
     name = os.fsencode(os.path.basename(path)).decode(errors="replace")
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 
 
 @dataclass(frozen=True)
 class DatasetRecord:
-    """The dataset that labels are for."""
+    """The description of the dataset that labels are for."""
 
     name: str
     path: str
@@ -97,16 +100,16 @@ class DatasetRecord:
 
 
 def identifiers_digest(cells: Iterable[str]) -> str:
-    """What recognises a dataset that was moved or renamed: the same for the same cells in the same order."""
+    """Digest the cells' names in their order, so that a dataset is recognised after it was moved or renamed."""
     digest = hashlib.blake2b(digest_size=16)
     for cell in cells:
         name = cell.encode(errors="surrogateescape")
-        digest.update(b"%d:" % len(name) + name)  # the length, for a name may hold any separator
+        digest.update(b"%d:" % len(name) + name)  # the length, since a name may hold any separator
     return digest.hexdigest()
 
 
 def described(where: Path) -> DatasetRecord | None:
-    """What is known of the dataset these labels are for, or None."""
+    """Read the description of the dataset that these labels are for, or return None."""
     try:
         with atomic.opened(where) as folder:
             return _read(folder)
@@ -115,10 +118,10 @@ def described(where: Path) -> DatasetRecord | None:
 
 
 def describe(folder: int, record: DatasetRecord) -> None:
-    """Write it down in an open folder, if that is news."""
+    """Write the description of the dataset into an open folder, unless it is unchanged."""
     if record != _read(folder):
         text = json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n"
-        atomic.replace(folder, DATASET, text.encode(errors="surrogatepass"))  # as `json` reads it
+        atomic.replace(folder, DATASET, text.encode(errors="surrogatepass"))  # as `json` decodes it
 
 
 def _read(folder: int) -> DatasetRecord | None:

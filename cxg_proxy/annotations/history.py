@@ -1,7 +1,7 @@
-"""Every version of labels and gene sets that was saved, compressed in one folder, thinned with age.
+"""The history of labels and gene sets: every saved version, compressed in one folder and thinned with age.
 
-A version is one gzip file. Its name holds what thinning needs, so that no save has to open the others:
-time, kind, digest, bytes; the comment of its gzip header says what a list shows. `zcat` gives the CSV.
+A version is one gzip file. Its name holds what thinning needs (time, kind, digest, bytes), so that no save has to open
+the other versions. The comment in its gzip header holds what a list of versions shows. `zcat` prints the CSV.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from . import diff, retention
 from .retention import VersionFile
 
 FOLDER = "history"
-LIMIT = 200_000_000  # bytes, of who was told no other
+LIMIT = 200_000_000  # bytes; the default
 UNBOUNDED = 1 << 62
 
 _UNFILED = "unfiled-"
@@ -35,15 +35,15 @@ _NAME = re.compile(
     r"(?P<stamp>\d{8}T\d{6}\.\d{3}Z)-(?P<kind>labels|gene-sets)"
     r"-(?P<digest>[0-9a-f]{16})-(?P<stored>\d{1,12})(?P<found>-found)?(?P<lost>-lost)?"
 )
-_GENERATED = re.compile(rb"\A# [^\n]* generated on [^\n]*\n")  # a time in the file does not make it another version
-_MAX_BYTES = 1 << 30  # of one version, decompressed: a planted file must not fill the memory
+_GENERATED = re.compile(rb"\A# [^\n]* generated on [^\n]*\n")  # another time in the file is no new version
+_MAX_BYTES = 1 << 30  # of one decompressed version, so that a planted file cannot fill the memory
 _HEADER = struct.Struct("<4BL2B")
 _FIRST_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version: what it is called, when it was saved, and what was changed by it."""
+    """One version: its name, when it was saved, and what it changed."""
 
     id: str
     kind: str  # labels or gene-sets
@@ -51,26 +51,26 @@ class Version:
     size: int  # bytes of the CSV
     rows: int
     columns: tuple[str, ...]
-    changed: dict[str, int]  # cells of each column, or genes of each set, that differ from the version before
+    changed: dict[str, int]  # cells of each column, or genes of each set, that differ from the previous version
     origin: str  # saved, found (on disk, written by something else), restored, adopted or uploaded
-    replaced: tuple[str, ...] = ()  # columns that somebody else had changed too: theirs are in the version before
-    lost: bool = False  # this is such a version before
+    replaced: tuple[str, ...] = ()  # columns that another writer had changed too, kept in the previous version
+    lost: bool = False  # whether a later save replaced columns of this version that its writer had not seen
 
 
 class NoSuchVersion(LookupError):
-    """No version has this name, or what is there is damaged."""
+    """There is no version of this name, or it is damaged."""
 
 
-@functools.lru_cache(maxsize=2)  # one save asks five times, for the version before and the new one
+@functools.lru_cache(maxsize=2)  # one save calls this five times, for the previous and the new version
 def digest(content: bytes) -> str:
-    """What tells versions apart; the line that only says when the file was written does not count."""
+    """Digest the content of a version, leaving out the line that only says when the file was written."""
     generated = _GENERATED.match(content)
-    counted = memoryview(content)[generated.end() if generated else 0 :]  # a view: a copy would take half as long again
+    counted = memoryview(content)[generated.end() if generated else 0 :]  # a view: copying takes half as long again
     return hashlib.blake2b(counted, digest_size=8).hexdigest()
 
 
 class History:
-    """The versions below one open folder; whoever writes holds that folder's lock."""
+    """The versions below one open folder; a caller that writes must hold that folder's lock."""
 
     def __init__(self, folder: int, limit: int = UNBOUNDED):
         self._folder, self._limit = folder, limit
@@ -85,9 +85,10 @@ class History:
         before: bytes | None,
         replaced: tuple[str, ...] = (),
     ) -> None:
-        """Keep a version and thin the others, unless the newest is the same already; OSError if that cannot be done.
+        """Store a version, unless the newest has the same content, and thin the history; raises OSError if that fails.
 
-        If it replaced what the writer had not seen, the version `before` is kept apart from the others.
+        If the save `replaced` columns that its writer had not seen, the version `before` is marked as lost and thinned
+        separately.
         """
         with contextlib.suppress(FileExistsError):
             os.mkdir(FOLDER, 0o700, dir_fd=self._folder)
@@ -107,13 +108,13 @@ class History:
             atomic.remove_abandoned(inside, (name for name in names if name.startswith(".")))
 
     def holds(self, kind: str, content: bytes) -> bool:
-        """Whether the newest version is this content."""
+        """Whether the newest version has this content."""
         with contextlib.suppress(OSError):
             return _newest_is(self._all(), _new(kind, content, 0))
         return False
 
     def set_aside(self, kind: str, name: str, content: bytes, *, now: float) -> None:
-        """Keep a live file about to be replaced when `keep` cannot: beside it, as a link, which needs no space."""
+        """Keep a file that is about to be replaced, if `keep` failed: as a link beside it, which needs no space."""
         unfiled = _unfiled(os.listdir(self._folder))
         for version in retention.superfluous(unfiled, _ms(now), self._limit):
             atomic.remove(self._folder, version.name)
@@ -128,7 +129,7 @@ class History:
         os.fsync(self._folder)
 
     def _file_unfiled(self, inside: int) -> None:
-        """Take what was set aside into the history, now that it can be written again."""
+        """Move the files that were set aside into the history, now that it can be written again."""
         for version in sorted(_unfiled(os.listdir(self._folder))):
             kept = _filed(os.listdir(inside))
             content = atomic.read(self._folder, version.name)
@@ -137,7 +138,7 @@ class History:
             atomic.remove(self._folder, version.name)
 
     def versions(self) -> list[Version]:
-        """Every version that can be read, newest first."""
+        """Return every version that can be read, newest first."""
         found = sorted(self._all(), key=lambda version: (version.stamp, version.kind), reverse=True)
         return [version for version in map(self._described, found) if version]
 
@@ -148,7 +149,7 @@ class History:
         try:
             with atomic.opened(FOLDER, inside=self._folder) as inside:
                 return os.listdir(inside)
-        except OSError:  # none yet, or nothing of ours
+        except OSError:  # there is no history yet, or this is not a folder of ours
             return []
 
     def _described(self, kept: VersionFile) -> Version | None:
@@ -175,7 +176,7 @@ class History:
         return facts if isinstance(facts, dict) else {}
 
     def read(self, version: str) -> tuple[str, bytes]:
-        """Kind and content of a version; NoSuchVersion unless it is whole."""
+        """Return the kind and content of a version; raises NoSuchVersion unless it is intact."""
         kept = next((each for each in self._all() if _id(each.name) == version), None)
         if kept is None:
             raise NoSuchVersion(version)
@@ -230,7 +231,7 @@ def _newest_is(kept: list[VersionFile], wanted: VersionFile) -> bool:
 
 
 def _with_lost(inside: int, kept: list[VersionFile], kind: str, digest: str) -> list[VersionFile]:
-    """Mark the newest version of this content as one that somebody lost a part of."""
+    """Mark the newest version with this content as lost: a writer that had not seen it replaced part of it."""
     newest = max((each for each in kept if (each.kind, each.digest) == (kind, digest)), default=None)
     if newest is None or newest.lost:
         return kept
@@ -244,7 +245,10 @@ def _ms(seconds: float) -> int:
 
 
 def _free(kept: list[VersionFile], wanted: VersionFile) -> int:
-    """A time after that of every other version: their order is the order of saving, whatever the clocks say."""
+    """Return a time later than that of every other version of this kind, so that they sort in the order of saving.
+
+    This holds even if the clock was set back.
+    """
     newest = max((version.stamp for version in kept if version.kind == wanted.kind), default="")
     time = retention.milliseconds(wanted.stamp)
     return max(time, retention.milliseconds(newest) + 1) if newest else time
@@ -263,8 +267,8 @@ def _store(inside: int, kept: list[VersionFile], version: VersionFile, packed: b
 
 
 def _packed(kind: str, content: bytes, before: bytes | None, origin: str, replaced: tuple[str, ...] = ()) -> bytes:
-    """A gzip file with a comment, which Python's own module reads but does not write."""
-    with ThreadPoolExecutor(1) as packer:  # zlib lets another core compare the versions meanwhile
+    """Make a gzip file with a comment, which Python's gzip module can read but not write."""
+    with ThreadPoolExecutor(1) as packer:  # zlib releases the GIL, so another core compares the versions meanwhile
         deflated = packer.submit(_deflated, content)
         facts = {**_facts(kind, content, before, origin), "replaced": replaced}
     comment = json.dumps(facts).encode("ascii")

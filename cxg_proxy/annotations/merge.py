@@ -1,7 +1,8 @@
-"""Joins what two writers made of one file, so that neither silently loses what the other one added.
+"""The merge of what two writers made of one file, so that neither silently loses what the other one added.
 
-Each writer says what it knows: a digest of every column as it read or wrote it last. A column that only one of them
-has changed since is taken from that one. One that both have changed is the latest writer's, and its name is told.
+Each writer passes what it has seen: a digest of every column as it last read or wrote it. A column that only one of
+them has changed since then is taken from that writer. A column that both have changed is taken from the latest writer,
+and its name is reported.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .tables import (
     read_labels,
 )
 
-MAX_PARTS = 400  # columns that `SeenState` speaks of: as text it is a header of a request, which proxies keep short
+MAX_PARTS = 400  # columns in the text of a `SeenState`: it is sent as a request header, whose length proxies limit
 
 _DIGEST_BYTES = 6
 _DIGEST = 8  # letters
@@ -36,34 +37,37 @@ Part = TypeVar("Part", GeneSet, tuple[str, ...])
 
 @dataclass(frozen=True)
 class SeenState:
-    """What a writer knows of a file: what it read or wrote there last."""
+    """The state in which a writer last read or wrote a file."""
 
-    whole: str = ""  # digest of the file, if all of it is known
-    parts: Mapping[str, str] = field(default_factory=dict)  # digest of a column's name → digest of what is in it
-    some_cells: bool = False  # whether there are other cells, whose rows stay although the writer's table has none
+    whole: str = ""  # digest of the file, if the writer has seen all of it
+    parts: Mapping[str, str] = field(default_factory=dict)  # digest of a column's name → digest of its content
+    some_cells: bool = False  # whether there are other cells, whose rows stay though the writer's table lacks them
 
     @classmethod
     def of(cls, columns: Mapping[str, Any], whole: str = "") -> SeenState:
-        """All of some columns: tuples of labels in the order of the dataset's cells, or gene sets."""
+        """Make the state of a writer that has seen these columns: gene sets, or labels in the order of the cells."""
         return cls(whole, {_digest(name): _content(part) for name, part in columns.items()})
 
     def of_part(self, name: str) -> str | None:
-        """The digest of the column as it was known, None if there was none."""
+        """Return the digest of a column as it was last seen, or None if it did not exist then."""
         return self.parts.get(_digest(name))
 
     def only(self, names: Iterable[str]) -> SeenState:
-        """What is known of some columns."""
+        """Restrict the state to some columns."""
         wanted = {_digest(name) for name in names}
         return replace(self, parts={name: part for name, part in self.parts.items() if name in wanted})
 
     def __str__(self) -> str:
-        """As text for a header: the digest of the whole, a colon, and 16 letters for each column, unless too many."""
+        """Return text for a header: the digest of the file, a colon, and 16 letters for each column.
+
+        With more than `MAX_PARTS` columns, none of them is included.
+        """
         parts = self.parts if len(self.parts) <= MAX_PARTS else {}
         return self.whole + ":" + "".join(name + part for name, part in parts.items())
 
     @classmethod
     def from_text(cls, text: str) -> SeenState:
-        """Read what `str` gave; what cannot be read is nothing known."""
+        """Read a state from the text that `str` makes; text that cannot be read becomes the empty state."""
         match = _TEXT.fullmatch(text)
         if match is None:
             return cls()
@@ -73,13 +77,13 @@ class SeenState:
 
 @dataclass(frozen=True)
 class Merged:
-    """The file to write, and what of it is not the writer's own."""
+    """The merged file to write, and how it differs from what the writer sent."""
 
     content: bytes
-    kept: tuple[str, ...] = ()  # columns taken from the file: added or changed by somebody else
-    removed: tuple[str, ...] = ()  # columns left out because somebody else removed them
-    replaced: tuple[str, ...] = ()  # columns that somebody else had changed too
-    left_behind: int = 0  # labelled cells of the file that the writer's table does not have
+    kept: tuple[str, ...] = ()  # columns taken from the file: another writer added or changed them
+    removed: tuple[str, ...] = ()  # columns left out because another writer removed them
+    replaced: tuple[str, ...] = ()  # columns that another writer had changed too
+    left_behind: int = 0  # number of labelled cells in the file that the writer's table lacks
 
     @property
     def own(self) -> bool:
@@ -88,15 +92,16 @@ class Merged:
 
 
 def merge_labels(mine: bytes, theirs: bytes, known: SeenState, cells: tuple[str, ...] = ()) -> Merged:
-    """Join two tables of labels, in the cells and the order of `mine`, or of the dataset; raises Malformed.
+    """Merge two tables of labels; raises Malformed.
 
-    Of a writer that knows only some of the cells, all of both tables stay.
+    The result has the cells of `mine` in their order; if `mine` has no categories, it has the `cells` of the
+    dataset. If the writer knows only some of the cells, the result has the cells of both tables.
     """
     ours, others = read_labels(mine), read_labels(theirs)
     if known.some_cells and (both := _all_cells(ours.cells, others.cells)) != ours.cells:
         ours = LabelTable(ours.index, both, aligned(ours, both))
         mine = comments(mine) + labels_csv(ours).encode()
-    if not ours.columns:  # every category was removed: the table has lost its cells too
+    if not ours.columns:  # every category was removed, so the table has no cells either
         ours = LabelTable(others.index, cells or others.cells)
     joined = _Joined(ours.columns, aligned(others, ours.cells), known)
     table = LabelTable(ours.index, ours.cells, joined.parts)
@@ -104,13 +109,13 @@ def merge_labels(mine: bytes, theirs: bytes, known: SeenState, cells: tuple[str,
 
 
 def merge_gene_sets(mine: bytes, theirs: bytes, known: SeenState) -> Merged:
-    """The same for gene sets."""
+    """Merge two files of gene sets; raises Malformed."""
     joined = _Joined(read_gene_sets(mine), read_gene_sets(theirs), known)
     return joined.merged(mine, gene_sets_csv(joined.parts.values()))
 
 
 class _Joined:
-    """The columns of both, by name, and who they come from."""
+    """The merged columns by name, and which writer each comes from."""
 
     def __init__(self, mine: Mapping[str, Any], theirs: Mapping[str, Any], known: SeenState):
         self._kept: list[str] = []
@@ -125,7 +130,7 @@ class _Joined:
             return mine
         before = self._known.of_part(name)
         if before == (None if theirs is None else _content(theirs)):
-            return mine  # only the writer has changed, added or removed it
+            return mine  # only this writer has changed, added or removed it
         if mine is None or _content(mine) == before:
             (self._removed if theirs is None else self._kept).append(name)
             return theirs
@@ -140,7 +145,7 @@ class _Joined:
 
 
 def _all_cells(mine: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, ...]:
-    """The cells of both, in the order of the dataset as far as one of them has it."""
+    """Return the cells of both tables, in the order of the dataset as far as one of the tables has it."""
     first, second = (theirs, mine) if set(mine) <= set(theirs) else (mine, theirs)
     return tuple(dict.fromkeys((*first, *second)))
 

@@ -1,4 +1,4 @@
-"""One user's labels and gene sets for one dataset: two CSV files and their history, which only this module writes."""
+"""The store of one user's annotations for one dataset: only this module writes the two CSV files and their history."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from .tables import Malformed, without_columns
 
 _KINDS = {LABELS: "labels", GENE_SETS: "gene-sets"}
 _OF_A_WRITER = re.compile(rf"\.({LABELS}|{GENE_SETS}|{DATASET}|lock)\.").match
-_ROUNDS = 5  # so often a file that is edited under our hands is looked at again
+_ROUNDS = 5  # attempts to save a file that another program keeps editing
 _WHEN_TAKEN = ("Close the other viewer of this dataset, or wait until it has saved.", "Change a label again to save.")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a save came to."""
+    """The result of a save."""
 
     known: str  # digest of the file as it is now, if the writer knows all that is in it; else ""
-    kept: tuple[str, ...] = ()  # columns that somebody else had added or changed meanwhile, and that stay
-    removed: tuple[str, ...] = ()  # columns that somebody else had removed meanwhile
-    replaced: tuple[str, ...] = ()  # columns that somebody else had changed too: theirs are in the history
+    kept: tuple[str, ...] = ()  # columns that another writer had added or changed meanwhile, and that stay
+    removed: tuple[str, ...] = ()  # columns that another writer had removed meanwhile
+    replaced: tuple[str, ...] = ()  # columns that another writer had changed too, whose version is in the history
 
 
 def write(
@@ -52,13 +52,13 @@ def write(
     history_limit: int = UNBOUNDED,
     patience: float = PATIENCE_SECONDS,
 ) -> Outcome:
-    """Replace the file in one step: at every instant the old or the new version is there, whole.
+    """Replace the file atomically: at every instant either the old or the new version is there, complete.
 
-    Both are in the history then. `known` is what the writer knows of the file: what it does not know of was added
-    or changed by somebody else, and stays (`SeenState()` knows nothing); None replaces the file whatever is in it.
-    `record` describes the dataset, and `cells` are its cells: a table without categories does not say which it is for.
-    Who does not know the limit of the history sets none, and removes nothing for it. Raises LabelsNotSaved, also when
-    another process writes to this folder for longer than `patience` seconds.
+    Afterwards both are in the history. `known` is the state in which the writer last saw the file: columns that it has
+    not seen were added or changed by another writer, and stay (with `SeenState()`, all do); None replaces the file
+    whatever it holds. `record` returns the description of the dataset, and `cells` its cells, which a table without
+    categories does not name. Pass no `history_limit` to remove no version for its size. Raises LabelsNotSaved, also
+    when another process writes to this folder for longer than `patience` seconds.
     """
     save = _Save(name, content, origin, time.time() if now is None else now, history_limit, known, cells)
     return _write(where, save, record, patience)
@@ -74,11 +74,10 @@ def adopt(
     history_limit: int = UNBOUNDED,
     patience: float = PATIENCE_SECONDS,
 ) -> None:
-    """Take over another folder's labels, `excluding` some, and its gene sets.
+    """Copy the labels, `excluding` some categories, and the gene sets of the folder `other` into `where`.
 
-    They stay there, and what is here stays as well.
-
-    A column that both have is the other folder's afterwards, and ours is in the history. Raises LabelsNotSaved.
+    The other folder keeps them, and other columns in `where` stay. A column that both folders have is taken from the
+    other folder, and the replaced one is in the history. Raises LabelsNotSaved.
     """
     for name in _KINDS:
         content = read(other, name)
@@ -88,7 +87,7 @@ def adopt(
 
 
 def versions(where: Path) -> list[Version]:
-    """Every version of labels and gene sets that can still be read, newest first."""
+    """Return every version of labels and gene sets that can still be read, newest first."""
     try:
         with atomic.opened(where) as folder:
             return History(folder).versions()
@@ -97,7 +96,7 @@ def versions(where: Path) -> list[Version]:
 
 
 def read_version(where: Path, version: str) -> bytes:
-    """The CSV of one version, by its id; raises NoSuchVersion."""
+    """Return the CSV of one version, by its id; raises NoSuchVersion."""
     return _read_version(where, version)[1]
 
 
@@ -109,7 +108,7 @@ def restore(
     history_limit: int = UNBOUNDED,
     patience: float = PATIENCE_SECONDS,
 ) -> None:
-    """Make a version the current one; what it replaces stays in the history, so this can be undone.
+    """Make a version the current one; the replaced content is in the history, so this can be undone.
 
     Raises NoSuchVersion or LabelsNotSaved.
     """
@@ -134,19 +133,19 @@ class _Save:
         return _KINDS[self.name]
 
     def merged(self, theirs: bytes | None) -> Merged:
-        """What to write where this content is on disk."""
+        """Merge the content to save with what is on the disk (`theirs`)."""
         if self.known is None or not theirs or self.known.whole == digest(theirs):
             return Merged(self.content)
         try:
             if self.name == LABELS:
                 return merge.merge_labels(self.content, theirs, self.known, self.cells())
             return merge.merge_gene_sets(self.content, theirs, self.known)
-        except Malformed:  # somebody's edit that nobody can read; it is in the history
+        except Malformed:  # somebody edited the file into something unreadable; it is in the history
             return Merged(self.content)
 
 
 class _Edited(Exception):
-    """Somebody without the lock (an editor) wrote to the file while it was being replaced."""
+    """A program without the lock (an editor) wrote to the file while it was being replaced."""
 
 
 def _read_version(where: Path, version: str) -> tuple[str, bytes]:
@@ -175,7 +174,7 @@ def _write(where: Path, save: _Save, record: Callable[[], DatasetRecord] | None,
 
 
 def _replace(where: Path, folder: int, save: _Save, lock: Lock) -> tuple[bytes | None, Merged]:
-    """Replace the file and return what it held, and what it holds; the old is in the history before it goes."""
+    """Replace the file and return its old content and the new; first, the old content is stored in the history."""
     atomic.remove_abandoned(folder, filter(_OF_A_WRITER, os.listdir(folder)))
     for _ in range(_ROUNDS):
         before = _current(folder, save.name)
@@ -199,12 +198,12 @@ def _current(folder: int, name: str) -> bytes | None:
 
 
 def _keep_the_old(folder: int, save: _Save, before: bytes | None, merged: Merged, lock: Lock) -> None:
-    """Have what is about to be replaced in the history, whoever had written it."""
+    """Store the content that is about to be replaced in the history, unless it is there, whichever program wrote it."""
     if _current(folder, save.name) != before:
         raise _Edited
     kept = History(folder, save.limit)
     if before is not None and not kept.holds(save.kind, before):
-        # Its own time may be long ago, or be wrong: it was the current version until now.
+        # Not the time of the file, which may be long ago or wrong: it was the current version until now.
         try:
             kept.keep(save.kind, before, now=save.now, origin="found", before=None)
         except OSError as error:
@@ -216,7 +215,7 @@ def _keep_the_old(folder: int, save: _Save, before: bytes | None, merged: Merged
 
 
 def _keep_whole(folder: int, name: str, content: bytes) -> None:
-    """Keep labels of cells that are not in the dataset any more as a file that no thinning ever takes."""
+    """Keep labels of cells that are no longer in the dataset, in a file that thinning never removes."""
     stem, dot, ending = name.rpartition(".")
     beside = f"{stem}-of-other-cells-{digest(content)[:8]}{dot}{ending}"
     with contextlib.suppress(FileExistsError):
@@ -225,7 +224,10 @@ def _keep_whole(folder: int, name: str, content: bytes) -> None:
 
 
 def _afterwards(folder: int, save: _Save, before: bytes | None, merged: Merged) -> None:
-    """Keep the new version too. If that fails the save has succeeded all the same: the next one keeps it first."""
+    """Store the new version in the history too.
+
+    If that fails, the save has succeeded all the same, and the next save stores this version first.
+    """
     try:
         kept = History(folder, save.limit)
         kept.keep(save.kind, merged.content, now=save.now, origin=save.origin, before=before, replaced=merged.replaced)
@@ -234,7 +236,7 @@ def _afterwards(folder: int, save: _Save, before: bytes | None, merged: Merged) 
 
 
 def _describe(folder: int, dataset: DatasetRecord | None) -> None:
-    """Say which dataset these labels are for; what fails is tried again at the next save."""
+    """Write which dataset these labels are for; if that fails, the next save tries again."""
     if dataset is not None:
         try:
             describe(folder, dataset)
@@ -251,20 +253,20 @@ def _told(record: Callable[[], DatasetRecord] | None) -> DatasetRecord | None:
 
 
 def _set_apart(where: Path, folder: int, save: _Save, dataset: DatasetRecord | None, patience: float) -> None:
-    """Copy what was saved for other cells, of a file at the same path, to a folder where it is recognised by them.
+    """Copy labels of an earlier file at this path, which had other cells, to a folder where those cells identify them.
 
-    A kill in between loses nothing: the copy comes first, then the word that it is made, then what is saved now.
+    A kill in between loses nothing: first the copy is made, then the new cells are recorded, then the labels are saved.
     """
     before = described(where)
     if not (dataset and before and before.identifiers) or before.identifiers == dataset.identifiers:
         return
     contents = [read(where, name) or b"" for name in _KINDS]
     if any(contents):
-        # Named by what is in it: it is never mixed with what was set apart at another time, and not copied twice.
+        # Its name depends on its content, so labels set apart at different times never mix, and none are copied twice.
         apart = where.with_name(f"{where.name}-{digest(before.identifiers.encode() + b''.join(contents))}")
         try:
             adopt(apart, where, record=lambda: before, now=save.now, history_limit=save.limit, patience=patience)
-        except LabelsNotCertain as problem:  # of the copy: what is to be saved now is not written yet
+        except LabelsNotCertain as problem:  # it concerns the copy; the new labels are not written yet
             raise OSError(problem.detail) from problem
         if described(apart) != before:
             raise OSError(f"the labels of other cells could not be kept in {apart}")

@@ -1,4 +1,7 @@
-"""cellxgene's two CSV formats: labels, a column per category and a row per cell; gene sets, a row per gene."""
+"""Tables in cellxgene's two CSV formats.
+
+Labels have a column per category and a row per cell; gene sets have a row per gene.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,23 @@ from itertools import chain, islice
 from operator import methodcaller
 from typing import Any
 
-UNASSIGNED = "unassigned"  # cellxgene's own word for a cell without a label
+UNASSIGNED = "unassigned"  # what cellxgene calls a cell without a label
 GENE_SETS_HEADER = ("gene_set_name", "gene_set_description", "gene_symbol", "gene_description")
 
 _SPECIAL = re.compile(r'[,"\r\n]')
-_BLOCK_ROWS = 10_000  # rows held as lists; a million of them would take ten times the memory of their columns
-_SHOWN = 60  # letters of a name in a sentence
+_BLOCK_ROWS = 10_000  # rows held as lists at once; a million rows would take ten times the memory of their columns
+_SHOWN = 60  # characters of a name in an error message
 
 
 class Malformed(ValueError):
-    """The text is not a table of this kind; the message is a sentence that says where and why."""
+    """The text is not a table of the expected kind; the message is a sentence that says where and why."""
 
 
 @dataclass(frozen=True)
 class LabelTable:
     """Labels by category, each in the order of the cells."""
 
-    index: str = ""  # what the column of the cells is called
+    index: str = ""  # the name of the cells' column
     cells: tuple[str, ...] = ()
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -44,7 +47,7 @@ class GeneSet:
 
 
 def without_comments(content: bytes) -> bytes:
-    """The table alone. Only lines above it are comments: below, a name or a label may well begin with '#'."""
+    """Return the table alone. Only lines above it are comments: below, a name or a label may begin with '#'."""
     content = content.removeprefix(codecs.BOM_UTF8)
     while content.startswith(b"#"):
         content = content.partition(b"\n")[2]
@@ -52,12 +55,12 @@ def without_comments(content: bytes) -> bytes:
 
 
 def comments(content: bytes) -> bytes:
-    """The lines above the table."""
+    """Return the comment lines above the table."""
     return content[: len(content) - len(without_comments(content))]
 
 
 def read_labels(content: bytes) -> LabelTable:
-    """Labels as they are in a file, an empty table if there is nothing in it; raises Malformed."""
+    """Read a file of labels, as an empty table if the file is empty; raises Malformed."""
     header, columns = _plain_columns(content) or _all_columns(content)
     _check_unique(header[1:], "category")
     cells, *labels = columns or [[]]
@@ -67,7 +70,7 @@ def read_labels(content: bytes) -> LabelTable:
 
 
 def without_columns(content: bytes, names: Collection[str]) -> bytes:
-    """A file of labels without these categories, or nothing if it has no others; one that is malformed as it is."""
+    """Return a file of labels without these categories, empty if it has no others; a malformed file is not changed."""
     try:
         table = read_labels(content) if names else LabelTable()
     except Malformed:
@@ -79,7 +82,7 @@ def without_columns(content: bytes, names: Collection[str]) -> bytes:
 
 
 def count_labels(content: bytes) -> dict[str, dict[str, int]]:
-    """How many cells have each label of each category, the most frequent first; raises Malformed."""
+    """Count the cells of each label of each category, the most frequent label first; raises Malformed."""
     header, parts = _header_and_columns(content)
     _check_unique(header[1:], "category")
     counts: list[Counter[str]] = [Counter() for _ in header[1:]]
@@ -90,22 +93,22 @@ def count_labels(content: bytes) -> dict[str, dict[str, int]]:
 
 
 def labels_csv(table: LabelTable) -> str:
-    """The table as text, as cellxgene writes it."""
+    """Return the table as CSV, as cellxgene writes it."""
     text = io.StringIO(newline="")
     header = [table.index, *table.columns]
-    # The writer quotes neither what would look like a comment nor a lone carriage return.
+    # By default the writer quotes neither a text that would look like a comment nor a lone carriage return.
     _writer(text, quoted=header[0].startswith("#") or "\r" in "".join(header)).writerow(header)
     if not table.columns:
         _writer(text).writerows((cell,) for cell in table.cells)
         return text.getvalue()
-    # Three times as fast as the writer: there are many rows, but few labels.
+    # This is three times as fast as the writer: there are many rows, but few labels.
     columns = [_quoted(table.cells, table.cells), *(_quoted(column, set(column)) for column in table.columns.values())]
     rows = "\n".join(map(",".join, zip(*columns, strict=True)))
     return text.getvalue() + rows + ("\n" if table.cells else "")
 
 
 def aligned(table: LabelTable, cells: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """The columns for other cells, or the same in another order; a cell without a row is unassigned."""
+    """Return the columns for these cells in their order; a cell without a row is unassigned."""
     if table.cells == cells:
         return table.columns
     rows = {cell: row for row, cell in enumerate(table.cells)}
@@ -115,7 +118,7 @@ def aligned(table: LabelTable, cells: tuple[str, ...]) -> dict[str, tuple[str, .
 
 
 def _quoted(column: tuple[str, ...], unique: Iterable[str]) -> Iterable[str]:
-    """The column with quotes around each text that needs them."""
+    """Quote each text of a column that needs it."""
     together = "\0".join(unique)
     if not any(letter in together for letter in ',"\r\n'):
         return column
@@ -124,7 +127,7 @@ def _quoted(column: tuple[str, ...], unique: Iterable[str]) -> Iterable[str]:
 
 
 def read_gene_sets(content: bytes) -> dict[str, GeneSet]:
-    """Gene sets as they are in a file, by name; raises Malformed."""
+    """Read a file of gene sets, by name; raises Malformed."""
     rows = (row for part in _rows(content) for row in part)
     header = next(rows, [])
     if header and tuple(header[: len(GENE_SETS_HEADER)]) != GENE_SETS_HEADER:
@@ -145,7 +148,7 @@ def read_gene_sets(content: bytes) -> dict[str, GeneSet]:
 
 
 def gene_sets_csv(sets: Iterable[GeneSet]) -> str:
-    """The gene sets as text, as cellxgene writes them."""
+    """Return the gene sets as CSV, as cellxgene writes them."""
     text = io.StringIO(newline="")
     _writer(text, "\r\n").writerow(GENE_SETS_HEADER)
     for each in sets:
@@ -159,7 +162,7 @@ def _writer(text: io.StringIO, end: str = "\n", *, quoted: bool = False) -> Any:
 
 
 def _rows(content: bytes) -> Iterator[list[list[str]]]:
-    """The rows below the comments, many at a time, without empty lines."""
+    """Yield the rows below the comments in blocks, without empty lines."""
     lines = io.TextIOWrapper(io.BytesIO(without_comments(content)), encoding="utf-8", newline="")
     rows = csv.reader(lines, strict=True)
     try:
@@ -184,12 +187,15 @@ def _all_columns(content: bytes) -> tuple[list[str], list[list[str]]]:
     texts: list[dict[str, str]] = [{} for _ in header]
     for part in parts:
         for column, fields, known in zip(columns, part, texts, strict=True):
-            column.extend(map(known.setdefault, fields, fields))  # each label once in memory
+            column.extend(map(known.setdefault, fields, fields))  # keeps each label in memory only once
     return header, columns
 
 
 def _plain_columns(content: bytes) -> tuple[list[str], list[list[str]]] | None:
-    """The same, three times as fast, for a table without quotes whose rows are of one length; None for another."""
+    """Read header and columns as `_all_columns` does, three times as fast.
+
+    Return None for a table with quotes or carriage returns, or with rows of different lengths.
+    """
     table = without_comments(content)
     if b'"' in table or b"\r" in table:
         return None
@@ -206,7 +212,7 @@ def _plain_columns(content: bytes) -> tuple[list[str], list[list[str]]] | None:
 
 
 def _turned(part: list[list[str]], header: Sequence[str]) -> list[tuple[str, ...]]:
-    """The columns of some rows."""
+    """Turn some rows into columns."""
     if set(map(len, part)) != {len(header)}:
         wrong = next(row for row in part if len(row) != len(header))
         raise Malformed(f"The row of {_shown(wrong[0])} has {len(wrong)} fields, but the header has {len(header)}.")
