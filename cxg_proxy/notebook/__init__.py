@@ -1,1 +1,1 @@
-"""The five functions for notebooks."""
+"""The notebook functions: `labels`, `gene_sets`, `annotate`, `save_labels` and `show`."""

@@ -1,4 +1,4 @@
-"""The live viewer in the output of a notebook's cell: `cxg_proxy.show`."""
+"""Display of the live viewer in the output of a notebook cell: `cxg_proxy.show`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.parse import quote
 _WHERE = "cellxgene shows {} here when this cell is run in JupyterLab or Notebook 7, on a server with cxg-proxy."
 _ELSEWHERE = "Elsewhere, run this at a terminal of the machine that holds the file:"
 _SCRIPT = "show.js"
-# In a script, none of these may stand as itself: `</script>` and `<!--` would end it or turn it around.
+# These characters are escaped inside a script: `</script>` would end it, and `<!--` would change how it is parsed.
 _NOT_IN_A_SCRIPT = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&'`"}
 
 
@@ -57,10 +57,10 @@ def show(path: str | os.PathLike[str], height: int = 700) -> None:
 
 
 def _display(output: dict[str, str]) -> None:
-    """As IPython does it where the code runs in a notebook; else as plain text."""
+    """Display the output through IPython in a notebook, and print it as plain text elsewhere."""
     running: Any = sys.modules.get("IPython")
     if running is None or running.get_ipython() is None:
-        print(output["text/plain"])  # noqa: T201 - to a person
+        print(output["text/plain"])  # noqa: T201 - the output is for a person
     else:
         importlib.import_module("IPython.display").display(output, raw=True)
 
@@ -74,10 +74,10 @@ def _command(file: Path) -> str:
 
 
 def _output(file: Path, height: int) -> str:
-    """The text for where no script runs, and the script that puts the viewer in its place."""
+    """Return the text for pages where no script runs, and the script that replaces it with the viewer."""
     name, command = html.escape(_plain(file.name)), html.escape(_command(file))
     script = resources.files(__package__).joinpath(_SCRIPT).read_text(encoding="utf-8")
-    # Each byte of the path that is not plain is escaped: not all of them need be text.
+    # Each special byte of the path is escaped, since a path need not be valid text.
     told = json.dumps({"path": quote(os.fsencode(file), safe="/"), "height": height}).translate(_NOT_IN_A_SCRIPT)
     return (
         f"<div><p>{_WHERE.format(f'<code>{name}</code>')} {_ELSEWHERE}</p>"
@@ -86,5 +86,5 @@ def _output(file: Path, height: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """A name as text: bytes that are none become replacement characters."""
+    """Return a name as text; bytes that are not valid UTF-8 become replacement characters."""
     return os.fsencode(text).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Labels and gene sets made in the viewer, in a notebook: `cxg_proxy.labels`, `gene_sets` and `annotate`."""
+"""Readers of the labels and gene sets made in the viewer: `cxg_proxy.labels`, `gene_sets` and `annotate`."""
 
 import os
 import warnings
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HOME = "~/cellxgene"
-GENE_SETS = "gene_sets"  # in uns
+GENE_SETS = "gene_sets"  # the key in uns
 
 _SHOWN = 5
 _Path = str | os.PathLike[str]
@@ -120,12 +120,12 @@ def annotate(adata: "anndata.AnnData", path: _Path | None = None, *, home: _Path
 
 
 def _saved(where: Path) -> tuple[LabelTable, _Sets | None]:
-    """What is kept there, of which either may be missing."""
+    """Read the saved labels and gene sets, either of which may be missing."""
     return _parsed(where, annotations.LABELS) or LabelTable(), _parsed(where, annotations.GENE_SETS)
 
 
 def _own(adata: "anndata.AnnData", table: LabelTable, sets: _Sets | None) -> list[str]:
-    """The columns that an earlier call has added; ValueError if something else would be replaced."""
+    """Return the columns that an earlier call added; raises ValueError if anything else would be replaced."""
     ours = [str(name) for name in adata.uns.get(CATEGORIES, ())]
     taken = [name for name in table.columns if name in adata.obs.columns and name not in ours]
     if taken:
@@ -140,7 +140,7 @@ def _own(adata: "anndata.AnnData", table: LabelTable, sets: _Sets | None) -> lis
 
 
 def _fitted(adata: "anndata.AnnData", table: LabelTable, where: Path) -> Fitted:
-    """The labels of these cells; ValueError if there are none, and a warning if some are missing."""
+    """Return the labels of these cells; raises ValueError if no cell has labels, and warns if some cells have none."""
     fitted = fit(table, _names(adata, table))
     if table.cells and not fitted.matched:
         raise ValueError(
@@ -168,7 +168,7 @@ def _add(adata: "anndata.AnnData", columns: Mapping[str, Sequence[str]], own: li
 
 
 def _names(adata: "anndata.AnnData", table: LabelTable) -> list[str]:
-    """What the cells are called in the labels: cellxgene can be told to take another column than the index."""
+    """Return the names that the labels use for the cells: cellxgene can be set to use a column instead of the index."""
     if table.index in adata.obs.columns:
         others = [str(name) for name in adata.obs[table.index]]
         if not set(adata.obs_names) & set(table.cells):
@@ -177,7 +177,7 @@ def _names(adata: "anndata.AnnData", table: LabelTable) -> list[str]:
 
 
 def _categorical(column: Iterable[str]) -> Any:
-    import pandas as pd  # noqa: PLC0415 - as above
+    import pandas as pd  # noqa: PLC0415 - `import cxg_proxy` must stay light
 
     column = list(column)
     return pd.Categorical(column, categories=pd.Index(ordered(column), dtype=object))
@@ -216,7 +216,7 @@ def _of_cells(adata: "anndata.AnnData", path: _Path | None, home: _Path) -> Path
 
 
 def _likely(found: list[Path]) -> list[Path]:
-    """Of several folders those whose dataset is still there, if any is, and of folders with the same labels one."""
+    """Keep the folders whose dataset still exists, or all if none does, and one of those with the same content."""
     there = [folder for folder in found if _is_of_a_file(folder)] or found
     contents = {
         tuple(annotations.read(each, name) for name in (annotations.LABELS, annotations.GENE_SETS)): each
@@ -226,7 +226,10 @@ def _likely(found: list[Path]) -> list[Path]:
 
 
 def _is_of_a_file(folder: Path) -> bool:
-    """Whether its dataset is there; what was set apart is of other cells than the file at the same path has now."""
+    """Whether the folder belongs to a dataset that exists.
+
+    A folder that was set apart does not: its labels are for other cells than those in the file at that path now.
+    """
     record = annotations.described(folder)
     return bool(
         record and os.path.exists(record.path) and annotations.named(folder.parent, record.path).name == folder.name
@@ -234,13 +237,13 @@ def _is_of_a_file(folder: Path) -> bool:
 
 
 def _latest(folders: Iterable[Path]) -> list[Path]:
-    """Of each file's folders the one saved last: what was saved for other cells at its path is kept apart."""
+    """Keep the folder saved last for each file: labels of other cells at the same path are in folders of their own."""
     ordered = sorted(folders, key=lambda folder: annotations.saved(folder) or 0)
     return list({_about(folder): folder for folder in ordered}.values())
 
 
 def _with_cells(home: Path, names: set[str]) -> Iterator[Path]:
-    """The folders whose labels name all of these cells: the dataset was filtered since."""
+    """Yield the folders whose labels name all of these cells, for a dataset that was filtered since."""
     for folder in sorted(home.iterdir()) if home.is_dir() and names else ():
         try:
             if names <= set(read_labels(annotations.read(folder, annotations.LABELS) or b"").cells):
@@ -257,7 +260,7 @@ def _read(where: Path, name: str, path: _Path) -> Any:
 
 
 def _parsed(where: Path, name: str) -> Any:
-    """What is in a file, None if there is none."""
+    """Read a file of labels or gene sets, or return None if there is none."""
     content = annotations.read(where, name)
     if content is None:
         return None

@@ -1,4 +1,4 @@
-"""Labels made in Python, saved for the viewer: `cxg_proxy.save_labels`."""
+"""Saving labels made in Python for the viewer: `cxg_proxy.save_labels`."""
 
 import os
 from pathlib import Path
@@ -57,7 +57,7 @@ def save_labels(
         raise ValueError(f"The dataset has a column {taken[0]!r} of its own. Give your labels another name.")
     content = labels_csv(LabelTable(str(table.index.name or "index"), tuple(map(str, table.index)), columns))
     record = annotations.described(where) or annotations.DatasetRecord(real.name, str(real))
-    if cells:  # another file, with other cells, may have been at this path before
+    if cells:  # an earlier file at this path may have had other cells
         record = annotations.DatasetRecord(real.name, str(real), len(cells), annotations.identifiers_digest(cells))
     annotations.write(
         where, annotations.LABELS, content.encode(), known=annotations.SeenState(some_cells=True), record=lambda: record
@@ -69,9 +69,9 @@ def _label(value: Any, missing: bool) -> str:
 
 
 def _read(file: Path) -> tuple[set[str], list[str]]:
-    """The dataset's own columns of cells, and the cells' names, as far as they can be read.
+    """Read the names of the dataset's obs columns, and the names of its cells, as far as possible.
 
-    Labels may be saved before the file is there.
+    Labels may be saved before the file exists.
     """
     import h5py  # noqa: PLC0415 - `import cxg_proxy` must stay light
 
@@ -86,5 +86,5 @@ def _read(file: Path) -> tuple[set[str], list[str]]:
 def _names(obs: Any) -> list[str]:
     try:
         return list(obs[obs.attrs["_index"]].asstr(errors="surrogateescape")[:])
-    except (OSError, KeyError, TypeError, AttributeError):  # of another version of AnnData
+    except (OSError, KeyError, TypeError, AttributeError):  # written by another version of AnnData
         return []

@@ -1,23 +1,23 @@
-// Puts a live viewer into the output of a notebook's cell: `cxg_proxy.show` writes this function there, and calls it
-// with the script's own element and what it was told. The text before the script is for where none runs, and for pages
-// that belong to no Jupyter server; here it gives way to the viewer, or to what is wrong.
+// Puts a live viewer into the output of a notebook cell: `cxg_proxy.show` writes this function there, and calls it with
+// the script's own element and the options of the call. The text before the script is shown where no script runs, and
+// on pages that belong to no Jupyter server; here it is replaced by the viewer, or by a problem.
 function show(script, told) {
   const text = script?.previousElementSibling;
-  const config = document.getElementById("jupyter-config-data"); // of JupyterLab and Notebook 7
+  const config = document.getElementById("jupyter-config-data"); // JupyterLab and Notebook 7 have it
   if (!text || !config) return;
   const base = JSON.parse(config.textContent).baseUrl;
   if (!base) return;
   const gateway = new URL(`${base.replace(/\/*$/, "/")}cellxgene/`, location.href);
-  const NARROWEST = 1240; // pixels: cellxgene's page is never narrower, so in a narrower output it is made smaller
-  const SMALLEST = 0.6; // but not smaller than can be read
-  const shown = make("div", null, { "data-lm-suppress-shortcuts": "true" }); // JupyterLab would take Enter for itself
+  const NARROWEST = 1240; // pixels: the smallest width of cellxgene's page, so in a narrower output it is scaled down
+  const SMALLEST = 0.6; // the smallest scale that stays readable
+  const shown = make("div", null, { "data-lm-suppress-shortcuts": "true" }); // or JupyterLab would handle Enter itself
   text.before(shown);
 
   function make(name, content, attributes, style) {
     const element = document.createElement(name);
     element.append(...[content ?? []].flat());
     for (const [key, value] of Object.entries(attributes ?? {})) element.setAttribute(key, value);
-    // Set here and not in a stylesheet, which would be the whole page's; colours are those of the page's theme.
+    // Set here and not in a stylesheet, which would apply to the whole page; the colours are those of the page's theme.
     Object.assign(element.style, { color: "inherit", font: "inherit" }, style);
     return element;
   }
@@ -27,7 +27,7 @@ function show(script, told) {
     text.hidden = !otherwise;
   }
 
-  // What stands between backquotes is a command to copy.
+  // Text between backquotes is a command to copy.
   const sentence = (words) =>
     words.split("`").map((part, n) => (n % 2 ? make("code", part, {}, { font: "", fontFamily: "monospace" }) : part));
 
@@ -57,7 +57,7 @@ function show(script, told) {
     return frame;
   }
 
-  // The element that the keyboard is led to, if a person has asked.
+  // Returns the element that receives the focus if a person asked for the dataset.
   async function answer() {
     let reply;
     try {
