@@ -1,1 +1,1 @@
-"""What `cxg-proxy` does beside running the gateway: `annotations` and `prepare`."""
+"""The commands of `cxg-proxy` that do not run the gateway: `annotations` and `prepare`."""

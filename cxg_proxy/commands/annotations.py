@@ -1,4 +1,4 @@
-"""`cxg-proxy annotations`: the saved labels and gene sets of a dataset, their versions, and ways to get them back."""
+"""The command `cxg-proxy annotations`: it lists, shows, restores and exports the saved annotations of a dataset."""
 
 import argparse
 import contextlib
@@ -21,7 +21,7 @@ from cxg_proxy.errors import Problem
 NOTHING, USAGE = 1, 2  # exit statuses
 
 HOME = Path("~/cellxgene")
-_BAR = 24  # letters
+_BAR = 24  # characters
 _MAX_LABELS = 40
 _DESCRIPTION = """Labels and gene sets that were made in the viewer, with every version that is kept.
 
@@ -36,7 +36,7 @@ _EPILOG = """
 
 
 class Mistake(Exception):
-    """What was asked for cannot be done; the text says why and what to do, the status goes to the shell."""
+    """The request cannot be fulfilled; the text says why and what to do, and the status is the exit status."""
 
     def __init__(self, text: str, status: int = NOTHING):
         super().__init__(text)
@@ -44,8 +44,8 @@ class Mistake(Exception):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns the exit status: 0, 1 when there is no such thing, 2 when it was asked wrongly."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal may not know every letter of a name
+    """Run the command; returns the exit status: 0, 1 if the request cannot be fulfilled, 2 if it was wrong."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal may not support every character of a name
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     parsed = _parser().parse_args(arguments)
@@ -88,7 +88,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(commands: Any, name: str, run: Any, text: str, *, chosen: str) -> argparse.ArgumentParser:
-    """`chosen` tells whether a version is named: never, maybe (the current one if not), or always."""
+    """Add a subcommand.
+
+    `chosen` sets whether it takes a version: "" for never, "?" for optional (the default is the current one), and any
+    other text for required.
+    """
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
     command.set_defaults(run=run)
     command.add_argument("dataset", metavar="DATASET", type=Path, help="the .h5ad file")
@@ -169,7 +173,7 @@ def _export(where: Path, parsed: argparse.Namespace) -> None:
         ) from error
 
 
-# --- what is there -------------------------------------------------------------------------------------------------
+# --- reading -------------------------------------------------------------------------------------------------------
 
 
 def _versions(where: Path, parsed: argparse.Namespace) -> list[Version]:
@@ -193,7 +197,7 @@ def _chosen(versions: Sequence[Version], start: str) -> Version:
 
 
 def _contents(where: Path, parsed: argparse.Namespace) -> dict[str, bytes]:
-    """What is in the chosen version, or in the current files."""
+    """Return the content of the chosen version, or of the current files, by kind."""
     versions = _versions(where, parsed)
     if parsed.version is not None:
         version = _chosen(versions, parsed.version)
@@ -207,7 +211,7 @@ def _contents(where: Path, parsed: argparse.Namespace) -> dict[str, bytes]:
 
 def _is_current(where: Path, version: Version) -> bool:
     content = None
-    with contextlib.suppress(OSError):  # what is in the way there is told when it matters
+    with contextlib.suppress(OSError):  # other commands report the error when it matters
         content = annotations.read(where, LABELS if version.kind == "labels" else GENE_SETS)
     return content is not None and f"-{annotations.digest(content)}-" in version.id
 
@@ -218,11 +222,11 @@ def _counted(kind: str, content: bytes) -> dict[str, dict[str, int]]:
     return {"gene sets": {each.name: len(each.genes) for each in read_gene_sets(content).values()}}
 
 
-# --- how it is said ------------------------------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------------------------
 
 
 def _short(version: Version) -> str:
-    """As much of a name as a person needs: the time, which no other version of its kind has."""
+    """Shorten a name to its time and kind, which no two versions share."""
     return version.id.rpartition(version.kind)[0] + version.kind
 
 
@@ -239,7 +243,7 @@ def _size(value: int) -> str:
 
 
 def _told(version: Version) -> str:
-    """What changed, in words."""
+    """Describe in words what changed."""
     unit = "cell" if version.kind == "labels" else "gene"
     changes = [
         f"{formatting.count(count, unit)} in {formatting.printable(name)}" for name, count in version.changed.items()
@@ -255,7 +259,7 @@ def _told(version: Version) -> str:
 
 
 def _bars(counts: Mapping[str, int]) -> None:
-    """The labels with a bar each; the unassigned cells have none, for they would dwarf all others."""
+    """Write each label with a bar; unassigned cells have none, since it would dwarf all others."""
     shown = [(label, count) for label, count in counts.items() if label != UNASSIGNED]
     most = max([count for _, count in shown] or [1]) or 1
     for label, count in shown[:_MAX_LABELS]:

@@ -1,4 +1,4 @@
-"""`cxg-proxy prepare`: has datasets prepared before anybody opens them, usually for everybody who may read them."""
+"""The command `cxg-proxy prepare`: it prepares datasets in advance, usually for everybody who may read them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from cxg_proxy.worker_options import BUILD_MEMORY_BYTES
 
 FAILED, STOPPED = 1, 130  # exit statuses
 
-_MAX_NAME_LENGTH = 60  # letters of a name in the table
+_MAX_NAME_LENGTH = 60  # characters of a name in the table
 _DESCRIPTION = """Prepare datasets (.h5ad), so that they open at once and every viewer of a machine shares their memory.
 
 A viewer prepares the gene expression of a dataset at its first visit by itself, for its user alone. This command does
@@ -51,12 +51,12 @@ much room as the files themselves, more where they are compressed. The exit stat
 end, 1 when one is not, 2 when the command was typed wrongly.
 """
 
-_MAX_ENTRIES = 10_000_000  # files and folders to look at
+_MAX_ENTRIES = 10_000_000  # files and folders that are scanned at most
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal may not know every letter of a name
+    for stream in (sys.stdout, sys.stderr):  # a terminal may not support every character of a name
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     parsed = _parser().parse_args(arguments)
@@ -121,7 +121,7 @@ def _command(parsed: argparse.Namespace) -> list[str]:
 
 
 async def _prepare(parsed: argparse.Namespace, wanted: Sequence[Wanted], outcomes: dict[Wanted, Outcome]) -> bool:
-    """Prepare them all; whether it was stopped."""
+    """Prepare all datasets; returns whether a signal stopped it."""
     work = asyncio.ensure_future(_all(parsed, wanted, outcomes))
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -134,7 +134,7 @@ async def _prepare(parsed: argparse.Namespace, wanted: Sequence[Wanted], outcome
 
 
 async def _all(parsed: argparse.Namespace, wanted: Sequence[Wanted], outcomes: dict[Wanted, Outcome]) -> None:
-    # A folder of our own: Python looks for modules in the one it is run in, and among datasets there may be anything.
+    # An empty folder, since Python looks for modules in the current folder, and a folder of datasets may hold anything.
     with tempfile.TemporaryDirectory(prefix="cxg-proxy-") as cwd, contextlib.closing(_shown(wanted)) as shown:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
         preparing = Preparing(_command(parsed), Path(cwd), environment, parsed.jobs)
@@ -152,7 +152,7 @@ async def _all(parsed: argparse.Namespace, wanted: Sequence[Wanted], outcomes: d
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-# --- how it is shown -----------------------------------------------------------------------------------------------
+# --- progress and results ------------------------------------------------------------------------------------------
 
 
 def _shown(wanted: Sequence[Wanted]) -> Any:
@@ -160,29 +160,29 @@ def _shown(wanted: Sequence[Wanted]) -> Any:
 
 
 class _Lines:
-    """A line for each dataset, where nobody looks at a terminal."""
+    """Progress as one line for each dataset, where the output is not a terminal."""
 
     def __init__(self, wanted: Sequence[Wanted]):
         self._count, self._done = len(wanted), 0
 
     def begin(self, each: Wanted) -> None:
-        """It is its turn."""
+        """Ignore the start of a dataset."""
 
     def hear(self, each: Wanted, done: float) -> None:
-        """So much of it is done."""
+        """Ignore the share that is done."""
 
     def end(self, each: Wanted, outcome: Outcome) -> None:
-        """Say what became of it."""
+        """Write the outcome of a dataset."""
         self._done += 1
         sys.stderr.write(f"{self._done} of {self._count}: {formatting.printable(each.name)}: {_said(outcome)}\n")
         sys.stderr.flush()
 
     def close(self) -> None:
-        """No more is to come."""
+        """Do nothing at the end."""
 
 
 class _Bar:
-    """A bar over the bytes of all datasets."""
+    """Progress as one bar over the bytes of all datasets."""
 
     def __init__(self, wanted: Sequence[Wanted]):
         from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
@@ -192,23 +192,23 @@ class _Bar:
         self._bar = tqdm(total=sum(self._sizes.values()), unit="B", unit_scale=True, dynamic_ncols=True, leave=False)
 
     def begin(self, each: Wanted) -> None:
-        """It is its turn."""
+        """Show the name of the dataset that is prepared now."""
         self._bar.set_description(_short(each.name, 30))
 
     def hear(self, each: Wanted, done: float) -> None:
-        """So much of it is done."""
+        """Advance the bar to the share of the dataset that is done."""
         if done > self._shares[each]:
             self._bar.update(round((done - self._shares[each]) * self._sizes[each]))
             self._shares[each] = done
 
     def end(self, each: Wanted, outcome: Outcome) -> None:
-        """All of it is."""
+        """Count the dataset as done, and write its problem if there is one."""
         self.hear(each, 1.0)
         if outcome.problem is not None:
             self._bar.write(f"{formatting.printable(each.name)}: {_said(outcome)}", file=sys.stderr)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.close()
 
 
@@ -219,7 +219,7 @@ def _said(outcome: Outcome) -> str:
 
 
 def _table(outcomes: dict[Wanted, Outcome]) -> list[str]:
-    """A line for each dataset with a heading above, and a sum below."""
+    """Return a heading, a line for each dataset, and a line with the totals."""
     rows = [("dataset", "cells × genes", "size", "time", "")]
     for each, outcome in outcomes.items():
         there = outcome.problem is None
@@ -240,7 +240,7 @@ def _row(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _short(name: str, most: int) -> str:
-    """A name on one line; of a long one, its end tells more."""
+    """Return a name on one line; a long one is cut at its start, since the end says more."""
     clean = formatting.printable(name)
     return clean if len(clean) <= most else f"…{clean[1 - most :]}"
 
@@ -252,7 +252,7 @@ def _fail(text: str) -> int:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A dataset to prepare; its name is what its user calls it."""
+    """A dataset to prepare, with the name that the user knows it by."""
 
     file: Path
     name: str
@@ -261,7 +261,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one dataset; sizes in bytes. Without a problem, its store is there."""
+    """The outcome for one dataset; sizes are in bytes. Without a problem, its store exists."""
 
     seconds: float
     made: bool = False
@@ -272,11 +272,11 @@ class Outcome:
 
 
 def found(paths: Iterable[Path]) -> list[Wanted]:
-    """The files that are named, and all .h5ad files below the folders that are; each once. Raises DatasetNotFound."""
+    """Return the named files and all .h5ad files below the named folders, each once; raises DatasetNotFound."""
     wanted: dict[str, Wanted] = {}
     for path in paths:
         for file, name in _below(path) if path.is_dir() else [(path.absolute(), str(path))]:
-            with contextlib.suppress(OSError):  # who opens it will say what is wrong
+            with contextlib.suppress(OSError):  # the error is reported when the file is opened
                 size = file.stat().st_size
                 wanted.setdefault(os.path.realpath(file), Wanted(file, name, size))
                 continue
@@ -294,14 +294,14 @@ def _below(folder: Path) -> list[tuple[Path, str]]:
 
 
 class Preparing:
-    """Makes stores; `command` is what is run for each, without the dataset, in the folder `cwd`."""
+    """The preparation of stores: runs `command` with the dataset appended, in the folder `cwd`, `jobs` at a time."""
 
     def __init__(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str], jobs: int):
         self._command, self._cwd, self._environment = list(command), cwd, environment
         self._turns = asyncio.Semaphore(jobs)
 
     async def one(self, wanted: Wanted, begin: Callable[[], None], hear: Callable[[float], None]) -> Outcome:
-        """Make one when it is its turn; `begin` is called then, and `hear` with the share that is done."""
+        """Make the store of one dataset once a job is free; then calls `begin`, and `hear` with each share done."""
         async with self._turns:
             begin()
             started = time.monotonic()
