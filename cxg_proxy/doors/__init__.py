@@ -1,1 +1,1 @@
-"""A host's words become options of the gateway."""
+"""Doors, one for each host: a door turns the settings of its host into options of the gateway."""

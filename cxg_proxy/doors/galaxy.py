@@ -1,4 +1,4 @@
-"""The Galaxy door: what Galaxy tells its interactive tool becomes options of the gateway; labels go to the history."""
+"""The Galaxy door: it turns the environment of an interactive tool into options, and sends labels to the history."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ SEND_SECONDS = 120.0
 
 
 def main(arguments: Sequence[str], sockets: Sequence[socket.socket] = ()) -> None:
-    """Run the gateway for one dataset of a Galaxy history: `cxg-proxy galaxy …`; `sockets` listen already."""
+    """Run `cxg-proxy galaxy …`, the gateway for one dataset of a Galaxy history; `sockets` are already listening."""
     Gateway.launch_instance(list(arguments), listening=list(sockets), **told(os.environ))
 
 
 def told(environment: MutableMapping[str, str]) -> dict[str, Any]:
-    """The options that Galaxy has set. What is a secret is taken out of the environment."""
+    """Return the options that Galaxy has set, and remove their variables, among them secrets, from the environment."""
     entry, url, key, history = (environment.pop(name, "").strip() for name in (ENTRY_POINT, URL, KEY, HISTORY))
     options: dict[str, Any] = {"prefix_header": PREFIX_HEADER}
     if tokens := parse_qs(urlsplit(entry).query).get("token"):
         options["token"] = tokens[0]
     site = urlsplit(url)
     if site.scheme in ("http", "https") and site.netloc:
-        # Where tools have domains of their own, Galaxy's pages show them in a frame.
+        # Where each tool has its own domain, Galaxy's pages show it in a frame.
         options["frame_ancestors"] = f"{site.scheme}://{site.netloc}"
         options["sender"] = History(url, key, history)
     return options
@@ -52,7 +52,7 @@ class History:
         self._url, self._key, self._history = url.rstrip("/"), key, history
 
     async def send(self, files: Sequence[Outgoing]) -> Sequence[str]:
-        """Upload each file as a dataset; the numbers and names that they have in the history. Raises NotSent."""
+        """Upload each file as a dataset; returns their numbers and names in the history. Raises NotSent."""
         if not self._key or not self._history:
             raise NotSent(detail="Galaxy has not told this tool whose history it runs for")
         reply = await self._post("/api/tools/fetch", files)
@@ -74,19 +74,19 @@ class History:
             body=_form(self._history, files, boundary),
             connect_timeout=20,
             request_timeout=SEND_SECONDS,
-            follow_redirects=False,  # the key is for this host alone
+            follow_redirects=False,  # the key must not be sent to any other host
         )
         try:
             return await AsyncHTTPClient(force_instance=True).fetch(request)
         except HTTPClientError as reason:
-            raise NotSent(detail=_refusal(reason)) from None  # the request, with its key, is not for a traceback
+            raise NotSent(detail=_refusal(reason)) from None  # a traceback must not show the request with its key
         except (OSError, ValueError) as reason:
             detail = f"{urlsplit(self._url).netloc} cannot be reached from here: {reason}"
             raise NotSent(detail=detail.replace(self._key, "…")) from None
 
 
 def _form(history: str, files: Sequence[Outgoing], boundary: str) -> bytes:
-    """As Galaxy's own pages upload files (multipart/form-data, RFC 7578): byte for byte, with no line end changed."""
+    """Make a form as Galaxy's own pages do (multipart/form-data, RFC 7578), with every byte of the files unchanged."""
     elements = [{"src": "files", "name": each.name, "ext": "csv"} for each in files]
     targets = json.dumps([{"destination": {"type": "hdas"}, "elements": elements}])
     fields = {"history_id": history, "targets": targets}
@@ -101,7 +101,7 @@ def _part(boundary: str, name: str, content: bytes) -> bytes:
 
 
 def _refusal(reason: HTTPClientError) -> str:
-    """Why Galaxy does not take it, in its own words where it has some."""
+    """Return why Galaxy refused the files, in Galaxy's own words if it gave any."""
     if reason.code == 413:
         return "the web server in front of Galaxy takes no files of this size"
     if reason.code == 599:

@@ -1,4 +1,4 @@
-"""The Jupyter door: tells jupyter-server-proxy how to start this user's gateway and what its tile looks like."""
+"""The Jupyter door: it describes this user's gateway and its launcher tile to jupyter-server-proxy."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cxg_proxy.errors import CannotListen
 from cxg_proxy.gateway.sockets import private_folder
 
 START_SECONDS = 60.0  # the gateway answers in less than one, but a busy node's cold disk may need far longer
-# Not `-m`: that looks for modules in the current folder first, which is the user's and may hold a `json.py`.
+# Not `-m`, which looks for modules in the current folder first: that is the user's, and may hold a `json.py`.
 RUN = "import sys; sys.path[:] = filter(None, sys.path); from cxg_proxy.__main__ import main; sys.exit(main())"
-# What a page asks for by itself. Counted as use, an open tab would keep an idle server alive for ever.
+# Addresses that a page polls by itself. If they counted as use, an open tab would keep an idle server alive forever.
 POLLED = ("api/find", "api/health", "api/instances", "api/progress/", "metrics")
 
 
@@ -37,12 +37,12 @@ def setup() -> dict[str, Any]:
 
 
 def command(unix_socket: str) -> list[str]:
-    """The gateway's command line; asked for in the Jupyter server itself, when the first request comes."""
+    """Return the gateway's command line; the Jupyter server calls this at the first request."""
     words = [
         *(sys.executable, "-c", RUN),
         f"--socket={unix_socket}",
         f"--root={_root()}",
-        "--shutdown-when-idle-seconds=0",  # jupyter-server-proxy never starts again what has ended well
+        "--shutdown-when-idle-seconds=0",  # jupyter-server-proxy never restarts a process that ended with status 0
     ]
     if prefix := share_prefix():
         words.append(f"--share-prefix={prefix}")
@@ -52,43 +52,46 @@ def command(unix_socket: str) -> list[str]:
 
 
 def share_prefix() -> str:
-    """Where a Binder or a hub sends each visitor to a server of their own; "" when there is neither."""
-    if binder := os.environ.get("BINDER_LAUNCH_HOST"):  # its hub lets nobody in who comes directly
+    """Return the address at which a Binder or a hub sends each visitor to their own server; "" if there is neither."""
+    if binder := os.environ.get("BINDER_LAUNCH_HOST"):  # its hub refuses visitors who come directly
         launch = os.environ.get("BINDER_PERSISTENT_REQUEST") or os.environ.get("BINDER_REQUEST")
         return f"{binder.rstrip('/')}/{launch}?urlpath=cellxgene/" if launch else ""
     base = os.environ.get("JUPYTERHUB_BASE_URL", "")
-    # A hub that gives each user a domain has a domain of its own, named in JUPYTERHUB_HOST.
+    # A hub that gives each user a domain has its own domain in JUPYTERHUB_HOST.
     return f"{os.environ.get('JUPYTERHUB_HOST', '')}{base}hub/user-redirect/cellxgene/" if base else ""
 
 
 def whole(path: str) -> str:
-    """Keep `?` and `#` in a name: jupyter-server-proxy decodes a path and leaves these two bare, which cuts it."""
+    """Escape `?` and `#` in a path: jupyter-server-proxy decodes a path but leaves these two bare, which cuts it."""
     return path.replace("?", "~3F").replace("#", "~23")
 
 
 def is_activity(handler: Any) -> bool:
-    """Whether a request shows that somebody is there; a server without activity is culled."""
+    """Whether a request shows that a person is active; a server without activity is culled."""
     asked = str(handler.path_args[0]).lstrip("/")
     return handler.request.method not in ("GET", "HEAD") or not asked.startswith(POLLED)
 
 
 def _literal(word: str) -> str:
-    """jupyter-server-proxy runs `str.format` over every word, and a folder may be called `{x}`."""
+    """Escape braces: jupyter-server-proxy runs `str.format` over every word, and a folder may be called `{x}`."""
     return word.replace("{", "{{").replace("}", "}}")
 
 
 def _root() -> str:
-    from jupyter_server.serverapp import ServerApp  # noqa: PLC0415 - heavy, and loaded already where this runs
+    from jupyter_server.serverapp import ServerApp  # noqa: PLC0415 - heavy, and already loaded where this runs
 
     return str(ServerApp.instance().root_dir) if ServerApp.initialized() else os.getcwd()
 
 
 def _socket() -> str | bool:
-    """A socket in a private folder that goes with this server; jupyter-server-proxy's own would stay behind."""
+    """Return a socket in a private folder that is removed with this server.
+
+    A socket that jupyter-server-proxy makes would stay behind. Return True, to let it make one, if this fails.
+    """
     block = contextlib.ExitStack()
     try:
         folder = block.enter_context(private_folder())
     except (CannotListen, OSError):
-        return True  # jupyter-server-proxy makes one, or says why it cannot
+        return True  # jupyter-server-proxy makes one, or reports why it cannot
     atexit.register(block.close)
     return str(folder / "gateway")
