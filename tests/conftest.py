@@ -1,4 +1,4 @@
-"""What every test has: places, and the check that nothing is left over."""
+"""Fixtures and hooks for every test, with the check that no child process is left over."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Divide the tests among processes, where there is more than one."""
+    """Divide the tests among the processes, if there are several."""
     return distribution.LongestFirst(config, log)
 
 
-@pytest.hookimpl(tryfirst=True)  # before what is not slow is chosen
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "doors" in item.path.parts or "browser" in getattr(item, "fixturenames", ()):
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def h5ad(tmp_path: Path) -> Callable[..., Path]:
-    """Write a tiny file with the suffix of a dataset; what is in it does not matter to the gateway."""
+    """Write a tiny file with the suffix of a dataset; the gateway does not read its content."""
 
     def make(name: str = "data/pbmc.h5ad", content: bytes = b"not read by the gateway") -> Path:
         file = tmp_path / name
@@ -51,7 +51,7 @@ def h5ad(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a name short enough for sockets."""
+    """A folder whose path is short enough for sockets."""
     folder = Path(tempfile.mkdtemp(prefix="cxgt-", dir="/tmp"))
     yield folder
     shutil.rmtree(folder)
@@ -59,9 +59,9 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _hypothesis_begins() -> None:
-    """At its first run hypothesis registers its random numbers, and warns if another thread collects garbage just then.
+    """Run hypothesis once, before there is any other thread.
 
-    There is no other thread yet.
+    At its first run it registers its random generators, and it warns if another thread collects garbage just then.
     """
     settings(max_examples=1, database=None)(given(st.none())(lambda _: None))()
 
@@ -74,7 +74,7 @@ def _forking_ends() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_leftovers() -> Iterator[None]:
-    """Fail a test that leaves a child behind; `running_gateway` sees to the gateways' own children and folders."""
+    """Fail a test that leaves a child process behind; `running_gateway` checks the children and folders of gateways."""
     before = forking.children()
     yield
     until_now(lambda: all(gone(child) for child in forking.children() - before), seconds=3)

@@ -1,4 +1,4 @@
-"""`builder.py SCENE FILE FOLDER MEMORY`: makes a store, and says on standard output what becomes of it."""
+"""A builder of stores, `builder.py SCENE FILE FOLDER MEMORY`, which reports its results on standard output."""
 
 import os
 import subprocess
@@ -22,12 +22,12 @@ def make(path: str, into: Path, memory: int, report=lambda _: None) -> None:
 
 
 def measured(path: str, folder: Path, memory: int) -> None:
-    """Print how much memory a second, large dataset takes beyond what a small one has taken: programs and libraries."""
+    """Print how much more memory a large dataset takes, after small ones have loaded programs and libraries."""
     for kind in ("csr", "csc"):
         matrix = sparse.random(40, 30, 0.3, kind, "f4")
         anndata.AnnData(matrix, obsm={"X_umap": np.ones((40, 2))}).write_h5ad(folder / f"{kind}.h5ad")
         make(str(folder / f"{kind}.h5ad"), folder / kind, memory)
-    # The system's own peak of a program (ru_maxrss) begins with that of the one that has started it.
+    # The peak that the system reports (ru_maxrss) starts at the peak of the parent process.
     Path("/proc/self/clear_refs").write_text("5")
     before = held("VmRSS")
     make(path, folder / "store", memory)
@@ -35,12 +35,12 @@ def measured(path: str, folder: Path, memory: int) -> None:
 
 
 def held(what: str) -> int:
-    """Bytes of memory that are held now, or were at most."""
+    """Return a figure of this process's memory, such as its current size or its peak, in bytes."""
     return int(Path("/proc/self/status").read_text().partition(f"{what}:")[2].split()[0]) * 1024
 
 
 def told(path: str, folder: Path, memory: int) -> None:
-    """Print each share, and stay where the reader does not take it."""
+    """Print each share; this blocks when the reader does not read it."""
     make(path, folder / "store", memory, lambda share: print(share, flush=True))
 
 
@@ -54,13 +54,13 @@ def refused(kind: type[Problem], path: str, into: Path, memory: int) -> Problem:
 
 
 def full(path: str, folder: Path, memory: int) -> None:
-    """A disk with less and less room: never a store, always a sentence."""
+    """Check disks with too little room, up to almost enough: each gives an error message, and never a store."""
     disk = folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64M", "tmpfs", disk], check=True)
     make(path, disk / "whole", memory)
     needed = sum(file.stat().st_size for file in (disk / "whole").rglob("*") if file.is_file())
-    build.arrays.check_room = lambda *_: None  # it would say so before anything is written
+    build.arrays.check_room = lambda *_: None  # it would refuse before anything is written
     for number, share in enumerate((0, 0.02, 0.1, 0.3, 0.7, 0.95, 0.999)):
         subprocess.run(
             ["mount", "-o", f"remount,size={int(share * needed / 4096 + 2) * 4096 + needed}", disk], check=True
@@ -72,7 +72,7 @@ def full(path: str, folder: Path, memory: int) -> None:
 
 
 def read_only(path: str, folder: Path, memory: int) -> None:
-    """A cache that cannot be written."""
+    """Check a cache that cannot be written."""
     disk = folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], check=True)

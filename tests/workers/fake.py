@@ -1,19 +1,19 @@
-"""A worker that misbehaves on purpose; it speaks to the gateway as the real one does.
+"""A fake worker that misbehaves on purpose; it talks to the gateway as the real one does.
 
-`fake.py BEHAVIOUR SOCKET`, or as a gateway's --viewer-python, with `-m cxg_proxy.viewer serve … -- DATASET`: then the
-behaviour is the start of the dataset's name (`slow-1.h5ad`), else `mirror`.
+Run it as `fake.py BEHAVIOUR SOCKET`, or as a gateway's --viewer-python with `-m cxg_proxy.viewer serve … -- DATASET`.
+In the second case the behaviour is the start of the dataset's name (`slow-1.h5ad`), or else `mirror`.
 
 quick     ready at once, then answers as `mirror`
-mirror    replies with what it was asked (method, target, headers, bytes of body), or with what the target asks for
-slow      says how far it is, and waits for a line `go` in the file SOCKET.go before it is ready
+mirror    replies with the request (method, target, headers, bytes of body), or as the query of the target says
+slow      reports progress, and is ready only when the file SOCKET.go exists
 deaf      ready, then ignores TERM and the end of its standard input
-crashing  says why on standard error and ends with status 3
-gone      kills itself while it loads
+crashing  writes the reason to standard error and ends with status 3
+gone      kills itself while loading
 chatty    writes more than any log should hold, then is ready
-silent    never says anything
+silent    never writes anything
 other     reports another version of itself
 failing   reports a problem
-preparing ready, and still preparing; goes on with each line in the file SOCKET.go, which it waits for
+preparing ready, but still preparing; reports progress with each new line in the file SOCKET.go
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def say(step):
 
 
 def prepare(behaviour, socket):
-    """Say after READY what the lines of a file hold, until one says null."""
+    """After READY, report the progress in the lines of a file, until one holds null."""
     said, done = 0, 0.0 if behaviour == "preparing" else None
     while done is not None:
         time.sleep(0.01)
@@ -110,7 +110,7 @@ class Mirror(BaseHTTPRequestHandler):
             yield piece
 
     def big(self, size, *, chunked, stop):
-        """`size` bytes of a pattern; with `stop`, the connection ends after the half of them."""
+        """Send `size` bytes of a pattern; with `stop`, close the connection after half of them."""
         self.send_response(200)
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header(*(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(size))))

@@ -1,8 +1,9 @@
-"""A writer of labels that is killed, or refused by the disk, at every single call that changes the file system.
+"""A faulty writer of labels: it is killed, or refused by the disk, at every single call that changes the file system.
 
-`faulty_writer.py FOLDER kill|half|full|denied|ever` goes through all calls of one save, and prints how many there are;
-that of a file that was edited, and that of a file whose labels are those of other cells, at the same path before.
-Each save is made by a fork of this program whose `os` is disturbed at one call; the parent then looks at the disk.
+`faulty_writer.py FOLDER kill|half|full|denied|ever` makes a save fail at each of its calls in turn, and prints how many
+saves it made. It does so without earlier labels, with saved ones, with a file that was edited, and with labels of other
+cells that were at the same path before. Each save is made by a fork of this program in which one call of `os` fails;
+the parent then checks the disk.
 """
 
 import errno
@@ -24,7 +25,7 @@ AFTER = annotations.DatasetRecord("pbmc.h5ad", "/data/pbmc.h5ad", 2, annotations
 
 
 def disturb(at: int, how: str) -> None:
-    """Have the call number `at` fail, or kill this process."""
+    """Make the call number `at` fail, or kill this process there."""
     count = 0
 
     def wrapped(name, real):
@@ -53,7 +54,7 @@ def disturb(at: int, how: str) -> None:
 
 
 def save(where: Path, at: int, how: str, record: annotations.DatasetRecord | None) -> int:
-    """Make one save in a fork; its exit status: 0 saved, 3 not saved, -9 killed."""
+    """Make one save in a fork; returns its exit status: 0 saved, 3 not saved, -9 killed."""
     child = os.fork()
     if not child:
         disturb(at, how)
@@ -84,7 +85,7 @@ def check(where: Path, before: list[bytes], status: int, how: str) -> None:
 
 
 def check_other(where: Path) -> None:
-    """Whatever has happened, what was saved for the cells before is recognised by them, and is whole."""
+    """Check that the labels of the earlier cells are found by those cells, and are complete, whatever has happened."""
     for _ in range(2):
         found = [folder for folder, _ in annotations.same_cells(where.parent, BEFORE.identifiers, excluding=Path())]
         saved = [
@@ -97,7 +98,7 @@ def check_other(where: Path) -> None:
 
 
 def prepare(where: Path, state: str) -> list[bytes]:
-    """A folder as saves or a person left it, and what was ever in its live file."""
+    """Prepare a folder as saves or a person left it; returns all contents that its live file ever had."""
     if state == "none":
         return []
     annotations.write(where, annotations.LABELS, FIRST, now=NOW)

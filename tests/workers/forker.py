@@ -1,7 +1,7 @@
-"""A parent that has imported what programs import, and forks one for each that it is asked for.
+"""A forker: a parent process that has imported what programs need, and forks a child for each program ordered.
 
-`forking.py` is at the other end of the socket. An order is one packet of JSON with four descriptors: standard input,
-output and error, and a socket on which the answer comes: `{"pid": …}` at once, `{"status": …}` when it has ended.
+`forking.py` is at the other end of the socket. An order is one JSON packet with four descriptors: standard input,
+output and error, and a socket for the replies: `{"pid": …}` at once, and `{"status": …}` when the child has ended.
 """
 
 import gc
@@ -18,7 +18,7 @@ from importlib import import_module
 
 
 def main(control, *names):
-    """Import what is named, then fork until the other end has gone; returns in a child, with its order."""
+    """Import the named modules, then fork until the other end closes; returns in each child, with its module."""
     warnings.simplefilter("ignore")
     ours = warnings.filters[0]
     for name in names:
@@ -28,11 +28,11 @@ def main(control, *names):
             pass
     warnings.filters.remove(ours)
     gc.collect()
-    gc.freeze()  # what a child collects later is only what it made itself, and all else stays shared
+    gc.freeze()  # a child then collects only what it made itself, and all other memory stays shared
     others = socket.socket(fileno=control)
     poll = select.poll()
     poll.register(others, select.POLLIN)
-    children = {}  # by a descriptor of each: its number, and whom to tell of its end
+    children = {}  # by the pidfd of each: its pid, and the socket for its status
     while True:
         ready = [descriptor for descriptor, _ in poll.poll()]
         for descriptor in children.keys() & set(ready):
@@ -67,12 +67,12 @@ def main(control, *names):
 def tell(answers, **what):
     try:
         answers.send(json.dumps(what).encode())
-    except OSError:  # nobody listens any more
+    except OSError:  # the other end is closed
         return
 
 
 def settle(order, descriptors):
-    """Become what a process is that was started with this order."""
+    """Make this process like one that was started freshly with this order."""
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
     os.closerange(3, 1 << 16)

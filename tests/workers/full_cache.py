@@ -1,6 +1,6 @@
-"""`full_cache.py FOLDER`: what becomes of a store whose disk is full before, and while, it is built.
+"""A full cache, `full_cache.py FOLDER`: checks a store whose disk is full before, or becomes full while, it is built.
 
-Runs in a mount namespace of its own; exit status 0 when all is as it should be.
+Run it in its own mount namespace; it exits with status 0 if all checks pass.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
     filler.unlink()
 
     def others_fill(done: float) -> None:
-        """Somebody else writes to the disk at the same time."""
+        """Fill the disk while the store is built, as another program would."""
         nonlocal filler
         if not filler.exists():
             filler = fill(cache, 64 * 1024)

@@ -1,6 +1,6 @@
-"""`full_disk.py SCENE FOLDER`: what becomes of labels on a file system that is full, read-only, or gone.
+"""A full disk, `full_disk.py SCENE FOLDER`: checks labels on a file system that is full, read-only or unmounted.
 
-Runs in a mount namespace of its own; exit status 0 when all is as it should be.
+Run it in its own mount namespace; it exits with status 0 if all checks pass.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from cxg_proxy import annotations
 from cxg_proxy.errors import LabelsNotSaved
 
 OLD = b"index,mine\n" + b"".join(b"cell#%d,old\n" % number for number in range(5000))
-NEW = OLD.replace(b"old", b"a new one")  # larger: a writer that cut the old file off first would be left with a part
+NEW = OLD.replace(b"old", b"a new one")  # larger, so that a truncated file would be a partial one
 SIZE = 1024 * 1024
-SOME = 6 * 4096  # room enough for a lock and a beginning
+SOME = 6 * 4096  # enough room for a lock and the start of a file
 
 
 def mount(home: Path, *options: str) -> None:
@@ -84,7 +84,7 @@ def read_only(home: Path) -> None:
 
 
 def vanished(home: Path) -> None:
-    """A network home that is unmounted, and comes back: the mount point itself may not be written."""
+    """Check a network home that is unmounted and mounted again, while the mount point itself cannot be written."""
     disk = home.parent / "disk"
     disk.mkdir()
     mount(home, "-o", "mode=000")
@@ -103,7 +103,7 @@ def vanished(home: Path) -> None:
 
 
 def worker(home: Path) -> None:
-    """The same through cellxgene: its page is told, in a sentence, that its save has failed."""
+    """Check a full disk through cellxgene: its page receives a sentence that says that the save failed."""
     from viewer_fixtures import cells, worker  # noqa: PLC0415
     from viewer_labels import read, save  # noqa: PLC0415 - only this scene needs cellxgene
 

@@ -1,6 +1,6 @@
-"""`kept_replies.py SCENE FOLDER`: what becomes of kept replies on a file system that is full or read-only.
+"""Kept replies, `kept_replies.py SCENE FOLDER`: checks them on a file system that is full or read-only.
 
-Runs in a mount namespace of its own; exit status 0 when all is as it should be.
+Run it in its own mount namespace; it exits with status 0 if all checks pass.
 """
 
 import os
@@ -27,7 +27,7 @@ def full(folder: Path) -> None:
         replies.put(str(number), "gzip", REPLY)
     there = [number for number in range(10) if replies.get(str(number), "gzip") == REPLY]
     assert there == [0, 1, 2], there
-    assert len(os.listdir(folder)) == 3, os.listdir(folder)  # no part is left
+    assert len(os.listdir(folder)) == 3, os.listdir(folder)  # no partial file is left
 
 
 def read_only(folder: Path) -> None:

@@ -1,7 +1,7 @@
-"""Builds a store in forks of itself and kills them, each later than the one before: `killed_builder.py CACHE SOURCE N`.
+"""A killed builder, `killed_builder.py CACHE SOURCE N`: builds a store in forks of itself, each killed a little later.
 
-After each one that was killed another fork makes the store. Prints a line of JSON for each round: whether the first
-one was killed, the sum of the store's values, and what is in the folder of stores then.
+After each killed fork, another one makes the store. It prints JSON lines for each round: whether the first fork was
+killed, and then the sum of the store's values and the content of the folder of stores.
 """
 
 import json
@@ -19,11 +19,11 @@ from stores_fixtures import MEMORY, PLENTY, ignore, names, never, total
 
 
 def build(cache: Path, source: str, seconds: float | None, say: bool) -> int:
-    """The exit status of a fork that makes the store; it is killed after so many seconds."""
+    """Make the store in a fork, which is killed after `seconds` unless they are None; returns its exit status."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if seconds is not None:  # an alarm that is not handled ends a process as SIGKILL does: at once, wherever it is
+    if seconds is not None:  # an unhandled alarm ends a process as SIGKILL does: at once, wherever it is
         signal.setitimer(signal.ITIMER_REAL, seconds)
     status = 1
     try:
@@ -37,7 +37,7 @@ def build(cache: Path, source: str, seconds: float | None, say: bool) -> int:
 
 def main() -> None:
     cache, source, rounds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    Stores(cache, None, limit=PLENTY, memory=MEMORY).make(source, None, ignore, never)  # all is loaded now
+    Stores(cache, None, limit=PLENTY, memory=MEMORY).make(source, None, ignore, never)  # this loads all modules
     shutil.rmtree(cache / "stores")
     begun = time.monotonic()
     assert build(cache, source, None, say=True) == 0

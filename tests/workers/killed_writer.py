@@ -1,6 +1,6 @@
-"""Makes saves in forks of itself and kills them: so small a program is forked in a millisecond.
+"""A killed writer: it makes saves in forks of itself and kills them. A program this small is forked in a millisecond.
 
-Reads one round as JSON per line, `{"where": FOLDER, "acts": [ACT, ...]}`, has all its acts done at the same time,
+It reads one round per line as JSON, `{"where": FOLDER, "acts": [ACT, ...]}`, runs all acts of a round at the same time,
 and prints their exit statuses as JSON: 0 done, 3 not saved, -9 killed at a call, -14 (SIGALRM) killed at an instant.
 """
 
@@ -33,14 +33,14 @@ def begin(where: Path, act: dict) -> int:
     if not child:
         if act["how"] in ("kill", "half", "full"):
             disturb(act["at"], act["how"])
-        if act["how"] == "time":  # an alarm that is not handled ends a process as SIGKILL does: at once, wherever it is
+        if act["how"] == "time":  # an unhandled alarm ends a process as SIGKILL does: at once, wherever it is
             signal.setitimer(signal.ITIMER_REAL, act["at"] / 10_000)
         try:
             do(where, act)
         except LabelsNotSaved as error:
             print(error.detail, file=sys.stderr)
             os._exit(3)
-        except BaseException as error:  # noqa: BLE001 - a fork must never go on as if it were its parent
+        except BaseException as error:  # noqa: BLE001 - a fork must never continue as if it were its parent
             print(repr(error), file=sys.stderr)
             os._exit(4)
         os._exit(0)
@@ -51,7 +51,7 @@ def main() -> None:
     for line in sys.stdin:
         task = json.loads(line)
         children = [begin(Path(task["where"]), act) for act in task["acts"]]
-        ended = dict(os.waitpid(-1, 0) for _ in children)  # each as soon as it ends, as a gateway does
+        ended = dict(os.waitpid(-1, 0) for _ in children)  # reaps each as soon as it ends, as a gateway does
         statuses = [os.waitstatus_to_exitcode(ended[child]) for child in children]
         print(json.dumps(statuses), flush=True)
 

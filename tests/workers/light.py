@@ -1,17 +1,17 @@
-"""The real parent of workers with next to nothing to load; its workers are fakes, or say what they are.
+"""A light fork server: the real one with almost nothing to load; its workers are fakes, or describe themselves.
 
-`light.py KIND preload --control N ROOM` is the parent, `light.py KIND BEHAVIOUR …` a worker that is started alone.
+`light.py KIND preload --control N ROOM` is the parent, `light.py KIND BEHAVIOUR …` a worker started without it.
 
 KIND
 plain     forks as it should
-old       is of another version
+old       has another version
 threaded  has a second thread
-mute      never gets ready
-doomed    its workers end before their first word
+mute      never becomes ready
+doomed    its workers end before they write anything
 
 BEHAVIOUR
-describe  one line of JSON on what it is for the system, then waits for the end of its leash
-crash N   says a line, then ends itself with signal N; or with exit status N, if N is not a signal's name
+describe  writes one JSON line about its process, then waits for the end of its standard input (the leash)
+crash N   writes a line, then kills itself with signal N, or exits with status N if N is not a signal's name
 others    those of fake.py
 """
 

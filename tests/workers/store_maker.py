@@ -1,9 +1,10 @@
-"""Makes the store of a dataset, and stops where it is told to: `store_maker.py CACHE SOURCE [HOLD [LIMIT [SHARED]]]`.
+"""A maker of one store that can pause on the way: `store_maker.py CACHE SOURCE [HOLD [LIMIT [SHARED]]]`.
 
-With `others` in the place of SHARED, who may read the source may read the store.
+With `others` in place of SHARED, users who may read the source may read the store.
 
-Prints a line of JSON for each share that it hears; from the share HOLD on it reads a line before it goes on, once.
-Then it prints the store's folder and values, or the problem, and ends at the end of its standard input.
+It prints a JSON line for each share that is reported. Once, at the share HOLD or the first one after it, it waits for a
+line on standard input. Then it prints the store's folder and the sum of its values, or the problem. It ends when its
+standard input ends.
 """
 
 import json
