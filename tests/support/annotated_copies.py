@@ -1,4 +1,4 @@
-"""Makes copies of datasets with labels in them, as the gateway has it done, and looks into them."""
+"""Annotated copies of datasets: makes them by the command that the gateway runs, and reads their content."""
 
 import json
 import subprocess
@@ -44,7 +44,7 @@ def started(dataset: Path, where: Path, output: Path, options: Any = None, **pop
 
 
 def annotate(dataset: Path, where: Path, output: Path, options: Any = None, **popen: Any) -> list[dict[str, Any]]:
-    """The steps; that the last one is told by the exit status and by the file is checked here."""
+    """Make a copy and return its steps; check that the exit status agrees with the last step."""
     with started(dataset, where, output, options, **popen) as child:
         assert child.stdout
         assert child.stderr
@@ -64,12 +64,12 @@ def problem(*arguments: Any, **popen: Any) -> dict[str, Any]:
 
 def read(path: Path) -> anndata.AnnData:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old files
+        warnings.simplefilter("ignore")  # they concern old files
         return anndata.read_h5ad(path)
 
 
 def content(path: Path) -> dict[str, Any]:
-    """All that is in an HDF5 file, by name: bytes, kind of storage and attributes."""
+    """Return everything in an HDF5 file, by name: attributes, storage and bytes."""
     found: dict[str, Any] = {}
 
     def look(name: str, element: Any) -> None:
@@ -89,7 +89,7 @@ def content(path: Path) -> dict[str, Any]:
 
 @pytest.fixture(name="rich")
 def a_rich_dataset(tmp_path: Path) -> Path:
-    """A dataset with something of everything."""
+    """A dataset with an element of every kind."""
     path = tmp_path / "rich cells.h5ad"
     data = cells()
     data.layers["counts"] = sparse.csr_matrix(np.eye(60, 12, dtype=np.float32))

@@ -1,4 +1,4 @@
-"""Small datasets, and a label for all of their cells."""
+"""Small datasets, their labels and hostile file names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy import sparse
 
 
 def write_dataset(file: Path, *, cells: int = 30, genes: int = 5, embedding: bool = True) -> Path:
-    """A small dataset that cellxgene can show, or cannot for want of an embedding."""
+    """Write a small dataset that cellxgene can show, or without `embedding`, cannot."""
     random = np.random.default_rng(0)
     data = anndata.AnnData(random.random((cells, genes)).astype(np.float32))
     data.obs["kind"] = np.array(["a", "b"])[np.arange(cells) % 2]
@@ -27,7 +27,7 @@ def write_dataset(file: Path, *, cells: int = 30, genes: int = 5, embedding: boo
 
 
 def labels_body(cells: int, label: str) -> bytes:
-    """What the viewer sends to save one category: a compressed flatbuffer, made by cellxgene's own encoder."""
+    """Return what the viewer sends to save one category: a compressed flatbuffer, made by cellxgene's own encoder."""
     program = (
         "import sys, zlib, pandas as pd\n"
         "from server.common.fbs.matrix import encode_matrix_fbs\n"
@@ -64,14 +64,14 @@ HOSTILE = [
 
 
 def drawn(path: Path, cells: int, genes: int, kind: str, **how: Any) -> Path:
-    """A dataset with a tenth of its values stored."""
+    """Write a dataset in which a tenth of the values are stored, or all if it is dense."""
     random = np.random.default_rng(6)
     if kind == "dense":
         values: Any = random.random((cells, genes), dtype="f4")
     else:
         lines, length = (cells, genes) if kind == "csr" else (genes, cells)
         each = length // 10
-        # One of every ten, so that they rise and none is there twice.
+        # One index out of every ten, so that they are sorted and unique.
         indices = np.arange(each, dtype="i4") * 10 + random.integers(0, 10, (lines, each), dtype="i4")
         made = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix}[kind]
         data = random.random(lines * each, dtype="f4")

@@ -1,4 +1,4 @@
-"""How the tests are divided among processes: by file, since a file shares its servers, and what takes longest first."""
+"""The distribution of tests to processes: by file, since the tests of a file share servers, and the longest first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-# Files that take long, the longest first. Those of one line go to one process, for they share what is made for them.
+# Files that take long, the longest first. The files of one line go to one process, since they share fixtures.
 LONG = [
     ["test_binder"],
     ["test_lab"],
@@ -32,21 +32,21 @@ GROUPS = {name: number for number, names in enumerate(LONG) for name in names}
 
 
 def stem(nodeid: str) -> str:
-    """The name of a test's file."""
+    """Return the name of a test's file, without its folder and suffix."""
     return PurePosixPath(nodeid.partition("::")[0]).stem
 
 
 def order(nodeid: str) -> int:
-    """What comes first has the smallest."""
+    """Return the place of a test in the order; the smallest comes first."""
     return GROUPS.get(stem(nodeid), len(LONG))
 
 
 class LongestFirst(LoadScopeScheduling):
-    """Gives each process a group of files at a time."""
+    """A scheduler that gives each process one group of files at a time."""
 
     def __init__(self, config: Any, log: Any = None) -> None:
         super().__init__(config, log)
-        config.option.loadscopereorder = False  # it would begin with the files that have the most tests
+        config.option.loadscopereorder = False  # or it would begin with the files that have the most tests
 
     def _split_scope(self, nodeid: str) -> str:
         return "+".join(LONG[GROUPS[stem(nodeid)]]) if stem(nodeid) in GROUPS else nodeid.partition("::")[0]

@@ -14,7 +14,7 @@ from places import CHECKOUT
 
 @pytest.fixture(name="site", scope="session")
 def a_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """Built as `make docs` does, into a folder of its own; fails with what MkDocs said."""
+    """The documentation, built as by `make docs` into a temporary folder; fails with the output of MkDocs."""
     folder = tmp_path_factory.mktemp("docs") / "site"
     command = [sys.executable, "-W", "error", "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}

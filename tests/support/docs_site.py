@@ -1,4 +1,4 @@
-"""The documentation as it is built, its pages taken apart, and what its sources hold: commands, code, sections."""
+"""The documentation site: its built pages, parsed, and the commands and code blocks in its sources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 from places import CHECKOUT
 
 SOURCES = sorted((CHECKOUT / "docs").glob("*.md"))
-# What people read elsewhere, and what the pages include.
+# Documents outside the site: people read them elsewhere, or pages include them.
 DOCUMENTS = [
     *SOURCES,
     *(CHECKOUT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "RELEASE.md")),
@@ -27,7 +27,7 @@ SHOWN = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source
 
 @dataclass
 class PageOfDocs(HTMLParser):
-    """What a built page links to, shows and can be linked to at."""
+    """A built page, parsed: its links, its loaded files, its anchors and its sections."""
 
     file: Path
     links: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class PageOfDocs(HTMLParser):
         self.feed(self.file.read_text())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what a tag names."""
+        """Collect the anchors, links and files that a tag names."""
         named = {name: value or "" for name, value in attrs}
         self.anchors |= {named["id"]} if "id" in named else set()
         if tag == "a" and "href" in named:
@@ -54,14 +54,14 @@ class PageOfDocs(HTMLParser):
             self.sections[self._at] = self.headings[self._at] = ""
 
     def handle_endtag(self, tag: str) -> None:
-        """A heading is over."""
+        """Note the end of a heading or of the article."""
         if re.fullmatch("h[1-4]", tag):
             self._heading = False
         if tag == "article":
             self._at = ""
 
     def handle_data(self, data: str) -> None:
-        """Keep the text where it belongs."""
+        """Add the text to its section, and to its heading."""
         if self._at and data != "¶":
             self.sections[self._at] += data
             if self._heading:
@@ -70,7 +70,7 @@ class PageOfDocs(HTMLParser):
 
 @cache
 def parsed(file: Path) -> PageOfDocs:
-    """A page, which does not change once it is built."""
+    """Parse a page, once, since a built page does not change."""
     return PageOfDocs(file)
 
 
@@ -82,12 +82,12 @@ class Site:
     said: str
 
     def page(self, name: str) -> PageOfDocs:
-        """A page by the name of its file."""
+        """Return a page by its file name."""
         return parsed(self.folder / name)
 
     @property
     def names(self) -> list[str]:
-        """All pages."""
+        """The file names of all pages."""
         return sorted(file.name for file in self.folder.glob("*.html"))
 
     def leads_somewhere(self, page: str, link: str) -> bool:
@@ -104,13 +104,13 @@ class Site:
 
 @cache
 def fenced(document: Path) -> list[tuple[str, str]]:
-    """The blocks of code of a document between fences: language and text."""
+    """Return the fenced code blocks of a document: language and text."""
     found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", document.read_text(), re.MULTILINE | re.DOTALL)
     return [(language, textwrap.dedent(text)) for _, language, text in found]
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
-    """All blocks in a language, each with the document it stands in."""
+    """Return all code blocks in a language, each with the name of its document."""
     return [
         (str(document.relative_to(CHECKOUT)), text)
         for document in DOCUMENTS
@@ -120,7 +120,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 def command_lines(document: Path) -> Iterator[str]:
-    """The lines of a document that are to be typed: indented ones, those between fences and between backquotes."""
+    """Yield the lines of a document that a reader may type: indented, fenced or between backquotes."""
     text = document.read_text()
     plain = re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.MULTILINE | re.DOTALL)
     yield from (line.strip() for line in re.findall(r"^ {4,}(.+)$", plain.replace("\\\n", " "), re.MULTILINE))
@@ -131,7 +131,7 @@ def command_lines(document: Path) -> Iterator[str]:
 
 
 def typed(line: str) -> list[str]:
-    """The words of a command line, without a comment; none if it is no line for a shell."""
+    """Return the words of a command line without its comment, or no words if a shell could not parse it."""
     try:
         return shlex.split(line, comments=True)
     except ValueError:

@@ -1,8 +1,8 @@
-"""Programs that are there at once: one parent has imported what they import, as the gateway's own fork server has.
+"""Forking of programs from a parent that has imported their modules, as the gateway's own fork server does.
 
-To import everything anew takes a gateway half a second and a worker two, hundreds of times. What a test looks at is a
-process of its own all the same. Programs that are started in another way than these tests mostly do (by another
-Python, in a session of their own, with another `PYTHONPATH`) are started freshly, and so is whatever a host starts.
+To import everything anew takes a gateway half a second and a worker two, hundreds of times in a run of the tests. Each
+program is a process of its own all the same. A program that is started in an unusual way (by another Python, in its own
+session, with another `PYTHONPATH`) is started afresh, and so is every program that a host starts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 FORKER = Path(__file__).parents[1] / "workers" / "forker.py"
-# What is imported for which program: all that it imports itself before it does its work.
+# The modules to import for each program: all that it imports itself before it does its work.
 IMPORTED = {
     "cxg_proxy": ["cxg_proxy.gateway.app", "cxg_proxy.commands.annotations", "cxg_proxy.commands.prepare"],
     "cxg_proxy.viewer": [
@@ -40,12 +40,12 @@ IMPORTED = {
         "waitress.server",
     ],
 }
-# What Python, the loader and libraries read as they start, for which a fork comes too late; and what tests mostly say.
+# Prefixes of variables that Python, the loader and libraries read when they start: after a fork it is too late.
 AT_START = ("PYTHON", "LD_", "LANG", "LC_", "MALLOC_", "NUMBA_", "OPENBLAS_", "OMP_", "MKL_")
 
 
 def at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    """The part of an environment that makes a difference to what is imported, where UTF-8 is what is usual."""
+    """Return the variables that affect a start, except those with their usual values, such as UTF-8."""
     usual = {("LANG", "C.UTF-8"), ("PYTHONUNBUFFERED", "1")}
     return {name: value for name, value in environment.items() - usual if name.startswith(AT_START)}
 
@@ -54,7 +54,7 @@ USUAL = at_start(os.environ)
 
 
 class Forked:
-    """A process that was forked, with what `subprocess.Popen` offers of it."""
+    """A forked process, with the part of the interface of `subprocess.Popen` that tests use."""
 
     def __init__(self, answers: socket.socket, pipes: Sequence[IO[bytes] | None]) -> None:
         self._answers = answers
@@ -78,13 +78,13 @@ class Forked:
         return said
 
     def poll(self) -> int | None:
-        """Its exit status, if it has ended."""
+        """Return its exit status if it has ended, else None."""
         if self.returncode is None and select.select([self._answers], [], [], 0)[0]:
             self._end()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end."""
+        """Wait until it ends, and return its exit status."""
         if self.returncode is None:
             if not select.select([self._answers], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
@@ -97,7 +97,7 @@ class Forked:
         self._answers.close()
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, if it has not ended."""
+        """Send a signal unless the process has ended."""
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -110,12 +110,12 @@ class Forked:
 
 
 class Parent:
-    """The parent of all programs of one kind."""
+    """The parent process of all programs of one kind."""
 
     def __init__(self, module: str) -> None:
         self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-P", FORKER, str(theirs.fileno()), *IMPORTED[module]]
-        # OpenBLAS begins a second thread as soon as it is loaded, which would be alive in the parent only.
+        # OpenBLAS starts a second thread when it is loaded, which would not exist in the forked children.
         own = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **USUAL, "OPENBLAS_NUM_THREADS": "1"}
         with theirs:
             self.process = subprocess.Popen(
@@ -123,7 +123,7 @@ class Parent:
             )
 
     def fork(self, order: Mapping[str, Any], descriptors: Sequence[int]) -> socket.socket:
-        """Ask for a process; the socket on which the answer comes."""
+        """Order a process; returns the socket on which the replies arrive."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             socket.send_fds(self.ours, [json.dumps(order).encode()], [*descriptors, theirs.fileno()])
@@ -138,24 +138,24 @@ _parents: dict[str, Parent] = {}
 
 
 def close() -> None:
-    """End the parents, and what is left of their children."""
+    """End the parents, and their remaining children."""
     while _parents:
         _parents.popitem()[1].close()
 
 
 def children() -> set[int]:
-    """The children of the tests: those that were forked for them too, but not the parents of those."""
+    """Return the children of the tests, including forked ones, but without the parents that forked them."""
     ours = {each.process.pid for each in _parents.values()}
     return set[int]().union(_children(os.getpid()) - ours, *map(_children, ours))
 
 
 def _children(pid: int) -> set[int]:
-    """As psutil finds them, which reads a file of every process for it; each test asks twice."""
+    """Return the children of a process; psutil would read a file of every process, and each test calls this twice."""
     lists = [Path(f"/proc/{pid}/task/{thread}/children") for thread in os.listdir(f"/proc/{pid}/task")]
     if not lists[0].exists():
         return {each.pid for each in psutil.Process(pid).children()}
     found: set[int] = set()
-    for each in [*lists, *lists]:  # the system may pass over one while another ends
+    for each in [*lists, *lists]:  # the kernel may skip a child while another one ends
         with contextlib.suppress(OSError):  # the thread has ended
             found |= set(map(int, each.read_text().split()))
     return found
@@ -171,7 +171,7 @@ def popen(
     stderr: int | IO[bytes] | None = None,
     **more: Any,
 ) -> subprocess.Popen[bytes] | Forked:
-    """Start a program as `subprocess.Popen` does, but forked from a parent where that makes no difference."""
+    """Start a program as `subprocess.Popen` does, but fork it from a parent if that makes no difference."""
     words = [os.fspath(word) for word in command]
     env = os.environ if env is None else env
     if more or words[:2] != [sys.executable, "-m"] or words[2] not in IMPORTED or at_start(env) != USUAL:
@@ -201,7 +201,7 @@ def run(
     stdin: bytes = b"",
     seconds: float = 60,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program to its end as `subprocess.run` does, and keep what it says."""
+    """Run a program to its end as `subprocess.run` does, and return its output."""
     with contextlib.ExitStack() as block:
         files = [block.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
         files[0].write(stdin)

@@ -1,4 +1,4 @@
-"""A real gateway process with fake (or real) workers behind it, and a client for its socket."""
+"""Real gateway processes with fake (or real) workers behind them, and a client for their sockets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMAND = [sys.executable, "-m", "cxg_proxy"]
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
+    """An HTTP connection over a unix socket."""
 
     def __init__(self, path: str, timeout: float = 30) -> None:
         super().__init__("localhost", timeout=timeout)
@@ -43,7 +43,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Reply:
-    """A reply, read whole."""
+    """A reply, read completely."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self.status = response.status
@@ -91,7 +91,7 @@ class Gateway:
         return self.ask("GET", target, {name.replace("_", "-"): value for name, value in headers.items()})
 
     def open(self, name: str) -> str:
-        """Open a dataset and wait until its worker answers; its address."""
+        """Open a dataset and wait until its worker is ready; returns its address."""
         address = f"/view/{name}/"
         assert self.get(address, Accept="text/html").status == 200
         until_now(lambda: self.phase(name) == "ready")
@@ -106,11 +106,11 @@ class Gateway:
         return found
 
     def xsrf(self) -> str:
-        """The token that the forms of our pages hold."""
+        """Return the token that the forms of our pages hold."""
         return self.xsrf_of("/instances")
 
     def xsrf_of(self, target: str) -> str:
-        """The same, from a page that has a form."""
+        """Return the token from the form on a page."""
         page = self.get(target, Accept="text/html").text
         found = re.search(r'name="_xsrf" value="([^"]+)"', page)
         assert found, f"no form on {target}"
@@ -131,7 +131,7 @@ class Gateway:
 
 
 def viewer_python(folder: Path) -> Path:
-    """A program to name with --viewer-python: the fake worker."""
+    """Write a program for --viewer-python that runs the fake worker."""
     program = folder / "python"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKE}" "$@"\n')
     program.chmod(0o755)
@@ -151,8 +151,8 @@ def running_gateway(
 ) -> Iterator[Gateway]:
     """Start a gateway whose library `data` is `folder/data`; it must leave nothing behind when it ends.
 
-    `python` is the viewer's, `by` the gateway's own; `fresh` is for a test of its command line. It has a temporary
-    folder of its own, which must be empty afterwards; `temporary` is one that outlives it.
+    `python` runs the viewer and `by` the gateway. `fresh` starts a new program instead of forking one, for tests of its
+    command line. The gateway gets a temporary folder, which must be empty afterwards, or `temporary`, which stays.
     """
     short = temporary or Path(tempfile.mkdtemp(prefix="cxgt-", dir="/tmp"))
     environment |= {"TMPDIR": str(short), "XDG_RUNTIME_DIR": str(short)}
@@ -180,7 +180,7 @@ def running_gateway(
 
 
 def answers(path: str) -> bool:
-    """Whether somebody listens on a socket."""
+    """Whether a process listens on a socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)
@@ -194,7 +194,7 @@ Serve = Callable[..., Gateway]
 
 @pytest.fixture(name="serve")
 def a_serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start a gateway on datasets of these names."""
+    """A function that starts a gateway on datasets of these names."""
     with contextlib.ExitStack() as stack:
 
         def start(*names: str, options: tuple[str, ...] = ()) -> Gateway:
@@ -232,7 +232,7 @@ def found(gateway: Gateway, path: str | Path) -> dict[str, Any]:
 
 
 def failed_page(gateway: Gateway, name: str) -> str:
-    """The page a visitor ends on."""
+    """Return the page that a visitor sees when a viewer cannot start."""
     gateway.get(f"/view/data/{name}.h5ad/", Accept="text/html")
     until_now(lambda: gateway.phase(f"data/{name}.h5ad") == "failed", seconds=40)
     reply = gateway.get(f"/view/data/{name}.h5ad/", Accept="text/html")

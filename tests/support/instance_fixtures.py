@@ -1,4 +1,4 @@
-"""Instances with fake workers behind them, and datasets for them."""
+"""Fixtures for instances: they have fake workers behind them, and datasets."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ Make = Callable[..., Instances]
 
 @pytest.fixture(name="instances")
 async def some_instances(tmp_path: Path, short: Path) -> AsyncIterator[Make]:
-    """Make the instances of a gateway with fake workers; all of them end with the test."""
+    """A function that makes the instances of a gateway with fake workers; all of them end with the test."""
     made: list[Instances] = []
 
     def make(behaviour: str | WorkerCommand = "quick", **limits: float) -> Instances:

@@ -1,4 +1,4 @@
-"""A real gateway with labels behind it, and what a browser does on their page."""
+"""A real gateway with labels, and the requests that a browser makes on their page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from datasets import write_dataset
 from gateways import PAGE, SAME_SITE, Gateway, Reply, running_gateway
 
 CELLS = tuple(str(number) for number in range(30))
-START = time.time() - 300  # or they were thinned
+START = time.time() - 300  # recent, so that no version is thinned
 FORM = "----form"
 
 
@@ -38,7 +38,7 @@ def labels_gateway(folder: Path) -> Iterator[Gateway]:
 
 @pytest.fixture(autouse=True, scope="module")
 def running_before(gateway: Gateway) -> None:
-    """Have the gateway running before a test's leftovers are counted."""
+    """Start the gateway before the leftovers of a test are counted."""
 
 
 def where(folder: Path, name: str) -> Path:
@@ -53,7 +53,7 @@ def csv(cells: tuple[str, ...] = CELLS, **columns: str) -> bytes:
 
 @pytest.fixture(name="saved")
 def saved_labels(folder: Path) -> Path:
-    """Three versions of labels of the dataset `fine`, and gene sets."""
+    """Three versions of labels for the dataset `fine`, and its gene sets."""
     place = where(folder, "fine")
     for name in (annotations.LABELS, annotations.GENE_SETS):
         (place / name).unlink(missing_ok=True)
@@ -81,7 +81,7 @@ def change(gateway: Gateway, address: str, action: str, **fields: str) -> Reply:
 
 
 def moved_to(reply: Reply) -> str:
-    """Where a reply leads, from the gateway's root."""
+    """Return the target of a redirect, from the gateway's root."""
     assert reply.status == 303, reply.text
     return re.sub(r"^(\.\./)+", "/", reply.headers["Location"])
 

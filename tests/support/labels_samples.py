@@ -1,4 +1,4 @@
-"""Sample views for the tests of the pages of labels, in every state of them."""
+"""Sample views of the pages of labels, in every state, for their tests."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def upload(**changes: object) -> labels_models.UploadView:
 
 
 def labels_pages(site: models.Site) -> dict[str, str]:
-    """The pages of labels in each of their states."""
+    """Return the pages of labels in each of their states."""
     fit = alignment.Checked(612, 4, 88, 700)
     damaged = labels_models.Shown("labels", NOW, None, problem="The row of 'A' has 2 fields, but the header has 3.")
     reader = replace(site, read_only=True)

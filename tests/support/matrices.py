@@ -1,4 +1,4 @@
-"""Matrices in files of every kind, and whether a store holds the same."""
+"""Matrices in files of every kind, with the check that a store holds the same values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLAIN = {"compression": None, "chunks": None, "shuffle": False}
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """A folder in memory where there is one: what is written here is waited for, again and again."""
+    """Make a folder in memory if the machine has one, because the tests wait for many writes."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as place:
         yield Path(place)
@@ -34,13 +34,13 @@ def make(path: Path, into: Path, layer: str | None = None, memory: int = 1 << 20
 
 
 def as_read(path: Path, layer: str | None = None) -> Any:
-    """The matrix as cellxgene has it after opening the file, dense."""
+    """Return the matrix as cellxgene holds it after opening the file, but dense."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = anndata.read_h5ad(path)
     values = {None: data.X, "raw": data.raw and data.raw.X}.get(layer)
     values = data.layers[layer] if values is None else values
-    if values.dtype < np.float32:  # `AnndataAdaptor._validate_data_types`
+    if values.dtype < np.float32:  # as `AnndataAdaptor._validate_data_types` does
         values = values.astype(np.float32)
     return values.toarray() if sparse.issparse(values) else values
 
@@ -63,7 +63,7 @@ def same(found: store.Store, expected: Any) -> None:
 
 
 def write_file(path: Path, cells: int, genes: int, group: Any) -> Path:
-    """A dataset whose matrix is written by `group`, called with the open file."""
+    """Write a dataset whose matrix is written by `group`, which is called with the open file."""
     empty = anndata.AnnData(shape=(cells, genes), obsm={"X_umap": np.random.default_rng(1).random((cells, 2))})
     path.unlink(missing_ok=True)
     empty.write_h5ad(path)

@@ -1,4 +1,4 @@
-"""What `cxg_proxy.show` leaves in a notebook."""
+"""The notebook output of `cxg_proxy.show`, with hostile names of files."""
 
 from __future__ import annotations
 

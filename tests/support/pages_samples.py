@@ -1,4 +1,4 @@
-"""Sample views for the tests of pages: ordinary ones, every state of them, and hostile ones."""
+"""Sample views of pages for their tests: ordinary ones, every state of them, and hostile ones."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ MACHINE = models.Machine(memory=25_000_000_000, available=17_300_000_000, cores=
 
 
 def every_page(root: str = "", preview: str = "") -> dict[str, str]:
-    """Each page in each of its states, by a name for the screenshot."""
+    """Return each page in each of its states, by the name of its screenshot."""
     here = site(root)
     deep = site(root or "../../../")
     return {
@@ -152,7 +152,7 @@ def every_page(root: str = "", preview: str = "") -> dict[str, str]:
 
 
 def hostile_pages(text: str) -> dict[str, str]:
-    """Every page with every text a file, folder, query or log can bring replaced by `text`."""
+    """Return every page with `text` in place of every text that a file, folder, query or log can supply."""
     here = site("../", title=text, xsrf=text)
     wrong = errors.DamagedFile(text, detail=text, steps=(text, f"do `{text}` now"), log=(text,))
     bad = card("x", label=text, name=text, folder=text, embeddings=(text,) * 5, share=text, preview=text)

@@ -1,4 +1,4 @@
-"""A tiny site that serves the sample pages to a real Chromium, and the tabs to look at it with."""
+"""A tiny site that serves the sample pages to a real Chromium, with fixtures for its tabs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ANSWERS = (
     "status of 500",
     "status of 502",
     "status of 503",
-)  # what the site gives on purpose, and a browser complains of
+)  # errors that the site returns on purpose, and that a browser reports
 QUIET = (
     "--no-sandbox",
     "--host-resolver-rules=MAP plain.test 127.0.0.1",
@@ -43,7 +43,7 @@ QUIET = (
 
 
 def picture() -> str:
-    """Three clouds of cells in three colours, always the same."""
+    """Return a picture of five clouds of cells in five colours, always the same."""
     chance = random.Random(7)
     clouds = [(300, 700, 90, 60), (420, 560, 60, 80), (700, 620, 110, 50), (620, 250, 70, 70), (160, 260, 60, 40)]
     cells = [(n % 5, *clouds[n % 5]) for n in range(thumbnail.CELLS)]
@@ -58,7 +58,7 @@ def picture() -> str:
 
 
 class Server(ThreadingHTTPServer):
-    """A tiny site: the sample pages by name, our static files, one picture, events, and the forms it was sent."""
+    """A tiny site that serves the sample pages by name, static files, a picture and events, and records forms."""
 
     daemon_threads = True
 
@@ -69,7 +69,7 @@ class Server(ThreadingHTTPServer):
         self.posted: list[tuple[str, dict[str, list[str]]]] = []
         self.asked: list[str] = []
         self.state: dict[str, Any] | None = None
-        self.data: list[tuple[int, dict[str, str], Any]] = []  # status, headers and JSON; the last is given for ever
+        self.data: list[tuple[int, dict[str, str], Any]] = []  # status, headers and JSON; the last is repeated forever
 
     @property
     def url(self) -> str:
@@ -77,12 +77,12 @@ class Server(ThreadingHTTPServer):
 
 
 class Answer(BaseHTTPRequestHandler):
-    """One request to that site."""
+    """A request to that site."""
 
     server: Server
 
     def do_GET(self) -> None:
-        """A page by its name, or one of the things a page asks for."""
+        """Send a page by its name, or one of the files that a page requests."""
         path = urlsplit(self.path).path
         name = path.strip("/").rpartition("/")[2] or "library"
         self.server.asked.append(self.path)
@@ -106,7 +106,7 @@ class Answer(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def do_POST(self) -> None:
-        """Note what a form sends, then lead to the library as the gateway does."""
+        """Record what a form sends, then redirect to the library as the gateway does."""
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         if "/api/v0." in self.path:
             self.server.asked.append(f"{self.path} {body}")
@@ -119,17 +119,17 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_PUT(self) -> None:
-        """What cellxgene's page saves."""
+        """Record what cellxgene's page saves."""
         self.do_POST()
 
     def give_data(self) -> None:
-        """What the viewer would say to a request for data."""
+        """Reply to a request for data as the viewer would."""
         data = self.server.data
         status, headers, said = data.pop(0) if len(data) > 1 else data[0]
         self.reply(json.dumps(said).encode(), "application/json", status, headers)
 
     def reply(self, body: bytes, kind: str, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        """Send it under the policy that binds the real pages."""
+        """Send a reply under the content security policy of the real pages."""
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -140,7 +140,7 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Stay quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture(name="server")
@@ -156,7 +156,7 @@ def a_server() -> Iterator[Server]:
 
 @pytest.fixture(name="no_leftovers", autouse=True)
 def no_leftovers_yet() -> None:
-    """A browser's processes come and go between tests; `browser` ends them all and looks."""
+    """Skip the check: a browser's processes come and go between tests; `browser` checks that all end with it."""
 
 
 @pytest.fixture(name="browser", scope="module")
@@ -173,7 +173,7 @@ def a_browser() -> Iterator[Browser]:
 
 @pytest.fixture(name="tab")
 def a_tab(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open a tab in a context of its own; fails the test if the browser complained in it."""
+    """A function that opens a tab in its own context; the test fails if the browser reported an error in it."""
     contexts = []
     complaints: list[str] = []
 

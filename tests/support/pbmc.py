@@ -1,4 +1,4 @@
-"""700 real blood cells, which come with scanpy; they are read without scanpy, which takes seconds to import."""
+"""The PBMC dataset, 700 real blood cells that come with scanpy, read without scanpy, which takes seconds to import."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PBMC = Path(_FOUND.origin).parent / "datasets" / "10x_pbmc68k_reduced.h5ad"
 
 
 def write_pbmc(path: Path) -> None:
-    """Write them as `scanpy.datasets.pbmc68k_reduced().write_h5ad(path)` does."""
+    """Write the dataset as `scanpy.datasets.pbmc68k_reduced().write_h5ad(path)` does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the file in scanpy is older than today's anndata
         anndata.read_h5ad(PBMC).write_h5ad(path)

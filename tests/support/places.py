@@ -1,4 +1,4 @@
-"""Where the checkout is, and the programs that misbehave on purpose."""
+"""Places in the checkout: its root, and the folders of the tests' support modules and workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gateway that listens on a port."""
+"""Ports: a gateway that listens on one, and requests to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOKEN = "made-by-the-host"
 
 @contextmanager
 def on_a_port(folder: Path, *options: str) -> Iterator[int]:
-    """A gateway with a fake worker and our token; the port it listens on."""
+    """Start a gateway with a fake worker and our token; yields the port that it listens on."""
     log = folder / "gateway.log"
     command = [*COMMAND, "--port=0", f"--token={TOKEN}", f"--home={folder / 'home'}"]
     command += [f"--viewer-python={viewer_python(folder)}", f"--library=data={folder}", *options]

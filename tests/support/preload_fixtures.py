@@ -1,4 +1,4 @@
-"""Workers forked from a parent that has next to nothing to load, and what they are compared with."""
+"""Fixtures for the fork server: a parent with almost nothing to load, its workers, and ordinary ones to compare."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ LIGHT = str(FAKE.with_name("light.py"))
 
 
 class Forking:
-    """A preload of the gateway, and children from it."""
+    """The gateway's fork server, and its children."""
 
     def __init__(self, kind: str, folder: Path, **options: float) -> None:
         self.viewer = [sys.executable, LIGHT, kind]
@@ -29,7 +29,7 @@ class Forking:
         self.preload = ForkServer(self.viewer, cwd=folder, environment=environment(), log=self.log, **options)
 
     def child(self, *words: str, ordinary: bool = False, patience: float = 3) -> AbstractAsyncContextManager[Child]:
-        """A worker by way of the parent, or an ordinary one."""
+        """Start a worker through the fork server, or an ordinary one."""
         start = fresh if ordinary else self.preload.start
         self.heard: list[bytes] = []
         surroundings: dict[str, Any] = {"cwd": self.folder, "environment": {**environment(), "AGE": "12"}}
@@ -38,7 +38,7 @@ class Forking:
 
     @property
     def parents(self) -> list[psutil.Process]:
-        """The parents that live now; there is at most one that forks."""
+        """The parents that are alive; at most one of them forks."""
         found = []
         for each in psutil.Process().children():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -47,7 +47,7 @@ class Forking:
         return found
 
     def forked(self, child: Child) -> bool:
-        """Whether it is the child of a parent that lives, and not ours."""
+        """Whether the process is the child of a living parent, and not of this process."""
         return psutil.Process(child.pid).ppid() in [each.pid for each in self.parents]
 
 
@@ -56,7 +56,7 @@ Make = Callable[..., Forking]
 
 @pytest.fixture(name="forking")
 async def a_forking(short: Path) -> AsyncIterator[Make]:
-    """Make a preload; it ends with the test."""
+    """A function that makes a fork server, which ends with the test."""
     made: list[Forking] = []
 
     def make(kind: str = "plain", **options: float) -> Forking:
@@ -68,11 +68,11 @@ async def a_forking(short: Path) -> AsyncIterator[Make]:
 
 
 async def line(child: Child) -> bytes:
-    """The next line that it says."""
+    """Return the next line that the child writes."""
     return await anext(child.lines())
 
 
 async def description(child: Child) -> dict[str, Any]:
-    """What `light.py … describe` says of itself."""
+    """Return the description that `light.py … describe` writes of itself."""
     said: dict[str, Any] = json.loads(await line(child))
     return said

@@ -1,4 +1,4 @@
-"""Fake workers and their surroundings, and whether a process has ended."""
+"""Processes of fake workers: their command and environment, and whether one has ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAKE = WORKERS / "fake.py"
 
 
 def fake(behaviour: str) -> Callable[[object, Path], list[str]]:
-    """The command of a fake worker, in the form `instances` wants."""
+    """Return a function that makes the command of a fake worker, as `Instances` takes it."""
     return lambda _, socket: [sys.executable, str(FAKE), behaviour, str(socket)]
 
 
@@ -28,9 +28,9 @@ def gone(pid: int) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """What a fake worker needs of its surroundings: this checkout's code, or the installed one."""
+    """Return the environment of a fake worker, which finds the code of this checkout or the installed one."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
-# In a mount namespace of its own, as root of a user namespace where the caller is not root.
+# Runs a command in its own mount namespace, as root of a user namespace if the caller is not root.
 ALONE = ["unshare", "--mount", "--map-root-user"]

@@ -1,4 +1,4 @@
-"""A server with a dataset that behaves as it is told, and what one user's gateway would do with it."""
+"""A remote site with one dataset and adjustable behaviour, and the part of a gateway that downloads from it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ CONTENT = hashlib.sha256(b"a dataset").digest() * 20_000  # 640 kB
 
 
 class Site:
-    """A server of one file that behaves as it is told; `asked` holds the headers of each request."""
+    """A server of one file; its attributes set its behaviour, and `asked` holds the headers of each request."""
 
     def __init__(self) -> None:
         self.content = CONTENT
         self.etag = '"one"'
         self.modified = ""
         self.ranges = self.conditions = self.if_range = True
-        self.status = 0  # instead of the file
+        self.status = 0  # sent instead of the file, if set
         self.location = ""
-        self.stop_at: int | None = None  # break off after so many bytes
-        self.most: int | None = None  # of a range, at a time
-        self.hold_at: int | None = None  # send so many bytes and wait for `go`
+        self.stop_at: int | None = None  # break off after this many bytes
+        self.most: int | None = None  # bytes of a range that are sent at a time
+        self.hold_at: int | None = None  # send this many bytes and wait for `go`
         self.go = threading.Event()
         self.asked: list[dict[str, str]] = []
         self.sent: list[int] = []  # bytes of each reply
@@ -107,7 +107,7 @@ def a_site() -> Iterator[Site]:
 
 
 class Here:
-    """What one user's gateway would do with the site's file."""
+    """The part of one user's gateway that downloads the site's file."""
 
     def __init__(self, folder: Path, address: str) -> None:
         self.remotes = Remotes(folder / "remote", {"atlas": address}, patience=0.4)

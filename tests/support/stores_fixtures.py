@@ -1,4 +1,4 @@
-"""Datasets with a matrix to lay out in stores, and programs of their own that do it."""
+"""Helpers for tests of stores: datasets with a matrix, and separate programs that make their stores."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from viewer_fixtures import cells
 MAKER = WORKERS / "store_maker.py"
 MEMORY = 2**28
 PLENTY = 2**62
-ANA, BEN, LAB = 4_001, 4_002, 4_100  # users and a group, of this machine or not
+ANA, BEN, LAB = 4_001, 4_002, 4_100  # ids of users and a group, which need not exist on this machine
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can act for other users")
 Make = Callable[..., Any]
 
@@ -35,7 +35,7 @@ def ignore(_: float) -> None:
 
 
 def write(path: Path, *, count: int = 300, genes: int = 200, seed: int = 1) -> Path:
-    """A dataset with a sparse matrix by rows."""
+    """Write a dataset with a sparse matrix by rows."""
     data = cells(count, genes)
     matrix = sparse.random(count, genes, density=0.2, format="csr", dtype=np.float32, rng=np.random.default_rng(seed))
     data.X = matrix
@@ -45,12 +45,12 @@ def write(path: Path, *, count: int = 300, genes: int = 200, seed: int = 1) -> P
 
 
 def total(there: Any) -> float:
-    """The sum of all values, by which two matrices are told apart."""
+    """Return the sum of all values, which tells two matrices apart."""
     return float(there.matrix.columns(np.arange(there.shape[1])).sum(dtype=np.float64))
 
 
 class Maker:
-    """A program that makes a store."""
+    """A running program that makes a store."""
 
     def __init__(self, *words: object, user: int | None = None):
         pipe = subprocess.PIPE
@@ -60,7 +60,7 @@ class Maker:
         self.heard: list[dict[str, Any]] = []
 
     def until(self, name: str, least: Any = None) -> Any:
-        """What it says under a name, once it does, and once that is large enough."""
+        """Wait for a line with this name, and a value of at least `least`; returns the line."""
         assert self.process.stdout
         for line in self.process.stdout:
             self.heard.append(json.loads(line))
@@ -76,7 +76,7 @@ class Maker:
 
 @contextmanager
 def maker(*words: object, user: int | None = None) -> Iterator[Maker]:
-    """A program that makes a store, as another user if one is named; it ends with the block."""
+    """Start a program that makes a store, as another user if one is named; it ends with the block."""
     made = Maker(*words, user=user)
     try:
         yield made
@@ -86,11 +86,11 @@ def maker(*words: object, user: int | None = None) -> Iterator[Maker]:
 
 
 def names(cache: Path) -> list[str]:
-    """What is in the folder of stores."""
+    """Return the sorted names in the folder of stores."""
     return sorted(path.name for path in (cache / "stores").iterdir())
 
 
 def used(folder: Path, days_ago: float) -> None:
-    """Let a store have been used last so long ago."""
+    """Set the time of the last use of a store to this many days ago."""
     then = time.time() - days_ago * 86_400
     os.utime(folder / "store.json", (then, then))

@@ -1,4 +1,4 @@
-"""Fixtures around stores; a test file asks for them with `pytest_plugins`."""
+"""Fixtures for stores; a test file requests them with `pytest_plugins`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stores(cache: Path) -> Iterator[Stores]:
-    """The stores of one process: this one."""
+    """The stores of this process."""
     made = Stores(cache, None, limit=PLENTY, memory=MEMORY)
     yield made
     made.close()
@@ -36,5 +36,5 @@ def stores(cache: Path) -> Iterator[Stores]:
 
 @pytest.fixture
 def make(stores: Stores) -> Make:
-    """Make the store of a dataset here."""
+    """A function that makes the store of a dataset in this process."""
     return lambda source, layer=None: stores.make(str(source), layer, ignore, never)

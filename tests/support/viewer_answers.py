@@ -1,4 +1,4 @@
-"""cellxgene's own answers without its server, which would cut small ones: JSON lines in, JSON lines out."""
+"""Answers of plain cellxgene without its server, which would cut small ones: JSON lines in, JSON lines out."""
 
 import base64
 import contextlib
@@ -16,7 +16,7 @@ warnings.simplefilter("ignore")
 
 
 def application(dataset: str) -> Any:
-    """cellxgene as `cellxgene launch` builds it, with labels in a folder of its own."""
+    """Build cellxgene as `cellxgene launch` does, with labels in a temporary folder."""
     config = AppConfig()
     config.update_server_config(single_dataset__datapath=dataset, app__flask_secret_key="SparkleAndShine")
     config.update_dataset_config(user_annotations__local_file_csv__directory=tempfile.mkdtemp(dir="."))
@@ -30,7 +30,7 @@ def answer(client: Any, ask: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer until standard input ends; a line with a dataset is what the lines after it are about."""
+    """Answer until standard input ends; a line with a dataset opens it for the lines that follow."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     client: Any = None

@@ -1,6 +1,6 @@
-"""A worker as it is, but that it notes what its comparisons do, and that each waits at the matrix for a file.
+"""A real worker that records what its comparisons do, and in which each comparison waits at the matrix for a file.
 
-With the word `blocks` before its options they look at one gene at a time.
+With the word `blocks` before its options, comparisons read one gene at a time.
 """
 
 import sys
@@ -28,7 +28,7 @@ def note(what: str) -> None:
 
 
 class Held(Dense):
-    """A matrix at which the threads of comparisons wait until `go` is there, noting whose page has gone."""
+    """A matrix at which the threads of comparisons wait for the file `go`; it records when their page is gone."""
 
     cancelled: Callable[[], bool]
 
@@ -45,11 +45,11 @@ class Held(Dense):
         return super().__getattribute__(name)
 
     def give_back(self, first: int, last: int) -> None:
-        """Nothing: it lies in no file, and only who looks at it is noted."""
+        """Do nothing: the matrix lies in no file."""
 
 
 class Noted:
-    """The expression of a dataset, with such a matrix."""
+    """The expression of a dataset, with a `Held` matrix."""
 
     def __init__(self, whole: Expression):
         self._whole = whole
@@ -65,7 +65,7 @@ class Noted:
         return held
 
     def distribution(self, cancelled: Callable[[], bool]) -> str:
-        """What a comparison asks for last before it waits for its turn."""
+        """Record the call: it is the last one that a comparison makes before it waits for its turn."""
         found = self._whole.distribution(cancelled)
         note("queues")
         return found

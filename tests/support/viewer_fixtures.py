@@ -1,4 +1,4 @@
-"""Real workers, started as the gateway starts them, and tiny real datasets for them to show."""
+"""Helpers for tests of the viewer: real workers, started as the gateway starts them, and tiny real datasets."""
 
 import contextlib
 import http.client
@@ -25,7 +25,7 @@ import forking
 
 PATIENCE = 60.0
 LAUNCH = [sys.executable, "-c", "from server.cli.cli import cli; cli()", "launch"]
-OFFLINE = {"https_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # `cellxgene launch` asks the web for a newer version
+OFFLINE = {"https_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # `cellxgene launch` checks online for a newer version
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def ask(path: Path, target: str, method: str = "GET", body: Any = None, **headers: str) -> Reply:
-    """One exchange over a unix socket; header names are written with underscores."""
+    """Make one exchange over a unix socket; header names are written with underscores."""
     with contextlib.closing(_UnixConnection(path)) as connection:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         with contextlib.suppress(
             BrokenPipeError
-        ):  # a refusal may come before the body is sent; it is read all the same
+        ):  # a refusal may arrive before the body is sent; it is read all the same
             connection.request(method, target, body, named)
         reply = connection.getresponse()
         return Reply(reply.status, reply.headers, reply.read())
@@ -89,7 +89,7 @@ class Server:
         self._lines.put(b"")
 
     def next_step(self) -> dict[str, Any] | None:
-        """The next line as JSON, or None at the end."""
+        """Return the next line as JSON, or None at the end."""
         line = self._lines.get(timeout=PATIENCE)
         if not line:
             self._lines.put(line)
@@ -98,7 +98,7 @@ class Server:
         return self.steps[-1]
 
     def wait_for(self, phase: str) -> dict[str, Any]:
-        """Read steps until one is of this phase."""
+        """Read steps until one has this phase, and return it."""
         while True:
             step = self.next_step()
             assert step is not None, f"it ended before {phase}: {self.log.read_text()}"
@@ -110,7 +110,7 @@ class Server:
         return ask(self.socket, target, method, body, **headers)
 
     def api(self, name: str, method: str = "GET", body: Any = None, **headers: str) -> Reply:
-        """A request for the viewer's data, as its page makes it."""
+        """Request the viewer's data as its page does."""
         if isinstance(body, dict):
             body, headers = json.dumps(body), {"Content_Type": "application/json", **headers}
         return self.ask(f"/api/v0.2/{name}", method, body, **headers)
@@ -128,7 +128,7 @@ class Server:
         self.process.stdout.close()
 
     def most_memory(self) -> int:
-        """The most memory it ever held, in bytes."""
+        """Return the peak of its memory, in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
@@ -144,7 +144,7 @@ def worker(
     path: Path | str = "",
     **popen: Any,
 ) -> Iterator[Server]:
-    """A worker for the dataset, and unless `ready` is false, one that answers."""
+    """Start a worker for the dataset, and wait until it is ready unless `ready` is false."""
     with tempfile.TemporaryDirectory(prefix="cxgw-") as place:
         home = Path(place)
         command = [sys.executable, "-m", "cxg_proxy.viewer", "serve", "--socket", home / "s"]
@@ -163,7 +163,7 @@ def worker(
 
 
 def failure(dataset: Path | str | bytes, **how: Any) -> dict[str, Any]:
-    """The problem of a dataset that cannot be shown."""
+    """Return the problem of a dataset that cannot be shown."""
     with worker(dataset, ready=False, **how) as server:
         while (step := server.next_step()) is not None:
             assert step["phase"] != "ready"
@@ -175,7 +175,7 @@ def failure(dataset: Path | str | bytes, **how: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Launched:
-    """A `cellxgene launch` that runs."""
+    """A running `cellxgene launch`."""
 
     process: psutil.Process
     port: int
@@ -195,7 +195,7 @@ def until(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
 
 
 def cells(count: int = 60, genes: int = 12, **parts: Any) -> anndata.AnnData:
-    """A small dataset with an embedding, a category of three labels and a number for each cell."""
+    """Make a small dataset with embeddings, a category of three labels and a number for each cell."""
     random = np.random.default_rng(1)
     data = anndata.AnnData(random.random((count, genes), dtype=np.float32))
     data.obs_names = [f"cell#{number}" for number in range(count)]

@@ -11,18 +11,18 @@ from server.common.fbs.matrix import decode_matrix_fbs, encode_matrix_fbs
 from cxg_proxy.annotations.merge import SeenState
 from viewer_fixtures import Reply, Server
 
-CELLS = 60  # of a dataset that pages label
+CELLS = 60  # in the dataset that pages label
 BINARY = {"Content_Type": "application/octet-stream", "Accept": "application/octet-stream"}
 
 
 def table(**columns: Sequence[str]) -> bytes:
-    """Labels as cellxgene's page sends them."""
+    """Encode labels as cellxgene's page sends them."""
     frame = pd.DataFrame({name: pd.Categorical(values) for name, values in columns.items()})
     return zlib.compress(bytes(encode_matrix_fbs(frame, col_idx=frame.columns)))
 
 
 def read(server: Server, category: str) -> list[str]:
-    """One category as cellxgene's page receives it."""
+    """Read one category as cellxgene's page receives it."""
     reply = server.api(f"annotations/obs?annotation-name={category}", **BINARY)
     assert reply.status == 200, reply.body
     return list(decode_matrix_fbs(reply.body)[category])
@@ -33,7 +33,7 @@ def save(server: Server, query: str = "", **columns: Sequence[str]) -> Reply:
 
 
 class Page:
-    """An open page: it sends back with a save what it was told with what it read, as `strip.js` does."""
+    """An open page: with each save it sends back the state that it received with its last reply, as `strip.js` does."""
 
     def __init__(self, server: Server, name: str = "one"):
         self.server, self.name = server, name

@@ -1,4 +1,4 @@
-"""cellxgene as `cellxgene launch` builds it, on its development server; only the address is a unix socket."""
+"""Plain cellxgene as `cellxgene launch` builds it, on its development server, but listening on a unix socket."""
 
 import json
 import os
@@ -15,7 +15,7 @@ def main(dataset: str, socket: str) -> None:
     """Serve until standard input ends."""
     config = AppConfig()
     config.update_server_config(single_dataset__datapath=dataset, app__flask_secret_key="SparkleAndShine")
-    config.update_server_config(app__generate_cache_control_headers=True)  # an option of its own, to let browsers cache
+    config.update_server_config(app__generate_cache_control_headers=True)  # cellxgene's option that lets browsers cache
     config.update_dataset_config(user_annotations__local_file_csv__directory=os.path.abspath("labels"))
     config.complete_config()
     app = CliLaunchServer(config).app

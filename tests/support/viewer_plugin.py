@@ -1,4 +1,4 @@
-"""Fixtures around real workers; a test file asks for them with `pytest_plugins`."""
+"""Fixtures with real workers; a test file requests them with `pytest_plugins`."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from viewer_fixtures import LAUNCH, OFFLINE, Launched, Server, cells, until, wor
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty cells, as many genes as few comparisons ask for."""
+    """A dataset of sixty cells, with more genes than most comparisons need."""
     path = tmp_path_factory.mktemp("small") / "small cells.h5ad"
     cells(genes=2500).write_h5ad(path)
     return path
@@ -26,7 +26,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Replies of this one are larger than a slice."""
+    """A dataset whose replies are larger than a slice."""
     path = tmp_path_factory.mktemp("large") / "large.h5ad"
     cells(40_000, 120).write_h5ad(path)
     return path
@@ -54,14 +54,14 @@ def _plain(dataset: Path, **environment: str) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def plain(small: Path) -> Iterator[Server]:
-    """cellxgene's own application on its own development server, to show what we put right."""
+    """Plain cellxgene on its own development server, to show what cxg-proxy corrects."""
     with _plain(small) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def launched(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
-    """`cellxgene launch` as it is, on a port."""
+    """An unchanged `cellxgene launch` on a port."""
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as chosen:
         port = chosen.getsockname()[1]
     place = tmp_path_factory.mktemp("launched")
@@ -82,5 +82,5 @@ def launched(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def start_plain() -> Callable[..., AbstractContextManager[Server]]:
-    """The same, for a test that wrecks it."""
+    """A function that starts plain cellxgene, for a test that breaks it."""
     return _plain

@@ -58,7 +58,7 @@ MATRICES = {
 
 
 def write(kind: str, path: Path) -> None:
-    """Write the dataset with this kind of matrix; columns of every type, embeddings and colours are the same in all."""
+    """Write a dataset with this kind of matrix; all have the same columns of every type, embeddings and colours."""
     random = np.random.default_rng(4)
     data = anndata.AnnData(MATRICES[kind]())
     data.obs_names = [f"cell {number}" for number in range(data.n_obs)]
@@ -89,7 +89,7 @@ def summarize(*paths: Path | bytes | str) -> list[dict[str, Any]]:
 
 
 def older(path: Path) -> Path:
-    """A file as AnnData wrote it before 0.7: tables of fixed fields, the labels of categories in uns."""
+    """Write a file as AnnData did before 0.7: tables of fixed fields, and the labels of categories in uns."""
     random = np.random.default_rng(2)
     obs = np.zeros(30, [("index", "S9"), ("kind", "i1"), ("size", "f4"), ("multi1", "f8"), ("multi2", "f8")])
     obs["index"] = [f"cell{number}".encode() for number in range(30)]

@@ -1,4 +1,4 @@
-"""A worker whose matrix is in preparation until a file says that it is there; it notes who gave up waiting."""
+"""A worker whose matrix is in preparation until a file exists; it records which requests wait and which give up."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ from cxg_proxy.worker_options import ServeOrder
 
 
 class Pending:
-    """The expression of a dataset, once `place/there` is there."""
+    """The expression of a dataset, available once the file `place/there` exists."""
 
     def __init__(self, whole: Expression, place: Path):
         self._whole, self._place = whole, place
@@ -42,7 +42,7 @@ class Pending:
         return self._whole.distribution(cancelled)
 
     def when_stored(self, do: Callable[[Any], None]) -> None:
-        """Nothing is ever stored."""
+        """Do nothing: no store is ever made."""
 
     def _note(self, what: str) -> None:
         with self._lock, (self._place / "noted").open("a") as noted:

@@ -1,4 +1,4 @@
-"""Waiting for a condition, never for seconds."""
+"""Waiting for a condition instead of a fixed time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 async def until(condition: Callable[[], object], *, seconds: float = 20) -> None:
-    """Wait for a condition; fails when it is not met in time."""
+    """Wait for a condition; fails if it is not met in time."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not met within {seconds} s"
@@ -16,7 +16,7 @@ async def until(condition: Callable[[], object], *, seconds: float = 20) -> None
 
 
 def until_now(condition: Callable[[], object], *, seconds: float = 20) -> None:
-    """The same for tests without a loop."""
+    """Wait for a condition in a test without an event loop; fails if it is not met in time."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not met within {seconds} s"
