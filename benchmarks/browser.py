@@ -1,4 +1,4 @@
-"""A browser as a server sees one: six kept-alive connections, a cache that obeys headers, and cellxgene's requests."""
+"""A browser as a server sees it: six kept-alive connections, a cache that obeys headers, and cellxgene's requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-CONNECTIONS = 6  # as browsers hold with HTTP/1.1
+CONNECTIONS = 6  # as many as browsers open for HTTP/1.1
 HEADERS = {"Accept-Encoding": "gzip, deflate, br, zstd", "Sec-Fetch-Site": "same-origin", "Connection": "keep-alive"}
 PAGE = {"Accept": "text/html"}
 BINARY = {"Accept": "application/octet-stream"}
@@ -30,18 +30,18 @@ FORM = {**BINARY, "Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Accept": "application/json", "Content-Type": "application/json"}
 ASKED = re.compile(r'<(?:script|link)[^>]*\s(?:src|href)="([^"]+\.(?:js|css))"')
 DECOMPRESS = {"gzip": gzip.decompress, "br": brotli.decompress, "zstd": zstd.decompress}
-VIEWER = '<div id="root">'  # cellxgene's own page has it, our pages have not
+VIEWER = '<div id="root">'  # only cellxgene's own page has it
 
 Connect = Callable[[], http.client.HTTPConnection]
 
 
 class NotServed(Exception):
-    """A reply that is not what was asked for."""
+    """The reply is not the one requested."""
 
 
 @dataclass
 class Reply:
-    """A reply, read whole and still compressed."""
+    """A reply, read completely and still compressed."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -49,13 +49,13 @@ class Reply:
 
     @property
     def size(self) -> int:
-        """The bytes that were transferred, its headers included."""
+        """The transferred bytes, including headers."""
         return len(self.body) + sum(len(name) + len(value) + 4 for name, value in self.headers.items())
 
 
 @dataclass
 class Opened:
-    """A viewer that shows its embedding: how long it took, in seconds, and what its page knows then."""
+    """A viewer that shows its embedding: the seconds that it took, and what its page knows then."""
 
     page: float
     shown: float
@@ -64,17 +64,17 @@ class Opened:
 
 
 class Browser:
-    """One browser at one server. Thread-safe: what is asked at once goes over several connections."""
+    """One browser of one server. It is thread-safe: concurrent requests use several connections."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._idle: queue.LifoQueue[http.client.HTTPConnection] = queue.LifoQueue()
         self._threads = ThreadPoolExecutor(CONNECTIONS)
         self._kept: dict[str, Reply] = {}
-        self.bytes = 0  # transferred to us since it was last set to zero
+        self.bytes = 0  # received since it was last set to zero
 
     def close(self) -> None:
-        """End its threads and connections."""
+        """Close its threads and connections."""
         self._threads.shutdown()
         while not self._idle.empty():
             self._idle.get_nowait().close()
@@ -82,7 +82,7 @@ class Browser:
     # --- single requests ------------------------------------------------------------------------------------------
 
     def get(self, target: str, headers: dict[str, str]) -> Reply:
-        """What a browser has after a GET: from its cache if that is fresh, or if the server says that it is."""
+        """Return what a browser has after a GET: its cached reply, if that is fresh or confirmed, or a new one."""
         kept = self._kept.get(target)
         if kept is not None and _fresh(kept):
             return kept
@@ -95,7 +95,7 @@ class Browser:
         return reply
 
     def ask(self, method: str, target: str, headers: dict[str, str], body: str | None = None) -> Reply:
-        """One exchange. If the server has closed the kept-alive connection, a GET goes over a new one."""
+        """Make one exchange. If the server has closed the kept-alive connection, a GET is repeated over a new one."""
         for last in (False, True) if method == "GET" else (True,):
             connection = self._connection(fresh=last)
             try:
@@ -121,24 +121,24 @@ class Browser:
             return self._connect()
 
     def good(self, method: str, target: str, headers: dict[str, str], body: str | None = None) -> Reply:
-        """The same, and the reply is a good one; raises NotServed."""
+        """Make a request like `get` or `ask`; raises NotServed unless the status is 200."""
         reply = self.get(target, headers) if method == "GET" else self.ask(method, target, headers, body)
         if reply.status != 200:
             raise NotServed(f"{method} {target[:200]} → {reply.status}: {reply.body[:300].decode(errors='replace')}")
         return reply
 
     def at_once(self, targets: Sequence[str], headers: dict[str, str]) -> list[Reply]:
-        """Several GETs over all connections, each with a good reply; raises NotServed."""
+        """Make several GETs over all connections; raises NotServed unless every status is 200."""
         return list(self._threads.map(lambda target: self.good("GET", target, headers), targets))
 
     def _scripts(self, targets: Sequence[str]) -> None:
-        """The same for what the page needs; cellxgene's names a script that its package lacks."""
+        """Request the scripts of a page, with any status: cellxgene's page names a script that its package lacks."""
         list(self._threads.map(lambda target: self.get(target, {"Accept": "*/*"}), targets))
 
-    # --- what a person does ---------------------------------------------------------------------------------------
+    # --- actions of a person --------------------------------------------------------------------------------------
 
     def open(self, viewer: str, begin: float | None = None) -> Opened:
-        """Click on a dataset, and wait until everything has come that the embedding and the sidebar show.
+        """Click on a dataset, and wait until all data for the embedding and the sidebar has arrived.
 
         `begin` is the moment of the click (`time.perf_counter`), by default now. Raises NotServed.
         """
@@ -168,7 +168,7 @@ class Browser:
         return Opened(steps["page"], steps["embedding and metadata"], index, steps)
 
     def _viewer_page(self, viewer: str) -> str:
-        """The viewer's page; while it is another one that says how far it is, follow that as its script does."""
+        """Return the viewer's page; while the server sends the opening page, follow its progress as its script does."""
         while True:
             text = _plain(self.good("GET", viewer, PAGE))
             if VIEWER in text:
@@ -198,7 +198,7 @@ class Browser:
         return self.good("POST", f"{viewer}api/v0.2/summarize/var", FORM, body)
 
     def compare(self, viewer: str, body: str) -> dict[str, Any]:
-        """Differential expression between two groups, as `comparison` writes it."""
+        """Compute the differential expression of two groups; `comparison` makes the body."""
         reply = self.good("POST", f"{viewer}api/v0.2/diffexp/obs", JSON, body)
         found: dict[str, Any] = json.loads(_plain(reply))
         if not found.get("positive") or not found.get("negative"):
@@ -207,7 +207,7 @@ class Browser:
 
 
 def comparison(first: Sequence[int], second: Sequence[int], count: int = 10) -> str:
-    """The request for a differential expression, as cellxgene's page words it: every cell by its number."""
+    """Return the request for a differential expression as cellxgene's page makes it: every cell by its index."""
     sets = {name: {"filter": {"obs": {"index": list(cells)}}} for name, cells in (("set1", first), ("set2", second))}
     return json.dumps({"mode": "topN", "count": count, **sets})
 
@@ -224,6 +224,6 @@ def _fresh(reply: Reply) -> bool:
 
 
 def _plain(reply: Reply) -> str:
-    """The text of a reply, decompressed."""
+    """Return the text of a reply, decompressed."""
     encoding = reply.headers.get("Content-Encoding", "")
     return DECOMPRESS[encoding](reply.body).decode() if encoding else reply.body.decode()

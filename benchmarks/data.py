@@ -1,10 +1,10 @@
-"""Generated datasets of any size: seeded, as sparse and as clustered as a real atlas, written in bounded memory.
+"""Data for the benchmarks: datasets of any size, seeded, as sparse and clustered as an atlas, in bounded memory.
 
 `python benchmarks/data.py atlas.h5ad --cells 100000 --genes 20000` writes one by hand.
 
-Counts are Poisson, as reads are: a gene's first read arrives after an exponential waiting time, and what the cell's
-depth leaves after it brings the others. So only the waiting times are drawn for every cell and gene, a block of cells
-at a time, and each block is given exactly its share of the values. X holds ln(1 + counts per 10,000).
+Counts follow a Poisson distribution, as reads do: a gene's first read arrives after an exponential waiting time, and
+the other reads arrive in the rest of the cell's depth. So only the waiting times are drawn for every cell and gene, a
+block of cells at a time, and each block gets exactly its share of the values. X holds ln(1 + counts per 10,000).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-VERSION = 1  # files of another version are made again
+VERSION = 1  # files of other versions are generated again
 SEED = 20_260_101
-DENSITY = 0.05  # of all values, so many are not zero
+DENSITY = 0.05  # share of the values that are not zero
 CLUSTERS = 15
-MARKERS = 0.01  # of all genes, so many mark one cluster
+MARKERS = 0.01  # share of the genes that mark one cluster
 BLOCK = 512  # cells
 PLACES = {"tissue": 8, "assay": 3, "disease": 4, "sex": 2, "development_stage": 10, "donor_id": 40}
 BASES = np.frombuffer(b"ACGT", dtype="S1")
@@ -32,19 +32,19 @@ BASES = np.frombuffer(b"ACGT", dtype="S1")
 
 @dataclass(frozen=True)
 class Size:
-    """How large a generated dataset is."""
+    """The size of a generated dataset."""
 
     cells: int
     genes: int
 
     @property
     def values(self) -> int:
-        """How many values are not zero: exactly so many are written."""
+        """The exact number of values that are not zero."""
         return int(self.cells * self.genes * DENSITY)
 
     @property
     def name(self) -> str:
-        """What its file is called."""
+        """The name of its file."""
         return f"cells-{self.cells}-genes-{self.genes}.h5ad"
 
 
@@ -53,7 +53,7 @@ MILLION = Size(1_000_000, 20_000)
 
 
 def folder() -> Path:
-    """Where generated files stay for the next run: outside the checkout, by the generator's version."""
+    """Return the folder of generated files, which stay for the next run: outside the checkout, by generator version."""
     above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     place = Path(above, "cxg-proxy-bench", f"data-{VERSION}")
     place.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def folder() -> Path:
 
 
 def generated(size: Size) -> Path:
-    """The file of this size, made unless it is there."""
+    """Return the file of this size, and generate it unless it exists."""
     file = folder() / size.name
     if not file.exists():
         print(f"making {file} ({size.values * 8 / 1e9:.1f} GB, once)", flush=True)
@@ -70,14 +70,14 @@ def generated(size: Size) -> Path:
 
 
 def warm(file: Path) -> None:
-    """Read a file, so that it is in the page cache: what prepares it for many has that forget it."""
+    """Read a file into the page cache, since `cxg-proxy prepare` for all users drops it from there."""
     with file.open("rb", buffering=0) as opened:
         while opened.read(1 << 24):
             pass
 
 
 def real() -> Path:
-    """700 blood cells, which come with scanpy."""
+    """Return the file of 700 real blood cells, which come with scanpy."""
     file = folder() / "pbmc68k_reduced.h5ad"
     if not file.exists():
         import scanpy  # noqa: PLC0415 - takes seconds
@@ -91,7 +91,7 @@ def real() -> Path:
 
 
 def write(size: Size, file: Path) -> None:
-    """Write a dataset of this size; whoever finds it under its name finds it whole."""
+    """Write a dataset of this size; under its name, the file is always complete."""
     random = np.random.default_rng(SEED)
     clusters = random.choice(CLUSTERS, size.cells, p=_shares(random)).astype(np.int8)
     beside = file.with_suffix(f".{os.getpid()}.part")
@@ -105,34 +105,34 @@ def write(size: Size, file: Path) -> None:
 
 
 def _shares(random: np.random.Generator) -> NDArray[np.float64]:
-    """How much of all cells each cluster has: a few large ones, and rare cells."""
+    """Draw the share of the cells in each cluster: a few large clusters, and rare cells."""
     shares = random.dirichlet(np.full(CLUSTERS, 2.0)) + 0.005
     return shares / shares.sum()
 
 
 def shape_of(file: Path) -> tuple[int, int]:
-    """Cells and genes of a generated file."""
+    """Return the numbers of cells and genes in a generated file."""
     with h5py.File(file) as opened:
         cells, genes = opened["X"].attrs["shape"]
     return int(cells), int(genes)
 
 
 def genes_of(file: Path, many: int, seed: int = 1) -> list[str]:
-    """Names of some genes, chosen at random, each once."""
+    """Return the names of some genes, chosen at random without repetition."""
     with h5py.File(file) as opened:
         names = opened["var"][opened["var"].attrs["_index"]].asstr()[:]
     return [str(name) for name in np.random.default_rng(seed).choice(names, min(many, len(names)), replace=False)]
 
 
 def groups_of(file: Path, each: int) -> tuple[list[int], list[int]]:
-    """Two groups of so many cells: those of the first cell types, and those of the last."""
+    """Return two groups of `each` cells: one from the first cell types, one from the last."""
     with h5py.File(file) as opened:
         order = np.argsort(opened["obs"]["cell_type"]["codes"][:], kind="stable")
     first, last = order[:each], order[len(order) - each :]
     return sorted(first.tolist()), sorted(last.tolist())
 
 
-# --- everything but the matrix ------------------------------------------------------------------------------------
+# --- all but the matrix -------------------------------------------------------------------------------------------
 
 
 def _write_annotations(random: np.random.Generator, size: Size, clusters: NDArray[np.int8], file: Path) -> None:
@@ -150,7 +150,7 @@ def _write_annotations(random: np.random.Generator, size: Size, clusters: NDArra
 
 
 def _cells(random: np.random.Generator, size: Size, clusters: NDArray[np.int8]) -> pd.DataFrame:
-    """The columns that an atlas has: several categories, and some numbers."""
+    """Draw the columns that an atlas has: several categories, and some numbers."""
     names = [f"cell type {number}" for number in range(CLUSTERS)]
     columns: dict[str, object] = {"cell_type": pd.Categorical.from_codes(clusters, categories=names)}
     for name, many in PLACES.items():
@@ -167,14 +167,14 @@ def _cells(random: np.random.Generator, size: Size, clusters: NDArray[np.int8]) 
 
 
 def _barcodes(cells: int) -> NDArray[np.str_]:
-    """Sixteen letters for each cell, all different: an odd factor permutes the numbers below 4 ** 16."""
+    """Make unique barcodes of sixteen letters: an odd factor permutes the numbers below 4 ** 16."""
     numbers = (np.arange(cells, dtype=np.uint64) * np.uint64(2_654_435_761)) % np.uint64(4**16)
     digits = (numbers[:, None] >> np.arange(0, 32, 2, dtype=np.uint64)) & np.uint64(3)
     return np.char.add(BASES[digits.astype(np.intp)].view("S16")[:, 0].astype(str), "-1")
 
 
 def _embedding(random: np.random.Generator, clusters: NDArray[np.int8]) -> NDArray[np.float32]:
-    """One cloud of points for each cluster, stretched and turned."""
+    """Draw one cloud of points for each cluster, stretched and rotated."""
     angles = np.linspace(0, 2 * np.pi, CLUSTERS, endpoint=False)
     centres = np.stack([np.cos(angles), np.sin(angles)], axis=1) * random.uniform(4, 11, (CLUSTERS, 1))
     shapes = random.normal(0, 0.6, (CLUSTERS, 2, 2))
@@ -186,7 +186,7 @@ def _embedding(random: np.random.Generator, clusters: NDArray[np.int8]) -> NDArr
 
 
 def _write_matrix(random: np.random.Generator, size: Size, clusters: NDArray[np.int8], file: h5py.File) -> None:
-    """X in rows (CSR), as `write_h5ad` lays it out: float32 values, int32 indices, not compressed."""
+    """Write X in rows (CSR) in the layout of `write_h5ad`: float32 values, int32 indices, not compressed."""
     if "X" in file:
         del file["X"]
     group = file.create_group("X")
@@ -206,12 +206,12 @@ def _write_matrix(random: np.random.Generator, size: Size, clusters: NDArray[np.
 
 
 def _rates(random: np.random.Generator, size: Size) -> NDArray[np.float32]:
-    """Expected reads of each gene in a cell of each cluster: a few genes everywhere, most hardly ever, and markers."""
+    """Draw the expected reads of each gene in a cell of each cluster: few common genes, most rare, and markers."""
     rates = np.exp(random.normal(0, 1.8, size.genes) + random.normal(0, 0.3, (CLUSTERS, size.genes)))
     for cluster in range(CLUSTERS):
         markers = random.choice(size.genes, max(1, int(size.genes * MARKERS)), replace=False)
         rates[cluster, markers] *= random.uniform(8, 40, len(markers))
-    low, high = 1e-9, 1e3  # the scale at which the density is right
+    low, high = 1e-9, 1e3  # a bisection for the scale that gives the density
     for _ in range(60):
         middle = np.sqrt(low * high)
         low, high = (low, middle) if np.mean(-np.expm1(-rates * middle)) > DENSITY else (middle, high)
@@ -221,16 +221,16 @@ def _rates(random: np.random.Generator, size: Size) -> NDArray[np.float32]:
 def _block(
     random: np.random.Generator, expected: NDArray[np.float32], many: int
 ) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.float32]]:
-    """Rows, columns and values of exactly `many` genes that were read at all, row by row."""
+    """Draw rows, columns and values of exactly `many` non-zero values, row by row."""
     waits = random.standard_exponential(expected.shape, dtype=np.float32)
-    waits /= expected  # now in units of the whole reading
+    waits /= expected  # now in units of the whole depth
     seen = np.flatnonzero(waits < 2.0)
     if len(seen) < many:
         seen = np.arange(waits.size)
     waits = waits.ravel()[seen]
     order = np.argpartition(waits, many - 1)[:many] if many else np.zeros(0, np.intp)
     order.sort()
-    last = waits[order].max(initial=0.0)  # the block is read exactly so long
+    last = waits[order].max(initial=0.0)  # the depth at which the block has exactly `many` values
     reads = 1 + random.poisson(expected.ravel()[seen[order]] * (last - waits[order]))
     rows, columns = np.divmod(seen[order], expected.shape[1])
     depths = np.bincount(rows, reads, len(expected))

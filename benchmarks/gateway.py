@@ -1,6 +1,6 @@
-"""What the gateway costs: its start, its memory, the list of 1,000 datasets, and what it adds to an exchange.
+"""The gateway's costs: its start, its memory, the list of 1,000 datasets, and what it adds to an exchange.
 
-Prints a table, the gateway beside the worker asked directly in the same run. `make bench` runs it.
+It prints a table that compares the gateway with direct requests to the worker in the same run. `make bench` runs it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BIG = 300_000_000
 
 
 def times(work: Callable[[], object], count: int) -> tuple[float, float]:
-    """Median and 95th percentile of `count` calls, in milliseconds."""
+    """Return the median and 95th percentile of `count` calls, in milliseconds."""
     seen = []
     for _ in range(count):
         begin = time.perf_counter()
@@ -35,7 +35,7 @@ def times(work: Callable[[], object], count: int) -> tuple[float, float]:
 
 
 def getter(path: str, target: str) -> Callable[[], object]:
-    """Ask for a target on one kept-alive connection."""
+    """Return a function that requests a target over one kept-alive connection."""
     connection = UnixConnection(path)
 
     def get() -> object:
@@ -46,7 +46,7 @@ def getter(path: str, target: str) -> Callable[[], object]:
 
 
 def throughput(path: str, target: str) -> float:
-    """MB/s of a large reply, median of three."""
+    """Return the MB/s of a large reply, as the median of three."""
     seen = []
     for _ in range(3):
         connection = UnixConnection(path)
@@ -61,7 +61,7 @@ def throughput(path: str, target: str) -> float:
 
 
 def worker_socket(gateway: Gateway) -> str:
-    """The socket of the one running worker."""
+    """Return the socket of the one running worker."""
     return next(word for each in gateway.workers() for word in each.cmdline() if word.endswith(".sock"))
 
 
@@ -74,7 +74,7 @@ class Exchange:
 
 
 def exchanges(gateway: Gateway) -> tuple[Exchange, Exchange]:
-    """Through the gateway, and with the worker asked directly."""
+    """Measure exchanges through the gateway, and directly with the worker."""
     gateway.open("data/dataset-0000.h5ad")
     small, direct = "/view/data/dataset-0000.h5ad/api", worker_socket(gateway)
     through, alone = times(getter(gateway.path, small), 500)[0], times(getter(direct, "/api"), 500)[0]

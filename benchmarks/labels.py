@@ -37,7 +37,7 @@ _random = random.Random(0)  # noqa: S311 - the same labels in every run
 
 
 class Adaptor:
-    """As much of cellxgene's data adaptor as labels need."""
+    """The part of cellxgene's data adaptor that labels need."""
 
     def __init__(self, cells: int) -> None:
         self.original_obs_index = pd.Index([f"AAACCTGAGAAACC{cell:06d}-1" for cell in range(cells)])
@@ -56,7 +56,7 @@ class Adaptor:
 
 
 def table(adaptor: Adaptor) -> pd.DataFrame:
-    """Random labels, as cellxgene's page sends them."""
+    """Draw random labels, as cellxgene's page sends them."""
     codes = np.random.default_rng(0)
     count = len(adaptor.original_obs_index)
     columns = {
@@ -72,7 +72,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def ours(where: Path, adaptor: Adaptor, saves: int, limit: int) -> tuple[list[float], list[float], int]:
-    """Times of the saves, of the reads after them, and the largest size of the folder meanwhile."""
+    """Return the times of the saves and of the reads after them, and the largest size of the folder."""
     labels = CellxgeneAnnotations(
         where, "/data/x.h5ad", shown=True, read_only=False, gene_sets_read_only=False, history_limit=limit
     )
@@ -100,7 +100,7 @@ def ours(where: Path, adaptor: Adaptor, saves: int, limit: int) -> tuple[list[fl
 
 
 def plain(where: Path, adaptor: Adaptor, saves: int) -> tuple[list[float], list[float]]:
-    """The same with cellxgene's own writer, which its reader remembers instead of reading."""
+    """Measure cellxgene's own writer; each read uses a new instance, since an old one keeps the labels in memory."""
     where.mkdir()
     file = str(where / "labels.csv")
     writer = AnnotationsLocalFile({"user-annotations": True}, str(where), file, None)

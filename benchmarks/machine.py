@@ -1,4 +1,4 @@
-"""What was measured on: figures mean nothing without it."""
+"""The machine that was measured: figures mean nothing without it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("cxg-proxy", "cellxgene", "anndata", "numpy", "numba", "scipy", "h5p
 
 
 def described() -> dict[str, object]:
-    """The machine and the versions of what matters."""
+    """Describe the machine, and the versions of the relevant packages."""
     cores, memory, load = len(os.sched_getaffinity(0)), psutil.virtual_memory(), os.getloadavg()[0]
     versions = {name: metadata.version(name) for name in PACKAGES}
     words = (

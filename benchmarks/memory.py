@@ -1,4 +1,4 @@
-"""Memory as PSS (proportional set size): a page that n processes share counts 1/n in each, so sums are true."""
+"""Memory as PSS (proportional set size): a page that n processes share counts 1/n in each, so sums are correct."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ FIELDS = ("Pss", "Pss_File", "Private_Dirty")
 
 @dataclass(frozen=True)
 class Memory:
-    """What some processes hold, in bytes."""
+    """The memory of some processes, in bytes."""
 
     total: int = 0  # PSS
-    files: int = 0  # of it, pages of mapped files: programs, libraries and stores, which the kernel may take back
-    private: int = 0  # written by one process alone
+    files: int = 0  # the part in pages of mapped files: programs, libraries and stores, which the kernel may drop
+    private: int = 0  # pages written by one process alone
 
     def __add__(self, other: Memory) -> Memory:
         return Memory(self.total + other.total, self.files + other.files, self.private + other.private)
 
 
 def of(pids: Iterable[int]) -> Memory:
-    """What these processes hold now; one that has ended holds nothing."""
+    """Measure the memory of these processes now; one that has ended counts as nothing."""
     return sum((_one(pid) for pid in pids), Memory())
 
 
 def _one(pid: int) -> Memory:
     found = dict.fromkeys(FIELDS, 0)
-    with contextlib.suppress(OSError):  # it has ended
+    with contextlib.suppress(OSError):  # the process has ended
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
             name, _, rest = line.partition(":")
             if name in found:
@@ -42,14 +42,14 @@ def _one(pid: int) -> Memory:
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all that it has started."""
+    """Return the pids of a process and of all its descendants."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
     return []
 
 
 class Peak:
-    """The most memory that is held at any moment, and what was held before; sampled by `watched`."""
+    """The peak of memory during a block, and the memory before it; `watched` takes the samples."""
 
     def __init__(self, before: Memory) -> None:
         self.before = before
@@ -57,23 +57,23 @@ class Peak:
 
     @property
     def total(self) -> int:
-        """All of it, at its most."""
+        """The largest total of all samples."""
         return max(each.total for each in self.samples)
 
     @property
     def more(self) -> int:
-        """How much more than before, pages of files included."""
+        """The increase to the peak, including pages of files."""
         return self.total - self.before.total
 
     @property
     def more_files(self) -> int:
-        """How much more of it than before were pages of files, such as a store's, at the moment with most of them."""
+        """The increase in pages of files, such as a store's, up to the sample with the most of them."""
         return max(each.files for each in self.samples) - self.before.files
 
 
 @contextlib.contextmanager
 def watched(pids: Callable[[], Iterable[int]], seconds: float = 0.02) -> Iterator[Peak]:
-    """Look at what these processes hold every so often during a block."""
+    """Sample the memory of these processes at intervals during a block."""
     peak, stop = Peak(of(pids())), threading.Event()
 
     def watch() -> None:
@@ -81,7 +81,7 @@ def watched(pids: Callable[[], Iterable[int]], seconds: float = 0.02) -> Iterato
         while not stop.wait(pause):
             begin = time.perf_counter()
             peak.samples.append(of(pids()))
-            pause = max(seconds, 9 * (time.perf_counter() - begin))  # a large process takes long to look at
+            pause = max(seconds, 9 * (time.perf_counter() - begin))  # measuring a large process takes long
 
     thread = threading.Thread(target=watch)
     thread.start()

@@ -1,4 +1,4 @@
-"""The row of a million cells and a billion values, run by hand: it needs 30 GB of disk and half an hour."""
+"""The row of a million cells and a billion values, which is run by hand: it needs 30 GB of disk and half an hour."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from table import Side
 from visits import Plan, Visit
 
 EXCHANGES = "million_open million_gene million_large million_private"
-OPENED = 1.4  # plain cellxgene holds so many times the file
+OPENED = 1.4  # memory of plain cellxgene, in multiples of the file's size
 
 
 def our_side(plan: Plan) -> Side:
-    """Not prepared, then prepared."""
+    """Measure cxg-proxy with the dataset not prepared, then prepared."""
     side, home = Side(), plan.folder / "million"
     say("cxg-proxy: not prepared")
     with side.attempt("million_first"):
@@ -62,7 +62,7 @@ def _exchanges(side: Side, plan: Plan, visit: Visit) -> None:
 
 
 def _dense_fits(side: Side, plan: Plan) -> bool:
-    """Whether dense copies of both groups, which cellxgene itself makes, fit into this machine."""
+    """Whether dense copies of both groups, which plain cellxgene makes, fit into the memory of this machine."""
     size = 2 * plan.large * len(genes_of(plan.dataset, 10**9)) * 4
     if users.fits(size):
         return True
@@ -71,7 +71,7 @@ def _dense_fits(side: Side, plan: Plan) -> bool:
 
 
 def plain_side(plan: Plan) -> Side:
-    """It opens if it fits, and compares if that fits."""
+    """Measure plain cellxgene: it opens the file if that fits into memory, and compares if the groups fit too."""
     side, home = Side(), plan.folder / "plain"
     home.mkdir(exist_ok=True)
     if not users.fits(OPENED * plan.dataset.stat().st_size):

@@ -1,4 +1,4 @@
-"""The table as a picture: one pair of bars for each figure that both sides have, plain against ours."""
+"""The picture of the table: a pair of bars for each chosen figure, plain cellxgene against cxg-proxy."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ BARS = {
 }
 SECONDS = {"s": 1.0, "ms": 1e-3}
 BYTES = {"GB": 1e9, "MB": 1e6}
-LEAST = {"s": 1e-3, "ms": 1e-3, "GB": 1e7, "MB": 1e7}  # nothing at all has no place on a scale of powers of ten
+LEAST = {"s": 1e-3, "ms": 1e-3, "GB": 1e7, "MB": 1e7}  # the start of the scale, since a logarithmic one has no zero
 
 
 def draw(kept: Path, into: Path) -> None:
-    """Draw what `table.keep` has written."""
+    """Draw the figures that `table.keep` has written."""
     import matplotlib as mpl  # noqa: PLC0415 - takes a second
     from matplotlib.figure import Figure  # noqa: PLC0415
     from matplotlib.patches import Patch  # noqa: PLC0415
@@ -51,7 +51,7 @@ def draw(kept: Path, into: Path) -> None:
 
 
 def _panel(panel: Any, found: dict[str, Any], names: dict[str, str], units: dict[str, float], say: Any) -> None:
-    """Horizontal bars on a scale of powers of ten, each with its value; what is missing has none."""
+    """Draw horizontal bars on a logarithmic scale, each with its value; a missing figure has no bar."""
     least = min(LEAST[unit] for unit in units)
     for place, key in enumerate(names):
         for above, side, colour in ((-0.2, "plain", PLAIN), (0.2, "ours", OURS)):

@@ -1,4 +1,4 @@
-"""The two sides that are compared: `cellxgene launch` as it is, and a gateway as a host starts it."""
+"""The servers that are compared: an unchanged `cellxgene launch`, and a gateway as a host starts it."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ START_SECONDS = 120.0
 
 @functools.cache
 def offered() -> str:
-    """Everything that this version of cxg-proxy says it can do."""
+    """Return the help of this version of cxg-proxy, with all of its options."""
     return run("--help-all").stdout
 
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run `cxg-proxy` with these words, to its end; raises NotServed with its last words if it fails."""
+    """Run `cxg-proxy` with these arguments to its end; raises NotServed with its last output if it fails."""
     command = [sys.executable, "-m", "cxg_proxy", *map(str, words)]
-    # Not in the folder of a checkout, whose package would be found before the installed one.
+    # Not in the folder of a checkout, where Python would find its package before the installed one.
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotServed(f"cxg-proxy {words[0]}: {(done.stderr or done.stdout)[-300:]}")
@@ -58,7 +58,7 @@ class Plain:
 
     pid: int
     port: int
-    begun: float  # when it was started, as `time.perf_counter` says it
+    begun: float  # when it was started, by `time.perf_counter`
 
     viewer = "/"
 
@@ -71,7 +71,7 @@ class Plain:
 
 @contextlib.contextmanager
 def plain(dataset: Path, home: Path) -> Iterator[Plain]:
-    """Start cellxgene, whose file is in the page cache, and wait until it accepts connections."""
+    """Start cellxgene with its file in the page cache, and wait until it accepts connections."""
     data.warm(dataset)
     with socket.create_server(("127.0.0.1", 0)) as chosen:
         port = chosen.getsockname()[1]
@@ -112,19 +112,19 @@ class Ours:
         return closing(Browser(lambda: UnixConnection(self.gateway.path, PATIENCE)))
 
     def worker(self) -> AbstractContextManager[Browser]:
-        """A browser at the worker itself, past the gateway; its viewer is at `/`."""
+        """Return a browser that talks to the worker directly, past the gateway; its viewer is at `/`."""
         path = str(self._socket())
         return closing(Browser(lambda: UnixConnection(path, PATIENCE)))
 
     def worker_pid(self) -> int:
-        """The process that serves the one open dataset."""
+        """Return the process that serves the one open dataset."""
         path, found = str(self._socket()), []
         for each in self.gateway.workers():
             with contextlib.suppress(psutil.Error):
                 found += [each] if any(one.laddr == path for one in each.net_connections("unix")) else []
         if not found:
             raise NotServed("the worker was not found")
-        return int(max(found, key=lambda each: each.create_time()).pid)  # a parent may hold its socket too
+        return int(max(found, key=lambda each: each.create_time()).pid)  # its parent may hold the socket too
 
     def _socket(self) -> Path:
         for each in self.gateway.instances():
@@ -136,12 +136,12 @@ class Ours:
         return memory.tree(self.gateway.process.pid)
 
     def library(self) -> None:
-        """Look at the list of datasets, as everybody does first, until the machine is quiet again."""
+        """Open the list of datasets, as every user does first, and wait until the machine is idle again."""
         self.gateway.get("/", Accept="text/html")
         self.settle()
 
     def settle(self, quiet: float = 0.7) -> None:
-        """Wait until nothing below the gateway computes any more: what it prepares is prepared then."""
+        """Wait until no process below the gateway computes any more, so that all preparation is done."""
         end, seen, since = time.monotonic() + PATIENCE, -1.0, time.monotonic()
         while time.monotonic() < end and time.monotonic() - since < quiet:
             now = self._computed()
@@ -150,7 +150,7 @@ class Ours:
             time.sleep(0.05)
 
     def _computed(self) -> float:
-        """Seconds of processor time that all our processes have used."""
+        """Return the seconds of CPU time that all processes of the gateway have used."""
         used = 0.0
         for pid in self.pids():
             with contextlib.suppress(psutil.Error):
@@ -158,7 +158,7 @@ class Ours:
         return used
 
     def close(self) -> None:
-        """Close the viewer, and nothing else."""
+        """Close the viewer only."""
         for each in self.gateway.instances():
             self.gateway.post(f"/api/instances/{each['id']}/stop", {"_xsrf": self.gateway.xsrf()}, **SAME_SITE)
         end = time.monotonic() + 20
@@ -179,12 +179,12 @@ def ours(dataset: Path, home: Path, *, shared: Path | None = None) -> Iterator[O
     if not link.exists():
         link.symlink_to(dataset)
     options = [f"--Gateway.shared_cache={shared}"] if shared and has("shared_cache") else []
-    if "PYTHONPATH" in os.environ:  # a checkout is measured, and not the installed package: by its viewers too
+    if "PYTHONPATH" in os.environ:  # then a checkout is measured, so the viewers must use it too
         options += [f"--Gateway.viewer_environment=PYTHONPATH={os.environ['PYTHONPATH']}"]
     with running_gateway(home, *options, python=sys.executable, HOME=str(home)) as gateway:
         yield Ours(gateway, link)
 
 
 def forget_stores(home: Path) -> None:
-    """Remove what was prepared for datasets, and leave compiled code where it is."""
+    """Remove the stores of datasets, but keep compiled code."""
     shutil.rmtree(home / "cache" / "stores", ignore_errors=True)

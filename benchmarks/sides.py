@@ -20,7 +20,7 @@ from visits import Plan, Visit
 
 
 def say(text: str) -> None:
-    """Say what is being measured: it takes minutes."""
+    """Print what is being measured, since it takes minutes."""
     print(f"==> {text}", flush=True)
 
 
@@ -28,7 +28,7 @@ def say(text: str) -> None:
 
 
 def plain_side(plan: Plan) -> Side:
-    """`cellxgene launch`: the click is its start."""
+    """Measure `cellxgene launch`; its start counts as the click."""
     side, home = Side(), plan.folder / "plain"
     home.mkdir()
     say("plain cellxgene: once before anything is measured")
@@ -74,7 +74,7 @@ def _plain_opening(dataset: Path, home: Path) -> float:
 
 
 def our_side(plan: Plan) -> Side:
-    """A gateway, its viewers, and whatever else it starts."""
+    """Measure a gateway, with its viewers and all other processes that it starts."""
     side, home = Side(), plan.folder / "ours"
     home.mkdir()
     say("cxg-proxy: once before anything is measured")
@@ -102,7 +102,7 @@ def our_side(plan: Plan) -> Side:
 
 
 def _our_warm(plan: Plan) -> None:
-    """Compile byte code and kernels: installed packages have done that long before a user comes."""
+    """Compile byte code and kernels, as an installation has done long before a user comes."""
     with servers.ours(plan.tiny, plan.folder / "warm") as server, server.browser() as browser:
         server.library()
         opened, genes = browser.open(server.viewer), genes_of(plan.tiny, 20)
@@ -112,7 +112,7 @@ def _our_warm(plan: Plan) -> None:
 
 
 def _first(side: Side, plan: Plan, home: Path) -> None:
-    """The list of datasets is open, nothing is prepared, somebody clicks."""
+    """Measure first openings: a user clicks in the list of datasets while nothing is prepared."""
     gene, seen = genes_of(plan.dataset, 1)[0], []
     for _ in range(plan.starts):
         servers.forget_stores(home)
@@ -128,13 +128,13 @@ def _first(side: Side, plan: Plan, home: Path) -> None:
 
 
 def _steps(side: Side, key: str, opened: list[visits.Opened]) -> None:
-    """Keep where the time goes, for whoever wants less of it."""
+    """Keep the times of the steps, which show where an opening spends its time."""
     for name in opened[0].steps:
         side.single[f"{key}: {name}"] = [each.steps[name] for each in opened]
 
 
 def _later(side: Side, plan: Plan, home: Path) -> None:
-    """The viewer was closed and is opened again, each time in a browser that has nothing yet."""
+    """Measure later openings of a closed viewer, each in a browser with an empty cache."""
     with servers.ours(plan.dataset, home) as server, contextlib.ExitStack() as stack:
         server.library()
         with server.browser() as browser:
@@ -177,7 +177,7 @@ def _real(side: Side, plan: Plan) -> None:
 
 
 def _gateway(side: Side) -> None:
-    """With a worker that does nothing: what the gateway itself adds."""
+    """Measure what the gateway itself adds, with a worker that does nothing."""
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "data").mkdir()
         (Path(name) / "data" / "dataset-0000.h5ad").write_bytes(b"")

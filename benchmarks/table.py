@@ -1,4 +1,4 @@
-"""The table: what is compared, what is to be reached, and how it is printed and kept."""
+"""The table of results: its rows, their goals, and how it is printed and stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from browser import NotServed
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a row, by the key under which both sides are measured."""
+    """One number of a row, with the key under which both sides measure it."""
 
     key: str
     unit: str
@@ -26,18 +26,18 @@ class Figure:
     more_is_better: bool = False
 
     def reached(self, value: float | None) -> bool | None:
-        """Whether a value is good enough; None if there is none, or nothing to reach."""
+        """Whether a value reaches the goal; None without a value or a goal."""
         if value is None or self.goal is None:
             return None
         return value >= self.goal if self.more_is_better else value <= self.goal
 
     def said(self, value: float | None) -> str:
-        """The value as it stands in the table."""
+        """Format a value for the table."""
         return "–" if value is None else f"{self.label}{number(value)} {self.unit}"
 
     @property
     def wanted(self) -> str:
-        """What is to be reached, as it stands in the table."""
+        """The goal, formatted for the table."""
         return "–" if self.goal is None else f"{'≥' if self.more_is_better else '≤'} {number(self.goal)} {self.unit}"
 
 
@@ -51,20 +51,20 @@ class Row:
 
 @dataclass
 class Side:
-    """What was measured of one side: medians by key, all single measurements, and why a figure is missing."""
+    """The measurements of one side: medians by key, all single values, and notes, such as why a figure is missing."""
 
     values: dict[str, float] = field(default_factory=dict)
     single: dict[str, list[float]] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
     def add(self, key: str, values: list[float], scale: float = 1) -> None:
-        """Keep single measurements, and their median as the figure."""
+        """Store single measurements, and their median as the figure."""
         self.single[key] = [value * scale for value in values]
         self.values[key] = statistics.median(self.single[key])
 
     @contextlib.contextmanager
     def attempt(self, keys: str) -> Iterator[None]:
-        """A measurement that may not be possible (yet): the table says so instead of ending here."""
+        """Run a measurement that may not be possible (yet): if it fails, the table notes why, and the run goes on."""
         try:
             yield
         except (NotServed, AssertionError, OSError, http.client.HTTPException, subprocess.SubprocessError) as reason:
@@ -73,7 +73,7 @@ class Side:
             self.note(" ".join(missing), f"not measured: {why}")
 
     def note(self, keys: str, why: str) -> None:
-        """Say something about these figures (their keys, in words)."""
+        """Set the note of these figures, whose keys are separated by spaces."""
         for key in keys.split():
             self.notes[key] = why
 
@@ -124,14 +124,14 @@ ROWS = (
 
 
 def number(value: float) -> str:
-    """Three figures, as a person writes them."""
+    """Format a number with three significant digits, or two below 1; large and whole numbers are given in full."""
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.2g}" if abs(value) < 1 else f"{value:.3g}"
 
 
 def filled(numbers: dict[str, int]) -> list[Row]:
-    """The rows with the numbers of this run in their words."""
+    """Return the rows with the numbers of this run filled into their texts."""
     rows = []
     for row in ROWS:
         figures = []
@@ -144,7 +144,7 @@ def filled(numbers: dict[str, int]) -> list[Row]:
 
 
 def lines(rows: list[Row], plain: Side, ours: Side) -> Iterator[str]:
-    """The table as text, its notes below it."""
+    """Yield the lines of the table as text, with its notes below."""
     marks: dict[str, int] = {}
     table = [["", "plain cellxgene", "cxg-proxy", "to reach", "reached"]]
     for row in rows:
@@ -161,7 +161,7 @@ def lines(rows: list[Row], plain: Side, ours: Side) -> Iterator[str]:
 
 
 def judged(row: Row, ours: Side) -> str:
-    """Whether a row reaches what it is to reach."""
+    """Return whether a row reaches its goals, in words."""
     found = [each.reached(ours.values.get(each.key)) for each in row.figures if each.goal is not None]
     if not found:
         return "–"
@@ -171,9 +171,10 @@ def judged(row: Row, ours: Side) -> str:
 
 
 def missed(rows: list[Row], ours: Side, *, run: str = "") -> Iterator[str]:
-    """What is not reached, or could not be measured, of all that is to be; not what is only run by hand.
+    """Yield a line for each goal that was not reached, or whose figure could not be measured.
 
-    `run` begins the keys of what is run by hand, unless this is that run.
+    `run` is the prefix of the keys that are only run by hand, unless this is that run: if they are not measured, they
+    do not count as missed.
     """
     for row in rows:
         for each in row.figures:
@@ -185,7 +186,7 @@ def missed(rows: list[Row], ours: Side, *, run: str = "") -> Iterator[str]:
 
 
 def keep(file: Path, rows: list[Row], plain: Side, ours: Side, about: dict[str, Any]) -> None:
-    """Write everything as JSON."""
+    """Write all results as JSON."""
     content = {
         **about,
         "rows": [

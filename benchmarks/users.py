@@ -1,4 +1,4 @@
-"""Many users of one machine with the same dataset: what they hold together, and a comparison by each at once."""
+"""Many users of one machine with the same dataset: their total memory, and a comparison by all of them at once."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from visits import Plan, Visit
 
 COMPARED = "users_last users_answered users_memory_after"
 KEYS = f"users_memory {COMPARED}"
-ROOM = 0.7  # of the available memory may be used
+ROOM = 0.7  # share of the available memory that may be used
 
 
 def ours(side: Side, plan: Plan) -> None:
-    """One gateway for each user, homes apart, and one prepared cache for all if there can be one."""
+    """Measure a gateway for each user, with separate homes, and with one prepared cache for all if possible."""
     if not _room(side, plan):
         return
     with side.attempt(KEYS), contextlib.ExitStack() as stack:
@@ -43,7 +43,7 @@ def ours(side: Side, plan: Plan) -> None:
 
 
 def prepared(side: Side, dataset: Path, shared: Path) -> Path | None:
-    """The shared cache with this dataset in it; None if this version has none."""
+    """Prepare the dataset in the shared cache and return it; None if this version has none."""
     if not servers.has("shared_cache"):
         side.note("users_memory users_last", "there is no shared cache yet: each user has a cache of his own")
         return None
@@ -55,7 +55,7 @@ def prepared(side: Side, dataset: Path, shared: Path) -> Path | None:
 
 
 def plain(side: Side, plan: Plan) -> None:
-    """As many `cellxgene launch`."""
+    """Measure a `cellxgene launch` for each user."""
     if not _room(side, plan):
         return
     with side.attempt(KEYS), contextlib.ExitStack() as stack:
@@ -70,7 +70,7 @@ def plain(side: Side, plan: Plan) -> None:
 
 
 def _room(side: Side, plan: Plan) -> bool:
-    """Whether so many users fit into this machine, as far as one of them has shown; says it if they do not."""
+    """Whether all users fit into this machine, judged by the memory of one; adds a note if they do not."""
     if "all_processes" not in side.values:
         side.note(KEYS, "not measured: not even one was")
         return False
@@ -84,7 +84,7 @@ def _room(side: Side, plan: Plan) -> bool:
 
 
 def fits(size: float) -> bool:
-    """Whether so many bytes more are no danger to the machine."""
+    """Whether the machine has room for this many more bytes."""
     return size < ROOM * psutil.virtual_memory().available
 
 
@@ -100,12 +100,12 @@ def _together(side: Side, visits: Sequence[Visit], plan: Plan) -> None:
 
 
 def _held(visits: Sequence[Visit]) -> int:
-    """What all of them hold together."""
+    """Return the total memory of all visits."""
     return memory.of(pid for visit in visits for pid in visit.pids()).total
 
 
 def _compare_at_once(side: Side, visits: Sequence[Visit], body: str) -> None:
-    """All comparisons begin at the same moment; when is the last one answered, and is any lost?"""
+    """Start all comparisons at the same moment; measure when the last one is answered, and note any that are lost."""
     ends: list[float] = []
     lost: list[str] = []
     barrier = threading.Barrier(len(visits) + 1)

@@ -29,9 +29,9 @@ TINY = data.Size(2_000, 1_000)
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure, print, keep and draw; returns 1 where something that is to be reached is not."""
+    """Measure, print, store and draw; returns 1 if any goal is missed."""
     told = _parser().parse_args(words)
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # both sides find their byte code compiled
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # so that both sides find compiled byte code
     with tempfile.TemporaryDirectory(prefix="cxg-bench-", dir=told.folder) as name:
         plan = _plan(told, Path(name))
         about = {"machine": machine.described(), **_said(plan)}
@@ -105,7 +105,7 @@ def _belongs(row: table.Row, *, million_only: bool) -> bool:
 
 
 def add_million(plain: table.Side, ours: table.Side, file: Path) -> None:
-    """Take the row of a million cells from when it was run."""
+    """Add the row of a million cells from its last run."""
     keys = [figure.key for row in table.ROWS for figure in row.figures if figure.key.startswith("million")]
     if not file.exists():
         ours.note(" ".join(keys), "not run: `make bench-million` does, in half an hour")

@@ -1,4 +1,4 @@
-"""What is measured alike on both sides: openings, and exchanges with an open viewer."""
+"""Visits to a viewer, measured alike on both sides: its opening, and exchanges with it."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from data import genes_of, groups_of
 from memory import watched
 from table import Side
 
-SLOW_SECONDS = 10.0  # what takes longer is measured once
+SLOW_SECONDS = 10.0  # a call that takes longer is measured only once
 SET = 200  # genes
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured, on what, and where."""
+    """The plan of a run: which datasets are measured, where, and how often."""
 
     dataset: Path
     real: Path
-    tiny: Path  # for what must have run once before anything is measured
+    tiny: Path  # for the warm-up before anything is measured
     folder: Path
-    large: int  # cells in each group of the large comparison, and of the small one
+    large: int  # cells in each group of the large comparison; `little` is for the small one
     little: int
     starts: int = 5  # how often each opening is measured
-    repeats: int = 5  # and each exchange
+    repeats: int = 5  # how often each exchange is measured
     users: int = 10
 
     @property
     def numbers(self) -> dict[str, int]:
-        """The numbers in the words of the table."""
+        """The numbers in the texts of the table."""
         return {"large": self.large, "little": self.little, "users": self.users}
 
 
@@ -47,7 +47,7 @@ class Visit:
 
 
 def timed(work: Callable[[], object], count: int) -> list[float]:
-    """Seconds of each call; one that is slow is not repeated."""
+    """Return the seconds of each call; a slow call is not repeated."""
     seen: list[float] = []
     while len(seen) < count and (not seen or seen[-1] < SLOW_SECONDS):
         begin = time.perf_counter()
@@ -57,13 +57,13 @@ def timed(work: Callable[[], object], count: int) -> list[float]:
 
 
 def opening(visit: Visit, begin: float, gene: str) -> tuple[float, float]:
-    """Seconds from the click to the embedding, and until a gene can be shown."""
+    """Return the seconds from the click to the embedding, and to the first gene."""
     visit.browser.gene(visit.viewer, visit.opened.index, gene)
     return visit.opened.shown, time.perf_counter() - begin
 
 
 def genes(side: Side, key: str, visit: Visit, plan: Plan) -> None:
-    """One gene after another, each for the first time."""
+    """Measure one gene after another, each for the first time."""
     names = iter(genes_of(plan.dataset, 4 * plan.repeats + 1, seed=len(key)))
     visit.browser.gene(visit.viewer, visit.opened.index, next(names))
     seen = timed(lambda: visit.browser.gene(visit.viewer, visit.opened.index, next(names)), 4 * plan.repeats)
@@ -71,16 +71,17 @@ def genes(side: Side, key: str, visit: Visit, plan: Plan) -> None:
 
 
 def gene_set(side: Side, visit: Visit, plan: Plan) -> None:
-    """The mean of a set, another one each time."""
+    """Measure the mean of a gene set, a different one each time."""
     sets = iter(genes_of(plan.dataset, SET, seed) for seed in range(plan.repeats))
     index = visit.opened.index
     side.add("set", timed(lambda: visit.browser.gene_set(visit.viewer, index, next(sets)), plan.repeats), 1000)
 
 
 def compare(side: Side, key: str, visit: Visit, plan: Plan, cells: int) -> None:
-    """Differential expression of two groups of so many cells: memory in a first run, time in others unless it is slow.
+    """Measure the differential expression of two groups of `cells` cells.
 
-    More memory is all PSS, the pages of a store that are mapped at that moment included, of which it is said how many.
+    The first run measures memory, and if it was not slow, further runs measure time. The increase in memory is PSS,
+    which includes the mapped pages of files, such as a store's; these are also given separately.
     """
     body = comparison(*groups_of(plan.dataset, cells))
     with watched(visit.pids) as peak:
@@ -93,7 +94,7 @@ def compare(side: Side, key: str, visit: Visit, plan: Plan, cells: int) -> None:
 
 
 def second_visit(side: Side, browser: Browser, viewer: str) -> None:
-    """What is transferred when a browser comes back."""
+    """Measure the bytes that are transferred when a browser comes back."""
     browser.open(viewer)
     browser.bytes = 0
     browser.open(viewer)
@@ -101,7 +102,7 @@ def second_visit(side: Side, browser: Browser, viewer: str) -> None:
 
 
 def exchanges(side: Side, visit: Visit, plan: Plan) -> None:
-    """Everything that is asked of one open viewer."""
+    """Measure all exchanges with one open viewer."""
     with side.attempt("gene"):
         genes(side, "gene", visit, plan)
     with side.attempt("set"):
