@@ -2,12 +2,12 @@
 
 ::
 
-              doors                 gateway (tornado, traitlets)                      viewer (cellxgene)
+              doors                  gateway (tornado, traitlets)                      viewer (cellxgene)
     browser ─ Jupyter, JupyterHub ─┐
     browser ─ Galaxy ──────────────┼─ socket ─ web ─ workers ─ process ─ unix socket ─ WSGI ─ dataset ─ store, source
-    browser ─ Binder ──────────────┤            │  ▲       ▲                           └─ annotations (~)
-    browser ─ alone ───────────────┘            │  └ pages └── one JSON line per step (progress comes back)
-                                                └ forwarding: streams each exchange to the worker's socket
+    browser ─ Binder ──────────────┤           │ ▲         ▲                                └─ annotations (~)
+    browser ─ alone ───────────────┘           │ └ pages   └── one JSON line per step (progress comes back)
+                                               └ forwarding: streams each exchange to the worker's socket
 
 Imports point one way: doors and commands → gateway (web → services → pages → labels → workers → library) →
 annotations → files → errors. The viewer runs in its own environment on the same ground:

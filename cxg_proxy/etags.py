@@ -1,4 +1,4 @@
-"""Entity tags of replies that depend on the dataset alone: the worker sets them, and the gateway checks them too.
+"""Entity tags of replies that change only with their dataset: the worker sets them, and the gateway checks them too.
 
 A tag is computed from what its reply depends on, not from the reply itself. So anyone who knows the state of a dataset
 can decide whether a browser's copy is still valid, without the reply and without the worker.

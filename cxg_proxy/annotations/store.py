@@ -55,7 +55,7 @@ def write(
     """Replace the file atomically: at every instant either the old or the new version is there, complete.
 
     Afterwards both are in the history. `known` is the state in which the writer last saw the file: columns that it has
-    not seen were added or changed by another writer, and stay (with `SeenState()`, all do); None replaces the file
+    not seen were added or changed by another writer, and stay (`SeenState()` has seen nothing); None replaces the file
     whatever it holds. `record` returns the description of the dataset, and `cells` its cells, which a table without
     categories does not name. Pass no `history_limit` to remove no version for its size. Raises LabelsNotSaved, also
     when another process writes to this folder for longer than `patience` seconds.

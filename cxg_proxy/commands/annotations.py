@@ -44,7 +44,7 @@ class Mistake(Exception):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns the exit status: 0, 1 if the request cannot be fulfilled, 2 if it was wrong."""
+    """Run the command; returns the exit status: 0, 1 if the request cannot be fulfilled, 2 if it is wrong."""
     for stream in (sys.stdout, sys.stderr):  # a terminal may not support every character of a name
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

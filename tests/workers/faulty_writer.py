@@ -2,8 +2,8 @@
 
 `faulty_writer.py FOLDER kill|half|full|denied|ever` makes a save fail at each of its calls in turn, and prints how many
 saves it made. It does so without earlier labels, with saved ones, with a file that was edited, and with labels of other
-cells that were at the same path before. Each save is made by a fork of this program in which one call of `os` fails;
-the parent then checks the disk.
+cells that were at the same path before. Each save is made by a fork of this program in which one call of `os` fails,
+and with `ever` all later ones too; the parent then checks the disk.
 """
 
 import errno
