@@ -25,6 +25,7 @@ import pandas as pd
 from server.common.annotations.local_file_csv import AnnotationsLocalFile
 
 from cxg_proxy import annotations
+from cxg_proxy.annotations import store
 from cxg_proxy.annotations.merge import SeenState
 from cxg_proxy.viewer.cellxgene import page_headers
 from cxg_proxy.viewer.cellxgene.labels import CellxgeneAnnotations
@@ -88,7 +89,7 @@ def ours(where: Path, adaptor: Adaptor, saves: int, limit: int) -> tuple[list[fl
             begin = _random.randrange(len(frame) - 200)
             frame.iloc[begin : begin + 200, number % len(CATEGORIES)] = LABELS[number % len(LABELS)]
             asked.return_value = known
-            with mock.patch.object(annotations.time, "time", return_value=BEGIN + 2.5 * number):
+            with mock.patch.object(store.time, "time", return_value=BEGIN + 2.5 * number):
                 saved.append(timed(lambda: labels.write_labels(frame, adaptor)))
             if not number % max(1, saves // 1000):
                 read.append(timed(lambda: labels.read_labels(adaptor)))

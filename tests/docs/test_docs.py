@@ -48,21 +48,25 @@ NAMES = [str(document.relative_to(CHECKOUT)) for document in DOCUMENTS]
 # --- the site ------------------------------------------------------------------------------------------------------
 
 
-def test_the_site_has_a_page_for_each_source_and_was_built_without_a_warning(site: Site) -> None:
-    assert {Path(name).stem for name in site.names} == {source.stem for source in SOURCES} | {"404"}
-    assert "WARNING" not in site.said
-    assert not re.search(r"not (found|included|in the nav)", site.said)
+def test_the_site_has_a_page_for_each_source_and_was_built_without_a_warning(documentation: Site) -> None:
+    assert {Path(name).stem for name in documentation.names} == {source.stem for source in SOURCES} | {"404"}
+    assert "WARNING" not in documentation.said
+    assert not re.search(r"not (found|included|in the nav)", documentation.said)
 
 
-def test_every_link_and_anchor_inside_the_site_leads_somewhere(site: Site) -> None:
-    links = [(name, link) for name in site.names if name != "404.html" for link in site.page(name).links]
+def test_every_link_and_anchor_inside_the_site_leads_somewhere(documentation: Site) -> None:
+    links = [
+        (name, link) for name in documentation.names if name != "404.html" for link in documentation.page(name).links
+    ]
     inside = [(name, link) for name, link in links if not is_elsewhere(link)]
     assert len(inside) > 100
-    assert [each for each in inside if not site.leads_somewhere(*each)] == []
+    assert [each for each in inside if not documentation.leads_somewhere(*each)] == []
 
 
-def test_every_link_into_the_repository_names_a_file_of_it(site: Site) -> None:
-    links = {link for name in site.names for link in site.page(name).links if link.startswith(REPOSITORY)}
+def test_every_link_into_the_repository_names_a_file_of_it(documentation: Site) -> None:
+    links = {
+        link for name in documentation.names for link in documentation.page(name).links if link.startswith(REPOSITORY)
+    }
     assert links
     assert [link for link in links if not (CHECKOUT / link.removeprefix(REPOSITORY)).is_file()] == []
 
@@ -75,20 +79,20 @@ def test_every_relative_link_of_a_document_names_a_file_beside_it(document: Path
     assert [file for file in files if file and file not in made and not (document.parent / file).is_file()] == []
 
 
-def test_the_pages_load_nothing_from_another_host(site: Site) -> None:
-    loaded = [link for name in site.names for link in site.page(name).loaded]
+def test_the_pages_load_nothing_from_another_host(documentation: Site) -> None:
+    loaded = [link for name in documentation.names for link in documentation.page(name).loaded]
     assert len(loaded) > 10
     assert [link for link in loaded if is_elsewhere(link) or link.startswith("//")] == []
 
 
 @pytest.mark.parametrize(("page", "source"), [("galaxy.html", "galaxy_ie/README.md"), ("security.html", "SECURITY.md")])
-def test_what_a_page_includes_is_all_there(site: Site, page: str, source: str) -> None:
-    text = " ".join(site.page(page).headings.values())
+def test_what_a_page_includes_is_all_there(documentation: Site, page: str, source: str) -> None:
+    text = " ".join(documentation.page(page).headings.values())
     headings = re.findall(r"^##+ (.+)$", (CHECKOUT / source).read_text(), re.MULTILINE)
     assert headings
     assert [heading for heading in headings if heading not in text] == []
     tables = re.findall(r"^\| [^|]*`([^`|]+)` \|", (CHECKOUT / source).read_text(), re.MULTILINE)
-    whole = (site.folder / page).read_text()
+    whole = (documentation.folder / page).read_text()
     assert [name for name in tables if name not in whole] == []
 
 
@@ -100,9 +104,9 @@ def test_the_readme_is_short() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_every_option_is_on_its_page_with_flag_help_and_default(site: Site, name: str) -> None:
+def test_every_option_is_on_its_page_with_flag_help_and_default(documentation: Site, name: str) -> None:
     trait = Gateway.class_traits()[name]
-    said = re.sub(r"\s+", " ", site.page("configuration.html").sections[name])
+    said = re.sub(r"\s+", " ", documentation.page("configuration.html").sections[name])
     short = [alias for alias, full in aliases.items() if full == f"Gateway.{name}"]
     flag = name.replace("_", "-") if name.replace("_", "-") in flags else (short or [f"Gateway.{name}"])[0]
     assert f"--{flag}" in said
@@ -123,9 +127,9 @@ def expected(trait: Any) -> str:
     return f"{int(value):_}" if type(value) in (int, float) else repr(value)
 
 
-def test_no_option_is_on_the_page_that_does_not_exist(site: Site) -> None:
+def test_no_option_is_on_the_page_that_does_not_exist(documentation: Site) -> None:
     known = {f"c.Gateway.{name}" for name in OURS}
-    said = "".join(site.page("configuration.html").sections.values())
+    said = "".join(documentation.page("configuration.html").sections.values())
     assert set(re.findall(r"c\.Gateway\.\w+", said)) == known
 
 

@@ -89,5 +89,5 @@ def texts(module: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_page_of_sentences_shows_the_title_that_the_user_saw_above(site: Site, name: str) -> None:
-    assert KINDS[name].title in site.page("troubleshooting.html").sections[name]
+def test_the_page_of_sentences_shows_the_title_that_the_user_saw_above(documentation: Site, name: str) -> None:
+    assert KINDS[name].title in documentation.page("troubleshooting.html").sections[name]

@@ -12,7 +12,7 @@ from docs_site import Site
 from places import CHECKOUT
 
 
-@pytest.fixture(name="site", scope="session")
+@pytest.fixture(name="documentation", scope="session")
 def a_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """The documentation, built as by `make docs` into a temporary folder; fails with the output of MkDocs."""
     folder = tmp_path_factory.mktemp("docs") / "site"

@@ -21,7 +21,8 @@ import json, sys, tempfile
 from pathlib import Path
 import numpy as np
 from scipy import sparse
-from cxg_proxy.viewer import diffexp, kernels, matrix
+from cxg_proxy.viewer.compute import diffexp, kernels
+from cxg_proxy.viewer.store import matrix
 
 both = (kernels.of_sparse, kernels.of_dense)
 touched = [len(each.overloads) + len(each.stats.cache_hits) + len(each.stats.cache_misses) for each in both]

@@ -60,7 +60,7 @@ def full(path: str, folder: Path, memory: int) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64M", "tmpfs", disk], check=True)
     make(path, disk / "whole", memory)
     needed = sum(file.stat().st_size for file in (disk / "whole").rglob("*") if file.is_file())
-    build.arrays.check_room = lambda *_: None  # it would refuse before anything is written
+    build.array_files.check_room = lambda *_: None  # it would refuse before anything is written
     for number, share in enumerate((0, 0.02, 0.1, 0.3, 0.7, 0.95, 0.999)):
         subprocess.run(
             ["mount", "-o", f"remount,size={int(share * needed / 4096 + 2) * 4096 + needed}", disk], check=True

@@ -15,7 +15,8 @@ PROGRAM = """
 import json, resource, sys
 from pathlib import Path
 import numpy as np
-from cxg_proxy.viewer import diffexp, kernels, matrix
+from cxg_proxy.viewer.compute import diffexp, kernels
+from cxg_proxy.viewer.store import matrix
 
 place, kind, room = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 kernels.compile()
