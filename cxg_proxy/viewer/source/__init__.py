@@ -1,1 +1,1 @@
-"""A dataset as its author wrote it: an .h5ad file."""
+"""A dataset as its author wrote it: an .h5ad file and how to read it."""

@@ -1,4 +1,4 @@
-"""The names of a dataset's cells, as text and block by block, from a file of any age of AnnData."""
+"""The cell names of a dataset, read as text, block by block, from a file of any AnnData version."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from . import h5ad
 if TYPE_CHECKING:
     import pandas as pd
 
-CELLS_MAX = 20_000_000  # more than any file cellxgene can hold; a damaged or hostile one may claim any number
+CELLS_MAX = 20_000_000  # more than cellxgene can hold of any file; a damaged or hostile file may claim any number
 _BLOCK_BYTES = 4 * 1024**2
 _BLOCK_ROWS = 65_536
-_SHOWN = 12  # names in a sentence
+_SHOWN = 12  # column names listed in an error message
 _OURS_MAX = 10_000
-_MISSING = "<NA>"  # what pandas makes of a gap in text or whole numbers
+_MISSING = "<NA>"  # how pandas writes a missing value among text or integers
 
 
 def identifiers(path: str) -> str | None:
-    """The digest that recognises these cells in another file, or None if the file does not tell their names."""
+    """Return the digest that recognises these cells in another file, or None if their names cannot be read."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             return digest(file)
@@ -40,7 +40,7 @@ def identifiers(path: str) -> str | None:
 
 
 def digest(file: Any, *, seconds: float = float("inf")) -> str | None:
-    """The same for an open file; None also if it takes longer than so many seconds."""
+    """Return the digest of an open file's cell names; None also if that takes longer than `seconds`."""
     try:
         return identifiers_digest(_in_time(names(file["obs"]), time.monotonic() + seconds))
     except (*h5ad.ERRORS, TimeoutError):
@@ -49,15 +49,19 @@ def digest(file: Any, *, seconds: float = float("inf")) -> str | None:
 
 @dataclass(frozen=True)
 class Cells:
-    """What labels are matched to."""
+    """The cells that labels are matched to."""
 
     names: list[str]
-    own: list[str]  # the dataset's own columns
-    index: str  # what names the cells, "" if that has no name
+    own: list[str]  # the columns of the dataset's obs
+    index: str  # the name of the column that holds the cell names, "" if it has none
 
 
 def read(dataset: str, options: Mapping[str, Any]) -> Cells:
-    """The cells by the names that the viewer gives them; raises BadOptions, or one of `reading.ERRORS`."""
+    """Read the cells under the names that the viewer uses for them.
+
+    The option `obs_names` selects the column of the names. Raises BadOptions if obs has no such column, or one of
+    `h5ad.ERRORS`.
+    """
     wanted = options.get("obs_names")
     with h5py.File(dataset, "r", locking=False) as file:
         obs = file["obs"]
@@ -72,9 +76,10 @@ def read(dataset: str, options: Mapping[str, Any]) -> Cells:
 
 
 def names(obs: Any, column: str | None = None) -> Iterator[str]:
-    """Each cell's name, in order: of the index, or of another column; raises one of `reading.ERRORS`.
+    """Iterate over the cell names in order, from the index or from another column.
 
-    They are what `adata.obs_names` holds after reading the file: numbers become text as pandas writes them.
+    They equal `adata.obs_names` after reading the file: numbers become text as pandas writes them. Raises one of
+    `h5ad.ERRORS`.
     """
     values = _column(obs, column)
     if values.shape[0] > CELLS_MAX:
@@ -85,7 +90,7 @@ def names(obs: Any, column: str | None = None) -> Iterator[str]:
 
 
 def columns(obs: Any) -> list[str]:
-    """The names of the table's columns, without the index."""
+    """Return the names of the table's columns, without the index."""
     if isinstance(obs, h5py.Dataset):
         return list(obs.dtype.names[1:])
     order = obs.attrs.get("column-order")
@@ -95,7 +100,10 @@ def columns(obs: Any) -> list[str]:
 
 
 def ours(path: str) -> set[str]:
-    """The columns that are labels from the viewer, which somebody put into the file; none if it does not say so."""
+    """Return the obs columns that a user copied into the file from labels made in the viewer.
+
+    The file lists them in `uns`; the set is empty if it lists none or cannot be read.
+    """
     try:
         with h5py.File(path, "r", locking=False) as file:
             return set(_decoded(file["uns"][CATEGORIES][:_OURS_MAX]))
@@ -104,7 +112,7 @@ def ours(path: str) -> set[str]:
 
 
 def index_name(obs: Any) -> str:
-    """What the file calls the column of the names."""
+    """Return the file's name for the index column."""
     if isinstance(obs, h5py.Dataset):
         return str(obs.dtype.names[0])
     name = obs.attrs.get("_index", "_index")
@@ -119,7 +127,7 @@ def _in_time(cells: Iterator[str], deadline: float) -> Iterator[str]:
 
 
 def _column(obs: Any, name: str | None) -> Any:
-    """What holds the column's values, as something with a shape that can be sliced."""
+    """Return the column's values as an object with a shape that can be sliced."""
     if isinstance(obs, h5py.Dataset):  # before AnnData 0.7: one table with a field for each column
         return _Field(obs, name or index_name(obs))
     name = name or index_name(obs)
@@ -134,7 +142,7 @@ def _column(obs: Any, name: str | None) -> Any:
 
 
 class _Field:
-    """One field of a table."""
+    """One field of a compound table, the layout before AnnData 0.7."""
 
     def __init__(self, table: Any, name: str):
         self.shape, self.dtype = table.shape, table.dtype
@@ -145,7 +153,7 @@ class _Field:
 
 
 class _Masked:
-    """Values with gaps."""
+    """Values of which a mask marks some as missing."""
 
     def __init__(self, values: Any, mask: Any):
         self.shape, self.dtype = values.shape, values.dtype
@@ -159,7 +167,7 @@ class _Masked:
 
 
 class _Coded:
-    """Numbers that stand for a few texts."""
+    """A categorical column: integer codes that refer to a few texts."""
 
     def __init__(self, codes: Any, categories: Any):
         self.shape, self.dtype = codes.shape, codes.dtype
@@ -196,17 +204,17 @@ def _decoded(block: Any) -> list[str]:
 
 
 class Names:
-    """The names in a small file, which is held: they can be read even after the store was removed."""
+    """The cell names in a store's small file, which stays open so that they can be read after the store is removed."""
 
     def __init__(self, path: Path):
-        self._file = open(path, "rb")  # noqa: SIM115 - held as long as this is
+        self._file = open(path, "rb")  # noqa: SIM115 - it stays open as long as this object lives
         weakref.finalize(self, self._file.close)
         self._lock = threading.Lock()
         self._index: pd.Index | None = None
 
     def index(self) -> pd.Index:
-        """One text for each cell, in order, as anndata gives it; raises one of `reading.ERRORS`."""
-        import pandas as pd  # noqa: PLC0415 - a summary, which needs cells only as text, loads neither of these
+        """Return one name for each cell, in order, as anndata reads them; raises one of `h5ad.ERRORS`."""
+        import pandas as pd  # noqa: PLC0415 - a summary needs cell names only as text and loads neither module
 
         from .elements import read_elem  # noqa: PLC0415 - as above
 
@@ -219,7 +227,7 @@ class Names:
 
 
 def can_wait(table: Any) -> bool:
-    """Whether a table is of the kind whose names are text in one place; of older and stranger ones they are not."""
+    """Whether the names of a table can be read later: they are one string array, unlike in older or unusual tables."""
     if not isinstance(table, h5py.Group):
         return False
     kind = table.attrs.get("encoding-type"), table.attrs.get("encoding-version")
@@ -229,23 +237,23 @@ def can_wait(table: Any) -> bool:
 
 
 def axis_name(table: Any) -> str | None:
-    """What anndata calls the index of such a table."""
+    """Return anndata's name for the index of a table for which `can_wait` holds."""
     name = index_name(table)
     return None if name == "_index" else name
 
 
 def count(table: Any) -> int:
-    """How many there are."""
+    """Return the number of rows of a table for which `can_wait` holds."""
     return len(_place(table))
 
 
 def differ(path: Path) -> bool:
-    """Whether each cell in a small file has a name of its own; it may be said wrongly that one has not."""
+    """Whether the cell names in a small file are unique; may be False in error, since hashes are compared."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             found = np.fromiter(map(hash, names(file["obs"])), np.int64)
     except h5ad.ERRORS:
-        return False  # who opens the file meets the same, and can say it
+        return False  # the code that opens the file meets the same error and can report it
     found.sort()
     return not np.any(found[1:] == found[:-1])
 

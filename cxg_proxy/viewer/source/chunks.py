@@ -1,4 +1,4 @@
-"""The matrix of an .h5ad file, read piece by piece: in bounded memory, each piece while the one before is worked on."""
+"""Chunks of the matrix in an .h5ad file, read in bounded memory, each while the previous one is processed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from .matrix import Source
 
 Array = NDArray[Any]
 Span = tuple[int, int]
-_SHORT = 1 << 16  # numbers of genes below it take two bytes
+_SHORT = 1 << 16  # indices below this fit in two bytes
 _Wanted = TypeVar("_Wanted")
 _Piece = TypeVar("_Piece")
 
 
 class Compressed:
-    """A sparse matrix as it lies in the file, by ranges of its rows (CSR) or columns (CSC), here called lines."""
+    """A sparse matrix as the file stores it, read in ranges of its rows (CSR) or columns (CSC), here called lines.
+
+    Raises DamagedFile about `which` if the parts of the matrix contradict each other.
+    """
 
     def __init__(self, source: Source, which: str):
         self.which = which
@@ -35,12 +38,12 @@ class Compressed:
 
     @property
     def index_bytes(self) -> int:
-        """What one index takes in the file when it is not compressed."""
+        """The bytes that one index takes in the file when it is not compressed."""
         return int(self._indices.dtype.itemsize)
 
     @property
     def piece_bytes(self) -> int:
-        """The memory that one value of a piece takes while it is read."""
+        """The bytes of memory that one value of a piece takes while it is read."""
         return self.index_bytes + 4 + int(self._data.dtype.itemsize) + self._dtype.itemsize
 
     @property
@@ -50,11 +53,11 @@ class Compressed:
 
     @property
     def size(self) -> int:
-        """How many values there are."""
+        """The number of stored values."""
         return int(self.indptr[-1] - self.indptr[0])
 
     def spans(self, most: int, within: Span | None = None) -> list[Span]:
-        """Ranges of lines with at most so many values each, or of one line that has more."""
+        """Return ranges of lines with at most `most` values each; a line that has more gets its own range."""
         first, end = within or (0, len(self.indptr) - 1)
         found = []
         while first < end:
@@ -65,19 +68,22 @@ class Compressed:
         return found
 
     def keep(self, room: int) -> None:
-        """Keep in so many bytes what `indices` reads, until it is read again, and forget what was kept.
+        """Let `indices` keep up to `room` bytes of what it reads, until it is read again; drop what was kept before.
 
-        Only what must be unpacked is worth it: the rest is in the system's own cache.
+        Only packed indices are kept: the operating system caches the others.
         """
         self._kept.clear()
         self._room = room if self.is_packed else 0
 
     def values(self, span: Span) -> int:
-        """How many values a range of lines has."""
+        """Return the number of values in a range of lines."""
         return int(self.indptr[span[1]] - self.indptr[span[0]])
 
     def indices(self, span: Span) -> tuple[Array, Array]:
-        """Where each line of the range begins, int64 from 0, and the indices, int32."""
+        """Return where each line of the range begins (int64, from 0) and its indices (int32).
+
+        Raises DamagedFile for an index outside the matrix.
+        """
         indptr = self.indptr[span[0] : span[1] + 1]
         indices = self._kept.pop(span, None)
         if indices is None:
@@ -94,7 +100,7 @@ class Compressed:
             self._kept[span] = indices.astype(np.uint16 if self._length <= _SHORT else np.int32)
 
     def all(self, span: Span) -> tuple[Array, Array, Array]:
-        """The same, and the values in the viewer's kind."""
+        """Return what `indices` returns, and the values in the viewer's dtype."""
         indptr, indices = self.indices(span)
         first = self.indptr[span[0]]
         data = self._data[first : first + len(indices)]
@@ -109,9 +115,10 @@ class Compressed:
 
 
 def tiles(place: Any, most: int) -> list[tuple[slice, slice]]:
-    """Parts of a dense dataset of at most so many values, cut where HDF5 cuts it so that nothing is unpacked twice.
+    """Return the parts in which to read a dense dataset, of at most `most` values each.
 
-    A single chunk that is compressed can only be read whole, however large it is.
+    They end where HDF5's chunks end, so that no chunk is unpacked twice. A compressed chunk can only be read whole,
+    however large it is.
     """
     cells, genes = place.shape
     height, width = place.chunks or (1, genes)
@@ -129,18 +136,18 @@ def tiles(place: Any, most: int) -> list[tuple[slice, slice]]:
 
 
 def chunk_bytes(place: Any) -> int:
-    """The size of the chunks that HDF5 has to unpack whole, 0 if there are none."""
+    """Return the size in bytes of the largest chunk that HDF5 must unpack whole, 0 if there is none."""
     sets = [place] if hasattr(place, "chunks") else [place["indices"], place["data"]]
     return max(math.prod(each.chunks) * int(each.dtype.itemsize) if is_packed(each) else 0 for each in sets)
 
 
 def is_packed(place: Any) -> bool:
-    """Whether HDF5 must unpack its chunks, or check them, before anything can be read."""
+    """Whether HDF5 must unpack or check the dataset's chunks before any value can be read."""
     return bool(place.id.get_create_plist().get_nfilters())
 
 
 def ahead(read: Callable[[_Wanted], _Piece], wanted: Iterable[_Wanted]) -> Generator[_Piece, None, None]:
-    """What `read` gives for each, read in a thread while the one before is worked on."""
+    """Iterate over the results of `read` for each item, read in a thread while the previous result is processed."""
     with ThreadPoolExecutor(1, "read") as reader:
         coming = None
         for each in wanted:

@@ -1,6 +1,6 @@
-"""AnnData's reader and writer of one element of a file, wherever this release of it has them.
+"""Elements of an .h5ad file: anndata's functions that read and write one, imported from where this release has them.
 
-It is alone because it loads anndata, which a summary of a file does without.
+The module stands alone because it loads anndata, which the summary of a file does without.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads the .h5ad file: tells how far it is, and says in the user's words what is wrong with a file it cannot read."""
+"""An .h5ad file: reading it with progress, and explaining in the user's terms why it cannot be read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import DamagedFile, DatasetNotFound, NotEnoughMemory, NotH5ad, NotReadable, NotViewable
 
-_NUMBER = re.compile(r"errno = (\d+)")  # in HDF5's own words
+_NUMBER = re.compile(r"errno = (\d+)")  # as HDF5's error messages give it
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _LOOKALIKES = (
@@ -28,7 +28,7 @@ _NO_MEMORY = ("memory allocation failed", "unable to allocate", "can't allocate"
 _PIECE_BYTES = 4 * 1024**2
 _STEP_SECONDS = 0.2
 
-# What HDF5 and anndata raise at a file that is damaged or not what it claims to be.
+# What h5py and anndata raise for a file that is damaged or not what it claims to be.
 ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -43,7 +43,10 @@ ERRORS = (
 
 
 def check(path: str) -> None:
-    """Raise the problem that keeps `path` from being opened at all, if there is one."""
+    """Raise the problem that keeps `path` from being opened at all, if there is one.
+
+    Raises NotH5ad, DatasetNotFound, NotReadable or DamagedFile.
+    """
     name = display_name(path)
     if not path.endswith(".h5ad"):  # cellxgene would say only that the type is not allowed
         raise NotH5ad(name, detail="its name does not end in .h5ad")
@@ -69,12 +72,12 @@ def _check_start(name: str, start: bytes, size: int) -> None:
     for magic, detail in _LOOKALIKES:
         if start.startswith(magic):
             raise NotH5ad(name, detail=detail)
-    # HDF5 may begin with a block of the user's own, so another start proves nothing yet: h5py has the last word.
+    # An HDF5 file may begin with a user block, so another start proves nothing yet: h5py decides.
 
 
 def look(path: str) -> None:
-    """Raise what a first look at an openable file shows: not HDF5, damaged at its end, or HDF5 of another kind."""
-    import h5py  # noqa: PLC0415 - `starting` must be out before
+    """Raise the problem that opening the file shows: not HDF5, truncated, or HDF5 that is not AnnData."""
+    import h5py  # noqa: PLC0415 - `starting` must be reported before
 
     check(path)
     try:
@@ -85,7 +88,7 @@ def look(path: str) -> None:
 
 
 def open_problem(path: str, error: Exception) -> Exception:
-    """What the failure of opening or reading the file means for its reader."""
+    """Return the problem that explains to the user why the file could not be opened or read."""
     name = display_name(path)
     text = _first_line(error)
     if isinstance(error, MemoryError) or any(words in text.lower() for words in _NO_MEMORY):
@@ -102,7 +105,7 @@ def open_problem(path: str, error: Exception) -> Exception:
 
 
 def _has_signature(path: str) -> bool:
-    """Whether HDF5's signature is where the format allows it: at 0, 512, 1024, 2048 and so on."""
+    """Whether HDF5's signature is at an offset that the format allows: 0, 512, 1024, 2048 and so on."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         size, offset = os.fstat(file.fileno()).st_size, 0
         while offset < size:
@@ -119,7 +122,7 @@ def _first_line(error: Exception) -> str:
 
 
 def check_anndata(path: str, root: Any) -> None:
-    """Raise NotH5ad unless the open HDF5 file holds what every AnnData file holds."""
+    """Raise NotH5ad unless the open HDF5 file has obs and var, as every AnnData file does."""
     keys = [str(key) for key in root]
     if {"obs", "var"} <= set(keys):
         return
@@ -131,10 +134,9 @@ def check_anndata(path: str, root: Any) -> None:
 
 
 class Watched(io.FileIO):
-    """The file for HDF5 to read from, which reports the share of its bytes read so far: rising, and below 1.
+    """A file for HDF5 to read from that reports the share of its bytes read so far, rising and below 1.
 
-    HDF5's own way of reading asks the system for a whole matrix at once, and for a lock that some network
-    file systems refuse.
+    HDF5's own driver reads a whole matrix in one call, and asks for a lock that some network file systems refuse.
     """
 
     def __init__(self, path: str, report: Callable[[float], None]):
@@ -142,10 +144,13 @@ class Watched(io.FileIO):
         self._size = max(1, os.fstat(self.fileno()).st_size)
         self._report = report
         self._done = 0
-        self._told = (0.0, 0.0)  # what was reported last, and when
+        self._told = (0.0, 0.0)  # the share that was reported last, and when
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer, piece by piece; HDF5 never looks whether all of it came."""
+        """Fill the whole buffer, piece by piece, since HDF5 does not check for a short read.
+
+        Raises OSError if the file ends too early.
+        """
         view = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(view):
@@ -165,13 +170,13 @@ class Watched(io.FileIO):
 
 
 def fingerprint(path: str) -> str:
-    """What tells one state of the file from another, for ETags."""
+    """Return a text that changes whenever the file changes, for ETags: its real path, inode, size and mtime."""
     status = os.stat(path)
     return f"{os.path.realpath(path)!r} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
 def number(error: Exception) -> int | None:
-    """The system's number of an error, also where HDF5 reports it in words alone."""
+    """Return the errno of an error, also where HDF5 gives it only in its message."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     found = _NUMBER.search(str(error))

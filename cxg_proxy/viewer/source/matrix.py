@@ -1,4 +1,4 @@
-"""Where the matrix of a dataset lies in its .h5ad file, and what it is: X, a layer, or the matrix of `raw`."""
+"""The matrix of a dataset in its .h5ad file: X, a layer, or the matrix of `raw`."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from cxg_proxy.errors import BadOptions, NotViewable
 
 from . import h5ad
 
-RAW = ("raw", "raw/X")  # what an option `layer` calls the matrix of `raw`; a layer named raw goes before
-_CELLS_MAX = 2**31 - 1  # what an int32 can number
+RAW = ("raw", "raw/X")  # names of the matrix of `raw` in the option `layer`; a layer named raw takes precedence
+_CELLS_MAX = 2**31 - 1  # the largest count that an int32 holds
 _CACHE_BYTES = 1 << 20
 _INT32 = np.iinfo(np.int32)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A matrix in an open file: `place` is its HDF5 group (sparse) or dataset (dense), `var` that of its genes."""
+    """A matrix in an open file: `place` is its HDF5 group (sparse) or dataset (dense), `var` the table of its genes."""
 
     place: Any
     kind: str  # csr, csc or dense
     shape: tuple[int, int]
-    stored: np.dtype[Any]  # what a value is in the file
-    dtype: np.dtype[Any]  # and in the viewer
+    stored: np.dtype[Any]  # of a value in the file
+    dtype: np.dtype[Any]  # of a value in the viewer
     var: Any
 
 
 @contextlib.contextmanager
 def opened(path: str, *, cache: int = 0) -> Iterator[Any]:
-    """The file, open for reading, once it has been seen to be AnnData; raises the problem of whatever fails in it.
+    """Open the file for reading, and check that it is AnnData.
 
-    `cache` is how many bytes of a dataset HDF5 keeps unpacked, its own default at least.
+    `cache` is the number of unpacked bytes that HDF5 keeps of each dataset, at least its default of 1 MiB. Any of
+    `h5ad.ERRORS` raised while the file is open becomes the Problem that explains it.
     """
     h5ad.check(path)
     try:
-        # Without HDF5's own lock, which some network file systems refuse.
+        # HDF5's lock is off, since some network file systems refuse it.
         with h5py.File(path, "r", locking=False, rdcc_nbytes=max(cache, _CACHE_BYTES)) as file:
             h5ad.check_anndata(path, file)
             yield file
@@ -51,15 +52,15 @@ def opened(path: str, *, cache: int = 0) -> Iterator[Any]:
 
 
 def status(file: Any) -> os.stat_result:
-    """What the system says of the open file, which may not be at its path any more."""
+    """Return the stat result of the open file, which may no longer be the file at its path."""
     return os.fstat(file.id.get_vfd_handle())
 
 
 def own(file: Any, place: Any, path: str) -> Any:
-    """The group or dataset, if it and all in it lie in the file itself; raises NotViewable.
+    """Return the group or dataset if all of it lies in the file itself, else raise NotViewable.
 
-    HDF5 can take data from any other file. Whoever prepares datasets for others would hand on what only they may read,
-    and nobody would see that such a file has changed.
+    HDF5 can take data from any other file. A user who prepares datasets for others would then pass on data that only
+    they may read, and a change of the other file would go unnoticed.
     """
     if place is None:
         return None
@@ -79,7 +80,10 @@ def _is_elsewhere(place: Any) -> bool:
 
 
 def find(file: Any, layer: str | None, path: str) -> Source:
-    """The matrix that stands for X; raises BadOptions for a layer that is not there, NotViewable for a bad matrix."""
+    """Return the matrix that the viewer shows: X, or the given layer.
+
+    Raises BadOptions if the file has no such layer, and NotViewable for a matrix that cannot be shown.
+    """
     name = display_name(path)
     place, var = (own(file, each, path) for each in _place(file, layer, name))
     kind, shape, stored = _described(place, name)
@@ -98,10 +102,10 @@ def find(file: Any, layer: str | None, path: str) -> Source:
 
 
 def viewed(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
-    """What a value of this kind becomes in the viewer, None if it cannot be shown.
+    """Return the dtype that values of `dtype` have in the viewer, or None if they cannot be shown.
 
-    cellxgene makes float32 of every kind that float32 holds exactly (`AnndataAdaptor._validate_data_types`), which
-    includes true and false, and keeps the others. It fails over complex numbers; a long double becomes a double.
+    cellxgene converts to float32 every dtype that float32 holds exactly, bool included, and keeps the others
+    (`AnndataAdaptor._validate_data_types`). It fails on complex numbers; long double becomes float64.
     """
     if dtype.kind not in "biuf":
         return None
@@ -112,7 +116,10 @@ def viewed(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
 
 
 def check_values(dtype: np.dtype[Any], least: Any, most: Any, path: str) -> None:
-    """Raise NotViewable for whole numbers that cellxgene refuses, since its pages have 32 bits for each; None: none."""
+    """Raise NotViewable for integers outside 32 bits, which cellxgene's pages cannot hold.
+
+    `least` and `most` are the smallest and the largest value of the matrix, None if it stores no values.
+    """
     if dtype.kind in "iu" and least is not None and (least < _INT32.min or most > _INT32.max):
         detail = f"its matrix holds whole numbers from {least} to {most}, beyond what its page can hold (32 bits)"
         raise NotViewable(display_name(path), detail=detail)
@@ -134,14 +141,14 @@ def _place(file: Any, layer: str | None, name: str) -> tuple[Any, Any]:
 
 
 def _length(table: Any) -> int | None:
-    """How many rows a table has, None if only anndata could tell."""
+    """Return the number of rows of a table, or None if only anndata could determine it."""
     if isinstance(table, h5py.Group):
         table = table.get(_text(table.attrs.get("_index", "_index")))
     return int(table.shape[0]) if isinstance(table, h5py.Dataset) and table.shape else None
 
 
 def _raw(file: Any) -> tuple[Any, Any] | None:
-    """The matrix and the genes of `raw`; before AnnData 0.7 they were beside X."""
+    """Return the matrix and the genes of `raw`, which before AnnData 0.7 were stored beside X, or None."""
     for matrix, genes in (("raw/X", "raw/var"), ("raw.X", "raw.var")):
         if matrix in file and genes in file:
             return file[matrix], file[genes]

@@ -1,4 +1,4 @@
-"""What cellxgene shows of a file beside its matrix: which embeddings it would draw, and what it reads of `uns`."""
+"""The metadata of an .h5ad file that cellxgene shows: embeddings, and some entries of `uns`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from server.common.utils.corpora_constants import CorporaConstants
 from .matrix import own
 
 Array = NDArray[Any]
-EMBEDDING_COLUMNS = 2  # columns of an embedding that cellxgene asks for
+EMBEDDING_COLUMNS = 2  # columns of an embedding that cellxgene draws
 _BLOCK_BYTES = 16 * 1024**2
 _CORPORA = {
     *CorporaConstants.REQUIRED_SIMPLE_METADATA_FIELDS,
     *CorporaConstants.OPTIONAL_JSON_ENCODED_METADATA_FIELD,
     *CorporaConstants.OPTIONAL_SIMPLE_METADATA_FIELDS,
 }
-# What anndata looks for in uns of a file from before 0.7: labels of categories, and which columns are matrices.
+# What anndata looks for in uns of a file from before 0.7: labels of categories, and the columns that are matrices.
 _OLDER = ("_categories", "_keys_multicol")
 
 
 def described(file: Any, source: str) -> Iterator[tuple[str, Any]]:
-    """What cellxgene reads of uns: colours, and the description by the Corpora schema."""
+    """Iterate over the entries of uns that cellxgene reads: colours, and the fields of the Corpora schema.
+
+    Entries with which anndata reads files from before 0.7 are included. Raises NotViewable for an entry that lies in
+    another file.
+    """
     uns = file.get("uns")
     for name in uns if isinstance(uns, h5py.Group) else ():
         if name in _CORPORA or name.endswith(("_colors", *_OLDER)):
@@ -33,9 +37,13 @@ def described(file: Any, source: str) -> Iterator[tuple[str, Any]]:
 
 
 def embeddings(file: Any, cells: int, source: str) -> Iterator[tuple[str, Array]]:
-    """The embeddings that cellxgene would show (`AnndataAdaptor._is_valid_layout`), as many columns as it asks for."""
+    """Iterate over the embeddings that cellxgene shows, by name: arrays of cells x 2, in the file's dtype.
+
+    `AnndataAdaptor._is_valid_layout` decides which; an array has a third column where that needs one to accept it.
+    Raises NotViewable for an embedding that lies in another file.
+    """
     obsm = file.get("obsm")
-    if isinstance(obsm, h5py.Dataset):  # before AnnData 0.7: one table with a field for each
+    if isinstance(obsm, h5py.Dataset):  # before AnnData 0.7: one table with a field for each embedding
         names = obsm.dtype.names or ()
         own(file, obsm, source)
     else:
@@ -51,7 +59,7 @@ def embeddings(file: Any, cells: int, source: str) -> Iterator[tuple[str, Array]
 
 
 def _shown(place: Any, cells: int) -> Array | None:
-    """The first two columns, or None if cellxgene would not show them; it judges by all columns."""
+    """Return the first two columns, or None if cellxgene, which checks all columns, would not show the embedding."""
     if not isinstance(place, h5py.Dataset | np.ndarray) or place.ndim != 2 or place.dtype.kind not in "fiu":
         return None
     if place.shape[0] != cells or place.shape[1] < EMBEDDING_COLUMNS:
@@ -69,5 +77,5 @@ def _shown(place: Any, cells: int) -> Array | None:
             other[top : top + height][there.any(axis=1)] = 0
     if other is None or not np.isnan(shown).all():
         return shown
-    # cellxgene shows it if there is a number in any column, so one must stay for it to see.
+    # cellxgene shows the embedding if any column holds a number, so one such column is kept.
     return None if np.isnan(other).all() else np.hstack([shown, other])
