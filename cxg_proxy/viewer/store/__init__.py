@@ -1,1 +1,1 @@
-"""The column store of a dataset: its format, its cache, and how it is built."""
+"""The column store of a dataset: its format, its cache and its build."""

@@ -1,4 +1,4 @@
-"""The large arrays of a store as files: written at any place, on the disk to stay, and told of in the user's words."""
+"""Array files of a store: written at any offset and flushed to the disk, with errors in the user's terms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BEHIND = 64 * 1024**2
 
 
 class ArrayFile:
-    """One new file; whatever keeps it from being written is raised as NoRoom or StoreNotWritten, about `which`."""
+    """One new file; an OSError on creating or writing it is raised as NoRoom or StoreNotWritten about `which`."""
 
     def __init__(self, path: Path, which: str, work: Progress, behind: ThreadPoolExecutor | None = None):
         self._which = which
@@ -30,12 +30,12 @@ class ArrayFile:
         self._flushing: Future[None] | None = None
         self._unflushed = 0
         with told(which):
-            # Never for others to write to; whether they may read is the owner's umask.
+            # Others may never write to the file; the umask decides whether they may read it.
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._descriptor = os.open(path, flags, 0o644)
 
     def write(self, values: NDArray[Any], offset: int) -> None:
-        """Write the values so many bytes behind the file's beginning."""
+        """Write the values `offset` bytes after the beginning of the file."""
         view = values.data.cast("B")
         while view:
             with told(self._which):
@@ -45,7 +45,7 @@ class ArrayFile:
             self._flush_behind(count)
 
     def write_parts(self, values: NDArray[Any], bounds: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
-        """Write each part of the values, from one of the bounds (in bytes) to the next, at its offset in the file."""
+        """Write each part of the values, from one bound to the next, at its offset in the file; all are in bytes."""
         view = values.data.cast("B")
         edges, count = bounds.tolist(), 0
         with told(self._which):
@@ -61,7 +61,7 @@ class ArrayFile:
         self._work.done(count)
 
     def _flush_behind(self, count: int) -> None:
-        """Have the disk write while we go on, or all of it would be waited for in the end."""
+        """Flush to the disk in the background, so that `finish` need not wait for the whole file."""
         self._unflushed += count
         if self._behind and self._unflushed >= _BEHIND and (self._flushing is None or self._flushing.done()):
             self._check_flushed()
@@ -69,13 +69,13 @@ class ArrayFile:
             self._flushing = self._behind.submit(os.fdatasync, self._descriptor)
 
     def _check_flushed(self) -> None:
-        """Raise what kept the disk from writing: the system says it once, and the next flush may well succeed."""
+        """Raise the error of the last flush: the system reports it only once, and the next flush may succeed."""
         if self._flushing is not None:
             with told(self._which):
                 self._flushing.result()
 
     def finish(self) -> int:
-        """Have it on the disk, to stay; returns its size in bytes."""
+        """Flush the file to the disk, and return its size in bytes."""
         self._check_flushed()
         with told(self._which):
             os.fsync(self._descriptor)
@@ -84,15 +84,15 @@ class ArrayFile:
         return size
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         if self._flushing is not None:
-            self._flushing.exception()  # it must not be closed under the flush
+            self._flushing.exception()  # wait: the file must not be closed during a flush
         os.close(self._descriptor)
 
 
 @contextlib.contextmanager
 def files(folder: Path, names: Sequence[str], which: str, work: Progress) -> Iterator[list[ArrayFile]]:
-    """New files in the folder, closed in the end."""
+    """Create new files in the folder, and close them in the end."""
     with contextlib.ExitStack() as stack:
         behind = stack.enter_context(ThreadPoolExecutor(1, "flush"))
         made = []
@@ -103,7 +103,7 @@ def files(folder: Path, names: Sequence[str], which: str, work: Progress) -> Ite
 
 
 def check_room(folder: Path, size: int, which: str) -> None:
-    """Say at once what would otherwise be found out when the disk is full, for others too."""
+    """Raise NoRoom unless `size` bytes are free, rather than fill the disk, for other users too, and then fail."""
     with told(which):
         free = free_bytes(folder)
     if free < size:
@@ -112,14 +112,14 @@ def check_room(folder: Path, size: int, which: str) -> None:
 
 
 def write_whole(folder: Path, name: str, content: bytes | memoryview, which: str, work: Progress) -> None:
-    """A small file, on the disk to stay."""
+    """Write a small file, and flush it to the disk."""
     with files(folder, (name,), which, work) as (file,):
         file.write(np.frombuffer(content, np.uint8), 0)
         file.finish()
 
 
 def outlast(folder: Path, which: str) -> None:
-    """Have the folder's list of files on the disk, too."""
+    """Flush the folder's list of files to the disk."""
     with told(which):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -130,7 +130,7 @@ def outlast(folder: Path, which: str) -> None:
 
 @contextlib.contextmanager
 def told(which: str) -> Iterator[None]:
-    """Tell in the user's words why the system refuses to write."""
+    """Raise an OSError as NoRoom or StoreNotWritten, which explain it in the user's terms."""
     try:
         yield
     except OSError as error:
@@ -138,6 +138,6 @@ def told(which: str) -> Iterator[None]:
 
 
 def problem(which: str, error: OSError) -> StoreNotWritten:
-    """What the system's refusal to write means."""
+    """Return the NoRoom or StoreNotWritten that explains why the system refused to write."""
     kind = NoRoom if error.errno in FULL else StoreNotWritten
     return kind(which, detail=error.strerror or str(error))

@@ -1,4 +1,4 @@
-"""Makes the column store of a dataset: one look through the file, in bounded memory, with progress, and cancellable."""
+"""The build of a dataset's column store: in bounded memory, with progress, and cancellable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .value_range import ValueRange
 __all__ = ["Cancelled", "build"]
 
 _MB = 1024**2
-_CHANGED = (DamagedFile, DatasetNotFound, NotH5ad, NotViewable)  # what a file looks like that is being written
+_CHANGED = (DamagedFile, DatasetNotFound, NotH5ad, NotViewable)  # raised for a file that is being written
 
 
 def build(
@@ -32,11 +32,11 @@ def build(
     report: Callable[[float], None],
     cancelled: Callable[[], bool],
 ) -> None:
-    """Make the store of the file's matrix in the empty folder `into`, the manifest last; all of it is on the disk then.
+    """Build the store of the file in the empty folder `into`, the manifest last, and flush all of it to the disk.
 
-    `memory`, in bytes, bounds what is used besides the program itself; a compressed chunk of the file that is larger
-    must be held all the same. `report` hears the share that is done, 0 to 1. Raises Cancelled soon after `cancelled`
-    says so, or a Problem; what is in the folder then is no store, and the caller's to remove.
+    `memory` limits the bytes used besides the program itself, but a larger compressed chunk of the file must be held
+    all the same. `report` receives the share that is done, from 0 to 1. Raises Cancelled soon after `cancelled`
+    returns True, or a Problem; the folder then holds no store, and the caller must remove it.
     """
     work = Progress(report, cancelled)
     with _unchanged(source, layer) as known:
@@ -52,7 +52,10 @@ def build(
 
 @contextlib.contextmanager
 def _unchanged(path: str, layer: str | None) -> Iterator[str]:
-    """The file's fingerprint; raises ChangedMeanwhile if it is another one in the end, whatever else was raised."""
+    """Yield the file's fingerprint, and raise ChangedMeanwhile if it is another one at the end.
+
+    ChangedMeanwhile then also replaces a problem that a file being written would cause.
+    """
     h5ad.check(path)
     try:
         before = store.fingerprint(path, layer)
@@ -76,7 +79,7 @@ def _is_still(path: str, layer: str | None, fingerprint: str) -> bool:
 
 
 class _Build:
-    """The files of one store while they are made."""
+    """One store while it is built."""
 
     def __init__(self, path: str, layer: str | None, into: Path, memory: int, work: Progress):
         self._path, self._layer = path, layer
@@ -87,10 +90,10 @@ class _Build:
         self._spread = ValueRange()
 
     def make(self, fingerprint: str) -> store.Manifest:
-        """Write all but the manifest, which is returned."""
+        """Write every file of the store except the manifest, and return the manifest."""
         with opened(self._path) as file:
             chunk = chunks.chunk_bytes(find(file, self._layer, self._path).place)
-        # Room for the chunk in which one piece ends and the next begins, or it would be unpacked twice.
+        # HDF5's cache must hold the chunk in which one piece ends and the next begins, or it is unpacked twice.
         with opened(self._path, cache=chunk + chunk // 8) as file:
             self._check_is(file, fingerprint)
             found = find(file, self._layer, self._path)
@@ -115,7 +118,7 @@ class _Build:
         )
 
     def _check_is(self, file: Any, fingerprint: str) -> None:
-        """The file that is open must be the one at the path."""
+        """Raise ChangedMeanwhile unless the open file is still the one at the path."""
         if store.fingerprint_of(self._path, status(file), self._layer) != fingerprint:
             raise ChangedMeanwhile(self._which)
 
@@ -146,6 +149,6 @@ class _Build:
         array_files.write_whole(self._into, "indptr", indptr.astype("<i8").data, self._which, self._work)
 
     def _expect(self, count: int, read: int, written: int) -> None:
-        """Say how much there is to do, and see that there is room for it."""
-        self._work.expect(count * (read + 2 * written))  # it is written, and then waited for
+        """Set the amount of work for `count` values, given the bytes read and written for each, and check the room."""
+        self._work.expect(count * (read + 2 * written))  # bytes written count twice: once more when flushed
         array_files.check_room(self._into, count * written, self._which)

@@ -1,4 +1,4 @@
-"""The process that builds a store for a worker: started, heard, and ended with it."""
+"""The builder: a process that builds a store for a worker, reports its progress, and ends with the worker."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PATIENCE_SECONDS = 3.0
 
 
 class Builder:
-    """One builder of a store.
+    """One process that builds a store.
 
-    Its standard input is a leash: it ends when that closes, so with this process, however this one ends. What it has
-    to say goes to this process's log.
+    It ends when its standard input closes, and therefore with this process, however this one ends. Its log goes to
+    this process's log.
     """
 
     def __init__(self, stores: Stores, source: str, layer: str | None):
@@ -30,15 +30,18 @@ class Builder:
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """The process ID of the builder."""
         return self._process.pid
 
     def follow(self, hear: Callable[[float], None]) -> None:
-        """Wait for its end, hearing the share that is done; raises the Problem that it met."""
+        """Wait until the builder ends, passing the share that is done (0 to 1) to `hear`.
+
+        Raises the Problem that the builder reported, or NotEnoughMemory or Died if it ended without reporting one.
+        """
         last: Step | None = None
         assert self._process.stdout
         for line in self._process.stdout:
-            with contextlib.suppress(ValueError):  # a line that is no step
+            with contextlib.suppress(ValueError):  # the line is not a step
                 last = Step.parse(line)
                 if last.phase is Phase.LOADING and last.done is not None:
                     hear(last.done)
@@ -49,7 +52,7 @@ class Builder:
             raise self._death(status)
 
     def end(self) -> None:
-        """Have it leave, and wait until it has."""
+        """End the builder, and wait until it has ended."""
         assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()

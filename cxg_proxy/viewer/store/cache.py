@@ -1,10 +1,10 @@
-"""Where the stores of datasets are: prepared ones in a shared cache, and those that were made here in the own one.
+"""The cache of stores: the user's own, where stores are built, beside a shared one whose stores are prepared.
 
 ::
 
-    <cache>/stores/<fingerprint>/             a whole store, as `store` describes it, and `source.json`: of which file
-    <cache>/stores/<fingerprint>.<token>.part/   one that is being built, or taken away; `building` and `room` know more
-    <cache>/stores/<fingerprint>.lock         who builds it
+    <cache>/stores/<fingerprint>/             a whole store (see `store`), and `source.json`, which names its file
+    <cache>/stores/<fingerprint>.<token>.part/   a store that is being built (see `claim`) or removed (see `eviction`)
+    <cache>/stores/<fingerprint>.lock         the lock of its builder
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ Cancelled = Callable[[], bool]
 
 
 class _TakenOver(Exception):
-    """Others thought this builder dead."""
+    """Another builder took this one for dead and took over."""
 
 
 class _Refused(Exception):
-    """A store that is no good, or only cannot be read now."""
+    """A store cannot be used: for good, or only `for_now` because it cannot be read."""
 
     def __init__(self, reason: str, *, for_now: bool):
         super().__init__(reason)
@@ -47,10 +47,11 @@ class _Refused(Exception):
 
 
 class Stores:
-    """Finds, makes and keeps stores; those it has given stay marked as in use as long as it is not closed.
+    """The stores in a cache: finds, builds and evicts them. A returned store is marked as in use until `close`.
 
-    The stores in `cache` take at most `limit` bytes together, 0 for none; `memory` is what building one may take.
-    With `for_others`, who may read a dataset may read its store too; `finish` adds to a new one before that.
+    The stores in `cache` take at most `limit` bytes together; 0 keeps no store. Building one takes at most `memory`
+    bytes. With `for_others`, the users who may read a dataset may also read its store; `finish` adds to a new store
+    before they can.
     """
 
     def __init__(
@@ -69,24 +70,27 @@ class Stores:
         self._used: list[int] = []  # descriptors
 
     def close(self) -> None:
-        """Let the stores it has given be evicted; who has mapped one reads on."""
+        """Let the returned stores be evicted; a process that has mapped one can still read it."""
         while self._used:
             os.close(self._used.pop())
 
     def find(self, source: str, layer: str | None) -> store.Store | None:
-        """The store of a file as it is now, if there is one that can be trusted; OSError if the file is not there."""
+        """Return the store of the file's present state, or None if none can be trusted.
+
+        Raises OSError if there is no such file.
+        """
         fingerprint = store.fingerprint(source, layer)
         if self.shared is not None and (there := self._prepared(self.shared, fingerprint, source)):
             return there
         return self._own(fingerprint, source)
 
     def make(self, source: str, layer: str | None, report: Report, cancelled: Cancelled) -> store.Store:
-        """The store of a file, built unless it is there; waits, hearing the same progress, while others build it.
+        """Build the store of a file unless it exists, or wait while another process builds it, and return it.
 
-        `report` hears the share that is done. Raises build.Cancelled, StoreNotWritten (as NoRoom is one), and what is
-        wrong with the file.
+        `report` receives the share that is done, from 0 to 1, whichever process builds. Raises build.Cancelled,
+        StoreNotWritten (NoRoom is one), or the Problem of the file.
         """
-        if self._for_others:  # whoever changes what a link leads to must not choose who reads what was read before
+        if self._for_others:  # or changing the target of a link would change who may read data that was read before
             source = os.path.realpath(source)
             self._check_place(source)
         there = self.find(source, layer)
@@ -147,7 +151,10 @@ class Stores:
     def _open(
         self, folder: Path, fingerprint: str, doubt: Callable[[Path], str], *, locked_too: bool
     ) -> store.Store | None:
-        """The store in a folder, in use from now on; None if there is none, _Refused if it is no good."""
+        """Open the store in a folder, and mark it as in use; None if there is none. Raises _Refused if it is unusable.
+
+        `doubt` returns why the folder is not trusted, or "".
+        """
         try:
             used = eviction.hold(folder, locked_too=locked_too)
         except OSError:
@@ -165,14 +172,14 @@ class Stores:
         return there
 
     def _shared_again(self, there: store.Store, source: str, layer: str | None) -> store.Store:
-        """Whoever may not read the dataset any more may not read its store either."""
+        """Set again who may read the store, so that users who may no longer read the dataset lose access."""
         if self._for_others:
-            with contextlib.suppress(PermissionError):  # it is somebody else's, who sees to it
+            with contextlib.suppress(PermissionError):  # it belongs to another user, who sets its permissions
                 permissions.share(there.folder, source, layer, there.folder.name)
         return there
 
     def _check_place(self, source: str) -> None:
-        """Raise StoreNotWritten where no store would be believed, before one is built in vain or one there is lost."""
+        """Raise StoreNotWritten if no store in the cache would be trusted, before one is built in vain or removed."""
         folder = Path(os.path.realpath(self._folder))
         if reason := permissions.why_untrusted_above(folder / "any", source, folder.parent):
             steps = ("Let nobody but root or you change that folder, or prepare into another one.", "Then try again.")
@@ -189,7 +196,7 @@ class Stores:
     def _build(self, claim: Claim, source: str, layer: str | None, report: Report, cancelled: Cancelled) -> store.Store:
         needed = eviction.estimate(source, layer)
         with claim.site(needed) as site:
-            site.tell(0.0)  # before: of two who look for room at once, each must count the other
+            site.tell(0.0)  # first: two builders that make room at once must each count the other's store
             self._make_room(source, layer, needed, claim.promised())
 
             def tell(done: float) -> None:
@@ -231,8 +238,8 @@ class Stores:
         atomic.sync(built / _SOURCE)
         atomic.sync(built)
         target = Path(os.path.realpath(self._folder)) / fingerprint
-        eviction.remove(target)  # one that could not be used
-        used = eviction.hold(built, locked_too=self._for_others)  # from its first instant on
+        eviction.remove(target)  # a store there could not be used
+        used = eviction.hold(built, locked_too=self._for_others)  # in use from its first instant on
         try:
             built.rename(target)
             atomic.sync(self._folder)
@@ -247,7 +254,7 @@ class Stores:
         return there
 
     def _clear_older(self, source: str, layer: str | None, fingerprint: str) -> None:
-        """Remove the stores of what this file held before, unless somebody still looks at one."""
+        """Remove the stores of earlier states of this file, except those in use."""
         for kept in eviction.stores(self._folder):
             if kept.folder.name != fingerprint and _describes(kept.folder, source, layer):
                 eviction.evict(kept.folder)
@@ -255,7 +262,10 @@ class Stores:
     # --- room ---------------------------------------------------------------------------------------------------------
 
     def _make_room(self, source: str, layer: str | None, needed: int, promised: tuple[int, int]) -> None:
-        """Evict what was not used for longest, as far as it is needed and helps; raises NoRoom if it does not."""
+        """Evict the least recently used stores until `needed` bytes fit; evict none and raise NoRoom if they cannot.
+
+        `promised` is what `Claim.promised` returns.
+        """
         kept = eviction.stores(self._folder)
         others, unwritten = promised
         over_limit = sum(each.bytes for each in kept) + others + needed - self.limit
@@ -263,7 +273,7 @@ class Stores:
         wanted = max(over_limit, over_disk)
         if wanted <= 0:
             return
-        if self._for_others:  # what an administrator has prepared gives way to nothing but its like
+        if self._for_others:  # a store that an administrator prepared gives way only to one of the same file and layer
             kept = [each for each in kept if _describes(each.folder, source, layer)]
         spare = [each for each in kept if not eviction.in_use(each.folder)]
         if sum(each.bytes for each in spare) < wanted:

@@ -1,4 +1,4 @@
-"""The building site of a store: one for each dataset, with the builder's progress for all who wait for it to read."""
+"""The claim of one process to build a store, with its progress for the processes that wait for the store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cxg_proxy.viewer.progress import Cancelled
 
 from . import eviction
 
-SILENT_SECONDS = 60.0  # a builder on another machine that shows no life for so long has gone
+SILENT_SECONDS = 60.0  # a builder on another machine that shows no activity for this long counts as dead
 
 _STORE, _PROGRESS = "store", "progress"  # in the folder of a site
 _TOLD_SECONDS = 0.3
@@ -28,7 +28,7 @@ _LOCK = re.compile(r"([0-9a-f]+)\.lock")
 
 
 class Site:
-    """Where one store is built; `store` is the empty folder for it."""
+    """The folder where one store is built; `store` is the empty folder inside for the store itself."""
 
     def __init__(self, folder: Path, claim: lock.Lock, needed: int, *, open_to_all: bool):
         self.store = folder / _STORE
@@ -38,11 +38,11 @@ class Site:
         self._lost = False
 
     def tell(self, done: float) -> None:
-        """Write down the share that is done, if it has not just been written."""
+        """Write the share that is done to the disk, at most every 0.3 s."""
         if self._told and time.monotonic() < self._told + _TOLD_SECONDS:
             return
         self._told = time.monotonic()
-        # Not flushed to the disk: after a power cut nobody waits for this builder any more.
+        # It is not flushed: after a power cut no process waits for this builder any more.
         beside = self._folder / f"{_PROGRESS}.new"
         with contextlib.suppress(OSError):  # a full disk stops the builder soon enough
             beside.write_text(json.dumps({"done": done, "bytes": self._needed}), encoding="ascii")
@@ -50,14 +50,14 @@ class Site:
             beside.replace(self._folder / _PROGRESS)
 
     def lost(self) -> bool:
-        """Whether others thought this builder dead and took over."""
+        """Whether another builder took this one for dead and took over; checked at most every 5 s."""
         if not self._lost and time.monotonic() > self._checked + _CHECK_SECONDS:
             self._checked = time.monotonic()
             self._lost = self.is_lost()
         return self._lost
 
     def is_lost(self) -> bool:
-        """The same, asked of the disk at once."""
+        """Whether another builder has taken over, checked on the disk now."""
         try:
             self._claim.check()
         except lock.LockTaken:
@@ -66,7 +66,7 @@ class Site:
 
 
 class Claim:
-    """One builder's wish to build one store in the open folder of a cache's stores."""
+    """One builder's claim to build one store; `descriptor` is the open folder of the cache's stores."""
 
     def __init__(self, folder: Path, descriptor: int, fingerprint: str, *, open_to_all: bool = False):
         self._folder, self._descriptor, self._fingerprint = folder, descriptor, fingerprint
@@ -75,7 +75,10 @@ class Claim:
         self._attempts = lock.Attempts(self._lock, SILENT_SECONDS)
 
     def wait(self, report: Callable[[float], None], cancelled: Callable[[], bool]) -> None:
-        """Until it is granted, hearing the progress of those who build; raises Cancelled, StoreNotWritten."""
+        """Wait until the claim is granted, reporting the progress of the process that builds meanwhile.
+
+        Raises Cancelled, or StoreNotWritten if the claim can never be granted.
+        """
         told = -1.0
         while not self.granted():
             if cancelled():
@@ -89,52 +92,52 @@ class Claim:
             time.sleep(_POLL_SECONDS)
 
     def granted(self) -> bool:
-        """Whether it is ours to build now; then `held` must follow."""
+        """Whether this process may build now; if so, `held` must follow."""
         return self._attempts.taken()
 
     def obstacle(self) -> str:
-        """What keeps it from ever being granted: the lock of a dead builder that only its owner can remove; or ""."""
+        """Return why the claim can never be granted (a dead builder's lock that only its owner can remove), or ""."""
         if not self._attempts.stuck:
             return ""
         return f"{self._folder / self._lock.name} was left by {self._attempts.holder()}, and is not yours to remove"
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep it as long as the block lasts."""
+        """Keep the claim as long as the block lasts."""
         with lock.kept(self._lock):
             yield
 
     def progress(self) -> float:
-        """The share that is done by the one who builds, as far as it is known."""
+        """Return the share that the building process has done, from 0 to 1; 0 where that is unknown."""
         said = (_progress(part)[0] for part in _parts(self._folder, self._fingerprint))
         return max(said, default=0.0)
 
     @contextlib.contextmanager
     def site(self, needed: int) -> Iterator[Site]:
-        """A place to build in, as long as the block lasts; what dead builders left is cleared away first."""
+        """Create a folder to build in, removed after the block; the remains of dead builders are removed first."""
         self._clear()
         folder = self._folder / f"{self._fingerprint}.{self._lock.token}.part"
         folder.mkdir(mode=0o700)
         try:
-            folder.chmod(0o711 if self._open else 0o700)  # others read the progress, of which they know the name
+            folder.chmod(0o711 if self._open else 0o700)  # others may read the progress file, whose name they know
             (folder / _STORE).mkdir(mode=0o700)
             yield Site(folder, self._lock, needed, open_to_all=self._open)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def promised(self) -> tuple[int, int]:
-        """The bytes of the stores that others build now, whole, and those of them that are still to be written."""
+        """Return the total bytes of the stores that others build now, and how many of these are still to be written."""
         others = (part for part in _parts(self._folder) if not part.name.startswith(self._fingerprint))
         found = [_progress(part) for part in others]
         return sum(needed for _, needed in found), sum(int((1 - done) * needed) for done, needed in found)
 
     def _clear(self) -> None:
-        """Remove what builders left that are dead: all of this store, for its lock is ours, and those without a lock.
+        """Remove the remains of dead builders: every part of this store, whose lock is held here, and lockless parts.
 
-        What is being taken away by somebody who evicts stores has no lock either, and nobody minds the help.
+        A store that another process is evicting has no lock either; removing it here does no harm.
         """
         now = os.stat(self._lock.name, dir_fd=self._descriptor).st_mtime_ns
-        names = os.listdir(self._descriptor)  # before the locks are looked at, which come first and go last
+        names = os.listdir(self._descriptor)  # before the locks are checked, which are created first and removed last
         for name in names:
             part, beside = _PART.fullmatch(name), _LOCK.match(name)
             if part and (part[1] == self._fingerprint or self._dead(part[1], now)):
@@ -155,7 +158,7 @@ def _parts(folder: Path, fingerprint: str = "") -> list[Path]:
 
 
 def _progress(part: Path) -> tuple[float, int]:
-    """The share that is done and the bytes that are needed, (0, 0) where that is not known."""
+    """Return the share that is done and the bytes that are needed, (0, 0) where they are unknown."""
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with open(os.open(part / _PROGRESS, flags), "rb") as file:

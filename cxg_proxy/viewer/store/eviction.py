@@ -1,4 +1,4 @@
-"""How much room a store needs, how much there is, and which stores give way to a new one."""
+"""The eviction of stores: the room a new store needs, the room there is, and the stores that are not in use."""
 
 from __future__ import annotations
 
@@ -22,35 +22,39 @@ from cxg_proxy.viewer.source.matrix import Source, find
 
 from . import metadata_file
 
-MANIFEST = "store.json"  # when it was touched tells when a store was used last
+MANIFEST = "store.json"  # its modification time is when the store was last used
 USUAL_BYTES = 50_000_000_000
-UNLOCKABLE_SECONDS = 7 * 86_400.0  # where nothing can be locked, a store that was used since may be in use
+UNLOCKABLE_SECONDS = 7 * 86_400.0  # where files cannot be locked, a store used within this time counts as in use
 
-_MARGIN_BYTES = 16_000_000  # a disk is never filled to its last block
+_MARGIN_BYTES = 16_000_000  # added to every estimate, so that a disk is never filled to its last block
 _log = logging.getLogger(__name__)
 
 
 def usual_limit(cache: Path) -> int:
-    """How many bytes the stores of a cache take at most where nobody says: 50 GB, or half of what they could have."""
+    """Return the default limit, in bytes, of the stores in a cache: 50 GB, or half of what they hold and is free."""
     return min(USUAL_BYTES, (free(cache) + sum(kept.bytes for kept in stores(cache / "stores"))) // 2)
 
 
 def free(folder: Path) -> int:
-    """The bytes that may still be written on the disk that a folder lies on, or will lie on."""
+    """Return the free bytes on the disk of a folder, which need not exist yet."""
     there = next(
         level for level in (folder, *folder.parents) if os.path.exists(level)
-    )  # `exists` of a path raises where nobody may look
+    )  # unlike this, `Path.exists` raises where the folder may not be searched
     return free_bytes(there)
 
 
 def estimate(source: str, layer: str | None) -> int:
-    """About how many bytes a store of this file will take: of what the file holds, only what a store does."""
+    """Estimate the bytes that the store of this file will take.
+
+    Only what a store holds counts; for a file that cannot be read it is the file's size. Raises OSError if there is no
+    such file.
+    """
     size = os.stat(source).st_size
     try:
         with h5py.File(source, "r", locking=False) as file:
             found = find(file, layer, source)
             return _MARGIN_BYTES + _laid_out(found) + metadata_file.estimate(file, found, source)
-    except (*h5ad.ERRORS, Problem):  # whoever builds the store will say what is wrong
+    except (*h5ad.ERRORS, Problem):  # the build will report what is wrong
         return _MARGIN_BYTES + size
 
 
@@ -64,7 +68,7 @@ def _laid_out(found: Source) -> int:
 
 @dataclass(frozen=True)
 class CachedStore:
-    """A store on the disk."""
+    """A store on the disk, with its size and the time of its last use."""
 
     folder: Path
     bytes: int
@@ -72,11 +76,11 @@ class CachedStore:
 
 
 def stores(folder: Path) -> list[CachedStore]:
-    """All stores in a folder, the least recently used first."""
+    """Return all stores in a folder, the least recently used first."""
     found = []
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
-            with contextlib.suppress(OSError):  # it may go at any moment
+            with contextlib.suppress(OSError):  # it may be removed at any moment
                 if path.is_dir() and "." not in path.name:
                     found.append(CachedStore(path, size(path), _used(path)))
     return sorted(found, key=lambda kept: kept.used)
@@ -89,7 +93,7 @@ def _used(folder: Path) -> float:
 
 
 def size(folder: Path) -> int:
-    """The bytes of all files below a folder."""
+    """Return the total size in bytes of all files below a folder."""
     total = 0
     for where, _, files in os.walk(folder):
         for name in files:
@@ -99,10 +103,11 @@ def size(folder: Path) -> int:
 
 
 def hold(folder: Path, *, locked_too: bool = False) -> int:
-    """Mark a store as in use until the descriptor that is returned is closed; OSError if it is not there, or going.
+    """Mark a store as in use until the returned descriptor is closed.
 
-    Nobody who evicts stores takes it away meanwhile, as far as this file system knows locks. With `locked_too` it is
-    used even if somebody keeps its lock for themselves, as everybody can who may read it.
+    Where the file system has locks, no process evicts the store meanwhile. With `locked_too` the store is used even if
+    another user holds its lock exclusively, as anyone who may read it can. Raises OSError if the store does not exist
+    or is being removed.
     """
     manifest = os.open(folder / MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -118,7 +123,10 @@ def hold(folder: Path, *, locked_too: bool = False) -> int:
 
 
 def _share(manifest: int, folder: Path, *, locked_too: bool) -> None:
-    """Have a share of the lock; who looks whether it is in use, or takes it away, has it whole for an instant."""
+    """Take a shared lock, retrying, since a process that checks or evicts the store locks it exclusively for a moment.
+
+    Raises BlockingIOError if the lock stays taken, unless `locked_too`.
+    """
     for patience in (0.01, 0.05, 0.2, 0.0 if locked_too else 0.8, 0.0):
         try:
             fcntl.flock(manifest, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -129,33 +137,33 @@ def _share(manifest: int, folder: Path, *, locked_too: bool) -> None:
             if not patience:
                 raise
             time.sleep(patience)
-        except OSError:  # not on this file system
+        except OSError:  # this file system has no locks
             return
         else:
             return
 
 
 def mark_used(folder: Path) -> None:
-    """Remember that a store was used now, if it is ours to mark."""
+    """Record that a store was used now, if its files may be changed."""
     with contextlib.suppress(OSError):
         os.utime(folder / MANIFEST)
 
 
 def evict(folder: Path) -> bool:
-    """Remove a store unless it is in use; whether it is gone."""
+    """Remove a store unless it is in use; return whether it is gone."""
     with _unused(folder) as unused:
         return unused and remove(folder)
 
 
 def in_use(folder: Path) -> bool:
-    """Whether somebody uses a store now."""
+    """Whether any process uses a store now."""
     with _unused(folder) as unused:
         return not unused
 
 
 def remove(folder: Path) -> bool:
-    """Remove a store at once for all who look for it, in use or not; whether it is gone."""
-    away = folder.with_name(f"{folder.name}.{os.urandom(8).hex()}.part")  # whoever is killed here, others clear up
+    """Remove a store, in use or not, so that no process finds it any more; return whether it is gone."""
+    away = folder.with_name(f"{folder.name}.{os.urandom(8).hex()}.part")  # builders remove it if this process is killed
     try:
         folder.rename(away)
     except FileNotFoundError:
@@ -167,7 +175,7 @@ def remove(folder: Path) -> bool:
 
 
 def delete_tree(path: Path) -> None:
-    """Remove a folder with all in it, or whatever else is there under this name, as far as that can be done."""
+    """Remove a folder and its content, or a file of this name, as far as possible."""
     shutil.rmtree(path, ignore_errors=True)
     with contextlib.suppress(OSError):
         path.unlink()
@@ -178,7 +186,7 @@ def _unused(folder: Path) -> Iterator[bool]:
     try:
         manifest = os.open(folder / MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        yield True  # nobody could open it
+        yield True  # without a manifest no process can open the store
         return
     except OSError:
         yield False
@@ -194,6 +202,6 @@ def _alone(manifest: int) -> bool:
         fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # not on this file system (NFS wants a file open for writing)
+    except OSError:  # this file system has no such lock (NFS requires a file open for writing)
         return time.time() - os.fstat(manifest).st_mtime > UNLOCKABLE_SECONDS
     return True

@@ -1,4 +1,4 @@
-"""The expression matrix by columns, in memory or mapped from a file: what the viewer asks is asked gene by gene."""
+"""The expression matrix by columns, in memory or mapped from a file, since the viewer reads it gene by gene."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy import sparse
 
 Array: TypeAlias = NDArray[Any]
 
-# Linux maps what is around a page, too: 64 KB, and all of the large page of its cache that this reaches into.
+# Linux also maps the surroundings of a page: 64 KiB, and every large page (2 MiB) of its cache that these reach into.
 _AROUND, _LARGE = 1 << 16, 1 << 21
 
 
@@ -24,16 +24,17 @@ class Damaged(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Sparse:
-    """A matrix of cells x genes of which only some values are written down, the others being 0.
+    """A matrix of cells x genes that stores only some values; the others are 0.
 
-    The values of gene g are `data[indptr[g]:indptr[g + 1]]`, those of the cells `indices[...]` of the same range, which
-    rise within a gene: no cell twice. The arrays may be mapped from files; they are neither copied nor written to.
+    The values of gene g are `data[indptr[g]:indptr[g + 1]]`, and `indices` holds their cells in the same range, rising
+    within a gene, so that no cell occurs twice. The arrays may be mapped from files; they are neither copied nor
+    written to. Raises Damaged if their lengths contradict each other.
     """
 
     shape: tuple[int, int]
-    indptr: Array  # int64, one more than genes
+    indptr: Array  # int64, genes + 1
     indices: Array  # int32, rising within a gene
-    data: Array  # float32, float64 or whole numbers of 32 or 64 bit
+    data: Array  # float32, float64, or integers of 32 or 64 bits
 
     def __post_init__(self) -> None:
         _shelter(self, "C", "indptr", "indices", "data")
@@ -45,11 +46,14 @@ class Sparse:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """What a value is."""
+        """The dtype of the values."""
         return self.data.dtype
 
     def columns(self, genes: NDArray[np.intp]) -> Array:
-        """The values of these genes in every cell, cells x len(genes), in Fortran order and of the matrix's dtype."""
+        """Return the values of these genes: cells x len(genes), in Fortran order and the matrix's dtype.
+
+        Raises Damaged if the matrix names a cell that it does not have.
+        """
         values = np.zeros((self.shape[0], len(genes)), self.dtype, order="F")
         for place, gene in enumerate(genes):
             cells, there = self._column(gene)
@@ -59,31 +63,32 @@ class Sparse:
         return values
 
     def mean(self, genes: NDArray[np.intp]) -> Array:
-        """Each cell's mean of these genes, cells x 1: float64 for whole numbers, else of the matrix's dtype.
+        """Return each cell's mean of these genes, cells x 1: float64 for integers, else the matrix's dtype.
 
-        Summed in float64, so nearer to the truth than SciPy's mean, which rounds each step as it stores values.
+        The sum is float64, hence more exact than SciPy's mean, which rounds each step to the dtype of the values.
+        Raises Damaged if the matrix names a cell that it does not have.
         """
         total = np.zeros(self.shape[0])
         for gene in genes:
             cells, values = self._column(gene)
-            with _checked():  # with these types `add.at` is three times as fast as `total[cells] += values`
+            with _checked():  # with these dtypes `add.at` is three times as fast as `total[cells] += values`
                 np.add.at(total, cells.astype(np.intp), values.astype(np.float64))
             give_back(cells, values)
         return _mean(total, len(genes), self.dtype)
 
     def give_back(self, first: int, last: int) -> None:
-        """Have the genes from `first` to before `last` take no memory any more, where they are mapped from a file."""
+        """Release the memory of the genes from `first` up to, not including, `last`, if they are mapped from a file."""
         block = slice(self.indptr[first], self.indptr[last])
         give_back(self.indices[block], self.data[block])
 
     def _column(self, gene: Any) -> tuple[Array, Array]:
         place = slice(self.indptr[gene], self.indptr[gene + 1])
-        return self.indices[place].view(np.uint32), self.data[place]  # below 0 NumPy would count from the end
+        return self.indices[place].view(np.uint32), self.data[place]  # NumPy would count negative ones from the end
 
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """A matrix of cells x genes with every value written down, best in Fortran order: gene after gene."""
+    """A matrix of cells x genes that stores every value, preferably in Fortran order: gene after gene."""
 
     values: Array
 
@@ -92,17 +97,17 @@ class Dense:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Cells, genes."""
+        """The numbers of cells and genes."""
         cells, genes = self.values.shape
         return cells, genes
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """What a value is."""
+        """The dtype of the values."""
         return self.values.dtype
 
     def columns(self, genes: NDArray[np.intp]) -> Array:
-        """The values of these genes in every cell, as `Sparse.columns`."""
+        """Return the values of these genes, as `Sparse.columns` does."""
         values = np.empty((self.shape[0], len(genes)), self.dtype, order="F")
         for place, gene in enumerate(genes):
             values[:, place] = self.values[:, gene]
@@ -110,7 +115,7 @@ class Dense:
         return values
 
     def mean(self, genes: NDArray[np.intp]) -> Array:
-        """Each cell's mean of these genes, as `Sparse.mean`."""
+        """Return each cell's mean of these genes, as `Sparse.mean` does."""
         total = np.zeros(self.shape[0])
         for gene in genes:
             total += self.values[:, gene]
@@ -118,7 +123,7 @@ class Dense:
         return _mean(total, len(genes), self.dtype)
 
     def give_back(self, first: int, last: int) -> None:
-        """Have the genes from `first` to before `last` take no memory any more, where they are mapped from a file."""
+        """Release the memory of the genes from `first` up to, not including, `last`, if they are mapped from a file."""
         give_back(self.values[:, first:last])
 
 
@@ -126,7 +131,7 @@ Matrix: TypeAlias = Sparse | Dense
 
 
 def of(values: Any) -> Matrix:
-    """The matrix of what AnnData holds in memory as X: shared with it where it is stored by columns or dense."""
+    """Return the matrix of an AnnData's X in memory, sharing its arrays where X is dense or stored by columns."""
     if not sparse.issparse(values):
         return Dense(np.asarray(values))
     columns = values.tocsc()
@@ -149,7 +154,7 @@ def _mean(total: NDArray[np.float64], count: int, dtype: np.dtype[Any]) -> Array
 
 @contextmanager
 def _checked() -> Iterator[None]:
-    """NumPy looks whether each cell is there."""
+    """Raise Damaged where NumPy meets a cell that the matrix does not have."""
     try:
         yield
     except IndexError as error:
@@ -157,7 +162,7 @@ def _checked() -> Iterator[None]:
 
 
 def _shelter(matrix: Any, order: Literal["C", "K"], *names: str) -> None:
-    """Have plain views that nobody can write to, whatever was given: one kind of array for compiled code."""
+    """Replace the arrays by plain read-only views, so that compiled code meets only one kind of array."""
     for name in names:
         view = np.asarray(getattr(matrix, name), order=order).view()
         view.flags.writeable = False
@@ -165,7 +170,7 @@ def _shelter(matrix: Any, order: Literal["C", "K"], *names: str) -> None:
 
 
 def give_back(*arrays: NDArray[Any]) -> None:
-    """Give back the pages that arrays lie on; who looks at one meanwhile just has it mapped again."""
+    """Release the memory pages of mapped arrays; reading such an array later maps its pages again."""
     for array in arrays:
         held = _mapping(array)
         if held is not None and array.nbytes:
@@ -176,7 +181,7 @@ def give_back(*arrays: NDArray[Any]) -> None:
 
 
 def _mapping(array: NDArray[Any]) -> mmap.mmap | None:
-    """What an array is a part of, if that is a file that cannot be written to: of others, it would lose what is new."""
+    """Return the mapped file that an array is part of, if it is read-only: other pages would lose their changes."""
     holder: Any = array
     while isinstance(holder, np.ndarray) and not holder.flags.writeable:
         holder = holder.base

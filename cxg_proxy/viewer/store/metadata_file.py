@@ -1,6 +1,6 @@
-"""The small .h5ad of a store: everything the viewer shows of a dataset but its matrix, as it lies in the file.
+"""The metadata file of a store: a small .h5ad of all that the viewer shows of a dataset except its matrix.
 
-HDF5 copies the tables as they are, so that anndata reads from the copy what it reads from the file, whatever its age.
+HDF5 copies the tables unchanged, so that anndata reads the same from the copy as from the file, of any AnnData version.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from cxg_proxy.viewer.source.metadata import EMBEDDING_COLUMNS, described, embed
 
 from .array_files import problem, told
 
-_SAMPLE = 1000  # rows whose text tells how long the others' is
-_HEADER_BYTES = 2000  # that HDF5 takes for a group or a dataset, about
+_SAMPLE = 1000  # rows from which the length of the text in all rows is estimated
+_HEADER_BYTES = 2000  # about what HDF5 takes for a group or a dataset
 
 
 def write(file: Any, found: Source, path: Path, source: str, which: str) -> None:
-    """Write the small file of an open dataset; raises NoRoom or StoreNotWritten about `which`, or `reading.ERRORS`."""
+    """Write the small file of an open dataset; raises NoRoom or StoreNotWritten about `which`, or `h5ad.ERRORS`."""
     with told(which):
         out = _Out(path)
     with out:
@@ -31,7 +31,7 @@ def write(file: Any, found: Source, path: Path, source: str, which: str) -> None
             with h5py.File(out, "w", track_order=True) as small:
                 fill(file, found, small, source)
         finally:
-            # What HDF5 has raised is only a consequence.
+            # An error that HDF5 raised is only a consequence of this failure.
             if out.failure is not None:
                 raise problem(which, out.failure) from out.failure
         with told(which):
@@ -39,7 +39,7 @@ def write(file: Any, found: Source, path: Path, source: str, which: str) -> None
 
 
 def fill(file: Any, found: Source, small: Any, source: str) -> None:
-    """Put all but the matrix of the dataset that is open, whose path is `source`, into another open file."""
+    """Copy everything but the matrix of an open dataset, whose path is `source`, into the open file `small`."""
     for name, value in file.attrs.items():
         small.attrs[name] = value
     for name, table in (("obs", own(file, file["obs"], source)), ("var", found.var)):
@@ -57,7 +57,7 @@ def fill(file: Any, found: Source, small: Any, source: str) -> None:
 
 
 def estimate(file: Any, found: Source, source: str) -> int:
-    """About how many bytes the small file of an open dataset will take."""
+    """Estimate the bytes that the small file of an open dataset will take."""
     tables = [own(file, file["obs"], source), found.var, *(entry for _, entry in described(file, source))]
     parts: dict[str, Any] = {}
     for table in tables:
@@ -70,7 +70,10 @@ def estimate(file: Any, found: Source, source: str) -> int:
 
 
 def _stored(part: Any) -> int:
-    """The bytes of its values; text of any length lies elsewhere in the file, with 16 bytes about each."""
+    """Return the bytes of a dataset's values.
+
+    HDF5 stores variable-length text elsewhere in the file, with 16 more bytes for each value; its length is estimated.
+    """
     held = int(part.id.get_storage_size())
     if not part.dtype.hasobject or not part.size or not part.shape:
         return held
@@ -81,7 +84,7 @@ def _stored(part: Any) -> int:
 
 
 def _embedded(obsm: Any) -> Iterator[int]:
-    """The bytes of a value of each embedding that may be shown."""
+    """Iterate over the embeddings that may be shown, giving the bytes of one value of each."""
     if isinstance(obsm, h5py.Dataset):
         kinds = {name: obsm.dtype[name].base for name in obsm.dtype.names or ()}
     else:
@@ -90,7 +93,7 @@ def _embedded(obsm: Any) -> Iterator[int]:
 
 
 def _point(table: Any, copy: Any) -> None:
-    """Have the columns of categories of AnnData 0.7 and 0.6 point to their labels, as in the original."""
+    """Let the categorical columns of AnnData 0.6 and 0.7 refer to their categories, as in the original."""
     for name, column in table.items():
         labels = column.attrs.get("categories")
         if isinstance(labels, h5py.Reference):
@@ -99,14 +102,14 @@ def _point(table: Any, copy: Any) -> None:
 
 
 class _Out(io.FileIO):
-    """A file for HDF5 to write to, which never hears of a failure: it would not come to an end after one."""
+    """A file for HDF5 to write to that stores a failure instead of raising it, after which HDF5 would never finish."""
 
     def __init__(self, path: Path):
         self.failure: OSError | None = None
         super().__init__(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+")
 
     def write(self, content: Any) -> int:
-        """Write all of it, or keep the failure."""
+        """Write all of the content, or store the failure."""
         view = memoryview(content).cast("B")
         size = len(view)
         while view and self.failure is None:
@@ -117,7 +120,7 @@ class _Out(io.FileIO):
         return size
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the size, or keep the failure."""
+        """Set the size of the file, or store the failure."""
         try:
             return super().truncate(size)
         except OSError as error:

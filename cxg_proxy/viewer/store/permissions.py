@@ -1,7 +1,7 @@
-"""Who may read a shared store, and whose stores may be believed.
+"""The permissions of a store: which users may read a shared one, and whether a store found in a cache is trusted.
 
-A store holds what its source holds. So nobody may read it who may not read the source, and none is used that somebody
-could have written who may not: it would show what was never measured.
+A store holds the data of its source. A user who may not read the source must therefore not read the store, and a store
+that an untrusted user could have written is not used: it could show data that was never measured.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from .store import REPLIES, fingerprint_of
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 _CHANGEABLE = "can be changed by others; chmod go-w it"
 _ACL = "system.posix_acl_access"
-_SAME = (-1, -1)  # the owner and the group that it has
+_SAME = (-1, -1)  # leaves the owner and the group as they are
 
 
 @dataclass(frozen=True)
 class Readers:
-    """Whom a file lets read it, besides its owner: its group, everybody, or nobody."""
+    """The users who may read a file besides its owner: its group, everybody, or nobody."""
 
     owner: int
     group: int
@@ -36,25 +36,25 @@ class Readers:
 
     @property
     def file_mode(self) -> int:
-        """The mode of a file for these to read, and for nobody to write."""
+        """The mode of a file that these users may read and nobody may write."""
         return 0o400 | (0o040 if self.to_group or self.to_all else 0) | (0o004 if self.to_all else 0)
 
     @property
     def folder_mode(self) -> int:
-        """The mode of a folder for these to enter, and for its owner to clear away."""
+        """The mode of a folder that these users may enter and list, and that its owner may remove."""
         return 0o700 | (0o050 if self.to_group or self.to_all else 0) | (0o005 if self.to_all else 0)
 
 
 def readers(source: str) -> Readers:
-    """Who may read the file, at most: where it is hard to tell, fewer than really may.
+    """Return who may read the file; in doubt, fewer users than really may.
 
-    The way to it counts too: what lies in a private folder is private, whatever its own mode.
+    The folders above it count too: a file in a private folder is private, whatever its own mode.
     """
     return _looked_at(source)[1]
 
 
 def _looked_at(source: str) -> tuple[os.stat_result, Readers]:
-    """What the system says of the file, and who may read that very file."""
+    """Return the stat result of the file, and who may read that very file."""
     real = Path(os.path.realpath(source))
     found = os.stat(real)
     levels = [os.stat(folder) for folder in real.parents]
@@ -73,7 +73,7 @@ def _lets_all(level: os.stat_result) -> bool:
 
 
 def _has_acl(paths: Iterable[Path]) -> bool:
-    """Whether a longer list of who may do what hides behind the mode of one of these."""
+    """Whether one of the paths has an access control list (ACL) besides its mode."""
     for path in paths:
         with contextlib.suppress(OSError):
             if _ACL in os.listxattr(path):
@@ -82,11 +82,11 @@ def _has_acl(paths: Iterable[Path]) -> bool:
 
 
 def share(folder: Path, source: str, layer: str | None, fingerprint: str) -> None:
-    """Let those read a store, a folder with all in it, who may read its source, and let nobody change it.
+    """Let the users who may read the source also read its store (a folder and its content), and let nobody change it.
 
-    A store made by root belongs to the owner of a source that not everybody may read. Whoever owns it already could
-    put links into it while root looks: none is followed. Raises OSError, also for what is neither file nor folder, and
-    ChangedMeanwhile if another file than that of the store is there now: its readers are not the store's.
+    Unless everybody may read the source, a store built by root is given to the source's owner. That owner could put
+    links into the store while root works on it, so none is followed. Raises OSError, also for an entry that is neither
+    a file nor a folder, and ChangedMeanwhile if the source is no longer the file of the store: its readers may differ.
     """
     found, who = _looked_at(source)
     if fingerprint_of(source, found, layer) != fingerprint:
@@ -96,23 +96,26 @@ def share(folder: Path, source: str, layer: str | None, fingerprint: str) -> Non
     elif who.to_group and not who.to_all:
         try:
             _hand_over(folder, who, (-1, who.group))
-        except PermissionError:  # not a group of ours
+        except PermissionError:  # this user is not in the group
             _hand_over(folder, Readers(who.owner, who.group, to_group=False, to_all=False), _SAME)
     else:
         _hand_over(folder, who, _SAME)
 
 
 def _hand_over(folder: Path, who: Readers, to: tuple[int, int]) -> None:
-    """Let these read it, and give it away from the inside out: who gets a folder can change what is in it."""
+    """Set the readers and the owner of a folder from the inside out, since its new owner can change its content."""
     for _, folders, files, inside in os.fwalk(folder, topdown=False, onerror=_raise):
         for name in (*folders, *files):
-            with contextlib.suppress(FileNotFoundError):  # a reply's temporary name
+            with contextlib.suppress(FileNotFoundError):  # the temporary file of a reply
                 _give(name, inside, who, to)
     _give(folder, None, who, to)
 
 
 def _give(path: Path | str, inside: int | None, who: Readers, to: tuple[int, int]) -> None:
-    """Set mode and owner of the very file that was looked at, or folder; a path that is inside none is a folder's."""
+    """Set the mode and owner of a file or folder through one descriptor, following no link.
+
+    `path` is relative to the open folder `inside`; where that is None, `path` is a folder.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_DIRECTORY if inside is None else 0)
     descriptor = os.open(path, flags, dir_fd=inside)
     try:
@@ -124,9 +127,9 @@ def _give(path: Path | str, inside: int | None, who: Readers, to: tuple[int, int
         given = to[0] in (-1, found.st_uid) and to[1] in (-1, found.st_gid)
         if given and stat.S_IMODE(found.st_mode) == mode:
             return
-        if not is_folder and found.st_nlink > 1:  # another name of a file that was never meant
+        if not is_folder and found.st_nlink > 1:  # a hard link: it may be a file outside the store
             raise OSError(errno.EMLINK, "a file that has other names too", os.fspath(path))
-        if not given:  # the group that it had must not read it for an instant
+        if not given:  # the previous group must not be able to read it even for an instant
             os.fchmod(descriptor, mode & 0o700)
             os.fchown(descriptor, *to)
         os.fchmod(descriptor, mode)
@@ -135,7 +138,7 @@ def _give(path: Path | str, inside: int | None, who: Readers, to: tuple[int, int
 
 
 def why_untrusted(folder: Path, source: str, root: Path) -> str:
-    """Why a store, in a cache below `root`, is not to be believed: a few words, or "" if it is. Raises OSError."""
+    """Return why a store in a cache below `root` is not trusted, in a few words, or "" if it is. Raises OSError."""
     believed = _believed(source)
     replies = folder / REPLIES
     for path in _all(folder):
@@ -144,17 +147,18 @@ def why_untrusted(folder: Path, source: str, root: Path) -> str:
         except FileNotFoundError:
             if replies not in path.parents:
                 raise
-            continue  # a reply's temporary name, which it has only as long as it is written
+            continue  # the temporary file of a reply, which exists only while it is written
         if reason := _doubt(found, believed):
             return f"{path} {reason}"
     return why_untrusted_above(folder, source, root)
 
 
 def why_untrusted_own(folder: Path) -> str:
-    """The same for a store in a cache of one's own: others who may write to that could have put one there.
+    """Return why a store in the user's own cache is not trusted, or "": other users may be able to write there.
 
-    Who may change the files is not asked: a volume may give all it holds to a group. And where a disk gives all files
-    to one user, a folder shows it that only its owner can write to, as we can.
+    Only the owner of each file counts, not its mode, since a volume may let a group write to all its files. Some disks
+    assign all files to one user. That user is trusted if the folder of stores belongs to them, only its owner may write
+    to it, and this process can.
     """
     above, believed = os.stat(folder.parent), {0, os.geteuid()}
     if not _others_write(above) and os.access(folder.parent, os.W_OK):
@@ -166,7 +170,7 @@ def why_untrusted_own(folder: Path) -> str:
 
 
 def why_untrusted_above(folder: Path, source: str, root: Path) -> str:
-    """The same for the folders that it lies in, or will lie in: those that are missing leave no doubt."""
+    """Return why the folders above a store, existing or not, make it untrusted, or ""; missing folders do not."""
     believed = _believed(source)
     for path in (*_between(root, folder), *root.parents):
         with contextlib.suppress(FileNotFoundError):
@@ -196,13 +200,13 @@ def _foreign(found: os.stat_result, believed: set[int]) -> str:
 
 
 def _others_write(found: os.stat_result) -> bool:
-    """Whether others may write; in a sticky folder they may add things, but not replace them."""
+    """Whether other users may change it; a sticky folder does not count: they may add to it, but replace nothing."""
     sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
     return bool(found.st_mode & _WRITABLE) and not sticky
 
 
 def _between(root: Path, folder: Path) -> list[Path]:
-    """The cache's own folders above a store."""
+    """Return the folders above a store, up to and including the cache's `root`."""
     return [level for level in folder.parents if level == root or root in level.parents]
 
 

@@ -1,7 +1,7 @@
-"""The column store of one dataset: its matrix by columns, mapped from files, beside a small .h5ad of all else.
+"""The column store of one dataset: its matrix by columns, mapped from files, beside a small .h5ad of its metadata.
 
-A folder holds `store.json` (what it is, with a checksum), `rest.h5ad`, and as raw little-endian arrays either `indptr`
-(int64), `indices` (int32) and `data`, or `values` (gene after gene). `replies` is for what is made from them.
+A folder holds `store.json` (the manifest, with a checksum), `rest.h5ad` (the metadata), and as raw little-endian arrays
+either `indptr` (int64), `indices` (int32) and `data`, or `values` (gene after gene). `replies` is for packed replies.
 """
 
 from __future__ import annotations
@@ -17,40 +17,43 @@ import numpy as np
 
 from . import matrix
 
-FORMAT = 2  # another one for every change in what a store holds
+FORMAT = 2  # raise it with every change of what a store holds
 MANIFEST = "store.json"
 REST = "rest.h5ad"
 REPLIES = "replies"
 ARRAYS = {"sparse": ("indptr", "indices", "data"), "dense": ("values",)}
-SMALL = {"indptr", REST}  # with checksums: they can be read whole whenever a store is opened
+SMALL = {"indptr", REST}  # small enough to be read whole, and checked, whenever a store is opened
 DTYPES = {np.dtype(kind).str for kind in ("<f4", "<f8", "<i4", "<i8", "<u4", "<u8")}
 _MANIFEST_MAX = 1 << 20
 _BLOCK_BYTES = 1 << 20
 
 
 class Unusable(Exception):
-    """There is no store here that can be trusted; the text says why."""
+    """The folder holds no store that can be trusted; the message gives the reason."""
 
 
 class Unreadable(Unusable):
-    """Whether the store can be trusted could not be seen, now: it may be whole."""
+    """The store cannot be read now, though it may be whole."""
 
 
 def fingerprint(source: str, layer: str | None) -> str:
-    """What names the store of this state of the file: hexadecimal; raises OSError if there is no such file."""
+    """Return the fingerprint that names the store of the file's present state: 40 hexadecimal digits of a SHA-256.
+
+    Raises OSError if there is no such file.
+    """
     return fingerprint_of(source, os.stat(source), layer)
 
 
 def fingerprint_of(source: str, status: os.stat_result, layer: str | None) -> str:
-    """The same for a file that the system says this of."""
-    # As bytes: a name need not be text.
+    """Return the fingerprint of a file with this stat result."""
+    # The path is in bytes, since a file name need not be text.
     parts = [FORMAT, os.fsencode(os.path.realpath(source)), status.st_size, status.st_mtime_ns, status.st_ino, layer]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:40]
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `store.json` says; sizes in bytes, checksums SHA-256."""
+    """The content of `store.json`; sizes are in bytes, and checksums are SHA-256."""
 
     format: int
     fingerprint: str
@@ -58,17 +61,17 @@ class Manifest:
     shape: tuple[int, int]
     dtype: str
     distribution: str
-    names_differ: bool  # each cell has a name of its own
+    names_differ: bool  # the cell names are unique
     sizes: dict[str, int]
     checksums: dict[str, str]
 
     def to_bytes(self) -> bytes:
-        """One line of JSON, and one with its checksum."""
+        """Return one line of JSON, and one with its checksum."""
         return signed(json.dumps(asdict(self), sort_keys=True).encode())
 
     @staticmethod
     def parse(content: bytes) -> Manifest:
-        """The manifest that `to_bytes` wrote; raises Unusable."""
+        """Parse what `to_bytes` returned; raises Unusable if it is damaged or of another format."""
         line, _, checksum = content.partition(b"\n")
         if hashlib.sha256(line).hexdigest().encode() != checksum.strip():
             raise Unusable("its description is damaged")
@@ -83,12 +86,12 @@ class Manifest:
 
 
 def signed(line: bytes) -> bytes:
-    """The line, and one with its checksum."""
+    """Return the line, and one with its SHA-256 checksum."""
     return line + b"\n" + hashlib.sha256(line).hexdigest().encode() + b"\n"
 
 
 class Store:
-    """An open store. Its matrix is mapped and read-only, and stays readable when the files are removed."""
+    """An open store, whose matrix is mapped, read-only, and still readable after the files are removed."""
 
     def __init__(self, folder: Path, manifest: Manifest, found: matrix.Matrix):
         self.folder = folder
@@ -103,9 +106,10 @@ class Store:
 
     @staticmethod
     def open(folder: Path, fingerprint: str) -> Store:
-        """The store in the folder if it is whole and of this fingerprint; raises Unusable or Unreadable.
+        """Open the store in the folder; raises Unusable unless it is whole and has this fingerprint.
 
-        Of the large arrays only the sizes are looked at, so that this takes milliseconds.
+        Raises Unreadable if it cannot be read now. Only the sizes of the large arrays are checked, so that this takes
+        milliseconds.
         """
         try:
             manifest = Manifest.parse(_start(folder / MANIFEST))
@@ -121,7 +125,7 @@ class Store:
 
 
 def checksum(path: Path) -> str:
-    """The SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     found, piece = hashlib.sha256(), bytearray(_BLOCK_BYTES)
     with open(path, "rb", buffering=0) as file:
         while count := file.readinto(piece):
@@ -169,6 +173,6 @@ def _expect(manifest: Manifest, name: str, size: int) -> None:
 
 
 def _mapped(path: Path, dtype: np.dtype[Any]) -> Any:
-    if not os.stat(path).st_size:  # nothing to map: no value differs from 0
+    if not os.stat(path).st_size:  # the matrix stores no values, and an empty file cannot be mapped
         return np.empty(0, dtype)
     return np.memmap(path, dtype, "r")

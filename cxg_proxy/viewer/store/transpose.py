@@ -1,4 +1,7 @@
-"""A sparse matrix by cells becomes one by genes: the compiled loops, and what puts a gene's values in order."""
+"""The transpose of a matrix from cells to genes, written to the files of a store block by block.
+
+`in_order` sorts and sums the values of a gene, and the loops over single values are compiled.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +26,24 @@ Array = NDArray[Any]
 
 _PIECE_VALUES = 1 << 21  # small enough for a processor's cache, large enough for a disk
 _LEAST_VALUES = 1 << 8
-_OWN_BYTES = 24 * 1024**2  # of HDF5, threads and the compiled code
-# Blocks of cells of a sparse matrix: no larger than this makes the parts of a gene worth a write, since memory that is
-# used again costs less than new memory, and the disk can write one block while the next is turned; yet not too many.
+_OWN_BYTES = 24 * 1024**2  # memory of HDF5, threads and the compiled code
+# A block of cells of a sparse matrix is only as large as makes each gene's part worth a write, since reused memory
+# costs less than new memory, and the disk can write one block while the next is transposed; yet, memory allowing, there
+# are no more than about `_BLOCKS` blocks.
 _PART_VALUES = 1 << 10
 _BLOCKS = 16
-_SIDE = 128  # of the squares a dense block is turned by
+_SIDE = 128  # of the squares in which a dense block is transposed
 _INDEX_BYTES = 4
-# What putting repeated values together needs besides, for each value: a sum of int64, a flag, and the result.
+# The further memory for summing repeated values, for each value: an int64 sum, a flag, and the result.
 _SUMMED_BYTES = 8 + 1 + 2 * (_INDEX_BYTES + 8)
 
 
 @compiled
-def count(indptr, indices, first, last, counts, repeated):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - numba gives the types, and takes no names
-    """Count each gene's values in the cells that begin with number `first`, and how often a cell repeats a gene.
+def count(indptr, indices, first, last, counts, repeated):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - numba infers the types, and takes no keyword arguments
+    """Count each gene's values in a range of cells that begins with cell `first`, and how often a cell repeats a gene.
 
-    indptr int64 (cells + 1), from 0; indices int32, all below len(counts). `last` int32 (genes) remembers the cell that
-    had the gene last, -1 in the beginning; counts and repeated int64 (genes) are added to.
+    indptr is int64 (cells + 1) and begins with 0; indices is int32, all below len(counts). `last`, int32 (genes), holds
+    the last cell with a value of the gene, -1 at first. The results are added to counts and repeated, integer (genes).
     """
     for row in range(len(indptr) - 1):
         cell = first + row
@@ -53,10 +57,10 @@ def count(indptr, indices, first, last, counts, repeated):  # type: ignore[no-un
 
 @compiled
 def scatter(indptr, indices, bits, first, following, cells, values):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - as above
-    """Put the values of each cell where `following` (int64, genes) says that the gene's next one belongs.
+    """Copy the values of each cell to the places that `following` (int64, genes) gives for the next value of a gene.
 
-    `bits` are the values as unsigned integers of their size, copied to `values` of the same kind; `cells` int32 takes
-    the cells' numbers. Returns whether all had a place: what lies outside the arrays is left out.
+    `bits` holds the values as unsigned integers of their size, and `values` has the same dtype; `cells`, int32,
+    receives the numbers of the cells. Returns False at the first place that lies outside the arrays, else True.
     """
     size = len(values)
     for row in range(len(indptr) - 1):
@@ -74,7 +78,7 @@ def scatter(indptr, indices, bits, first, following, cells, values):  # type: ig
 
 @compiled
 def rises(indptr, indices):  # type: ignore[no-untyped-def]  # as above
-    """Whether the indices (int32) rise within each row of indptr (int64), no index twice."""
+    """Whether the indices (int32) rise within each row of indptr (int64) without repeating."""
     for row in range(len(indptr) - 1):
         for place in range(indptr[row] + 1, indptr[row + 1]):
             if indices[place] <= indices[place - 1]:
@@ -83,14 +87,15 @@ def rises(indptr, indices):  # type: ignore[no-untyped-def]  # as above
 
 
 def as_bits(values: Array) -> Array:
-    """The same memory as unsigned integers, so that the loops are compiled for two kinds of values only."""
+    """View the values as unsigned integers of their size, so that the loops are compiled for only two dtypes."""
     return values.view(f"u{values.dtype.itemsize}")
 
 
 def in_order(indptr: Array, indices: Array, values: Array) -> tuple[Array, Array, Array]:
-    """The same columns with rising indices, an index that is there twice holding the sum of both.
+    """Return the columns with rising indices, summing the values of a repeated index.
 
-    As SciPy's `toarray` sums them: one after the other as they are stored, in the values' own kind, beginning with 0.
+    The sum is that of SciPy's `toarray`: in stored order, in the dtype of the values, beginning with 0. The arrays
+    given may be changed.
     """
     if rises(indptr, indices):
         return indptr, indices, values
@@ -103,7 +108,7 @@ def in_order(indptr: Array, indices: Array, values: Array) -> tuple[Array, Array
 
 
 def _summed(indptr: Array, indices: Array, values: Array) -> tuple[Array, Array, Array]:
-    new = np.ones(len(indices), bool)  # whether a value is the first of its index in its column
+    new = np.ones(len(indices), bool)  # whether a value is the first with its index in its column
     np.not_equal(indices[1:], indices[:-1], out=new[1:])
     starts = indptr[:-1]
     new[starts[starts < len(new)]] = True
@@ -115,10 +120,10 @@ def _summed(indptr: Array, indices: Array, values: Array) -> tuple[Array, Array,
 
 
 def from_dense(source: Source, values: ArrayFile, memory: int, work: Progress, spread: ValueRange) -> None:
-    """Write a dense matrix gene after gene.
+    """Write a dense matrix gene after gene, and add its values to `spread`.
 
-    It stays dense, even if most of it is 0: cellxgene guesses its distribution with the zeros, sums in another order,
-    and whoever wrote it so has needed the memory for it, too.
+    It stays dense even if most values are 0: cellxgene counts the zeros when it guesses the distribution and sums
+    dense values in another order, and the author of the file needed as much memory for it.
     """
     cells, size = source.shape[0], source.dtype.itemsize
     most = max(_LEAST_VALUES, (memory - _OWN_BYTES) // (3 * source.stored.itemsize + 2 * size))
@@ -135,7 +140,7 @@ def from_dense(source: Source, values: ArrayFile, memory: int, work: Progress, s
 
 
 def _turned(block: Array) -> Array:
-    """The block's transpose, contiguous; square by square, or each value would cost a line of the cache."""
+    """Return the block's contiguous transpose, made square by square lest each value cost a line of the cache."""
     turned = np.empty(block.shape[::-1], block.dtype)
     for top in range(0, block.shape[0], _SIDE):
         for left in range(0, block.shape[1], _SIDE):
@@ -145,23 +150,23 @@ def _turned(block: Array) -> Array:
 
 
 class Sparse:
-    """The files of a sparse matrix by columns while they are written; `indptr` is known in the end."""
+    """The files of a sparse matrix by columns while they are written; its `indptr` is known only in the end."""
 
     def __init__(self, files: tuple[ArrayFile, ArrayFile], memory: int, work: Progress, spread: ValueRange):
-        self._files = files  # of the indices, and of the data
+        self._files = files  # of the indices and of the data
         self._memory = memory
-        self._kept_bytes = memory // 4  # for indices that would have to be unpacked twice
+        self._kept_bytes = memory // 4  # for indices that would otherwise be unpacked twice
         self._work = work
         self._spread = spread
 
     def from_columns(self, matrix: Compressed) -> Array:
-        """Write a matrix that is stored by columns: each is put in order; returns where each begins."""
+        """Write a matrix stored by columns, each put in order; return where each begins, int64 (genes + 1)."""
         most = max(_LEAST_VALUES, min(_PIECE_VALUES, self._memory // 4 // (matrix.piece_bytes + _SUMMED_BYTES)))
         counts, done = [np.zeros(1, np.int64)], 0
         with closing(ahead(matrix.all, matrix.spans(most))) as pieces:
             for indptr, indices, data in pieces:
                 self._seen(data, len(indices) * matrix.piece_bytes)
-                indptr, indices, data = in_order(indptr, indices, data)  # noqa: PLW2901 - the same in order
+                indptr, indices, data = in_order(indptr, indices, data)  # noqa: PLW2901 - the same values in order
                 for file, array in zip(self._files, (indices, data), strict=True):
                     file.write(array, done * array.itemsize)
                 counts.append(np.diff(indptr))
@@ -169,15 +174,16 @@ class Sparse:
         return np.cumsum(np.concatenate(counts))
 
     def from_rows(self, source: Source, matrix: Compressed) -> Array:
-        """Write a matrix that is stored by rows; returns where each column begins.
+        """Write a matrix stored by rows; return where each column begins, int64 (genes + 1).
 
-        One look at the indices counts what each gene has in each block of cells. Then the blocks, as large as memory
-        allows, are read, turned in memory, and each gene's part is written to its place.
+        A first pass over the indices counts the values of each gene in each block of cells. A second pass reads the
+        blocks, which are as large as memory allows, transposes them in memory, and writes each gene's part to its
+        place. Raises ChangedMeanwhile if the two passes contradict each other.
         """
         piece = max(_LEAST_VALUES, min(_PIECE_VALUES, self._memory // 16 // matrix.piece_bytes))
         most = self._block_values(source, matrix, piece)
         blocks, counts, repeated = self._counted(matrix, most, piece, source.shape[1])
-        if repeated.any():  # to put those together takes more memory
+        if repeated.any():  # summing the repeated values takes more memory
             most = max(piece, most * (_INDEX_BYTES + source.dtype.itemsize) // (16 + _SUMMED_BYTES))
             blocks, counts, repeated = self._counted(matrix, most, piece, source.shape[1])
         starts = np.concatenate(([0], np.cumsum(counts.sum(axis=0) - repeated)))
@@ -198,17 +204,17 @@ class Sparse:
         self._work.done(size)
         self._spread.add(data)
         if data.dtype.kind == "f":
-            data += 0  # no -0.0, as there is none once SciPy has made such values dense
+            data += 0  # turns -0.0 into 0.0, as SciPy does when it makes such values dense
 
     def _block_values(self, source: Source, matrix: Compressed, piece: int) -> int:
-        """How many values a block may have."""
+        """Return how many values a block may have."""
         kept = self._kept_bytes if matrix.is_packed else 0
         used = kept + 3 * piece * matrix.piece_bytes + 2 * matrix.indptr.nbytes + source.shape[1] * 80 + _OWN_BYTES
         most = (self._memory - used) * 95 // 100 // (_INDEX_BYTES + source.dtype.itemsize)
         return max(piece, min(most, max(source.shape[1] * _PART_VALUES, matrix.size // _BLOCKS)))
 
     def _counted(self, matrix: Compressed, most: int, piece: int, genes: int) -> tuple[list[Span], Array, Array]:
-        """The blocks, how many values each gene has in each, and how often a gene is repeated in the same cell."""
+        """Return the blocks, the number of each gene's values in each, and how often cells repeat each gene."""
         matrix.keep(self._kept_bytes)
         blocks = matrix.spans(most)
         counts = np.zeros((len(blocks), genes), np.int32)
@@ -221,9 +227,9 @@ class Sparse:
         return blocks, counts, repeated
 
     def _write(self, columns: tuple[Array, Array, Array], following: Array) -> None:
-        """Write each column's part where the column goes on; both files at once."""
+        """Write each column's part where the column continues, to both files at once."""
         bounds = columns[0]
-        whole = np.array_equal(following, bounds[:-1])  # nothing comes between them
+        whole = np.array_equal(following, bounds[:-1])  # the parts follow each other in the file
 
         def write(file: ArrayFile, array: Array) -> None:
             if whole:
@@ -237,7 +243,7 @@ class Sparse:
 
 
 class _Turn:
-    """Turns block after block of rows, in the same memory."""
+    """The transposition of one block of rows after the other, reusing the memory."""
 
     def __init__(self, matrix: Compressed, piece: int, cells: Array, values: Array):
         self._matrix = matrix
@@ -245,7 +251,10 @@ class _Turn:
         self._cells, self._values = cells, values
 
     def block(self, block: Span, count: Array, seen: Callable[[Array, int], None]) -> tuple[Array, Array, Array]:
-        """The block by columns: where each begins, the cells' numbers, the values. `count` is what each gene has."""
+        """Return the block by columns: where each begins (int64), the numbers of the cells (int32), and the values.
+
+        `count` is the number of each gene's values in the block. Raises ChangedMeanwhile if the block contradicts it.
+        """
         indptr = np.concatenate(([0], np.cumsum(count)))
         cells, values = self._cells[: indptr[-1]], self._values[: indptr[-1]]
         following, whole = indptr[:-1].copy(), True

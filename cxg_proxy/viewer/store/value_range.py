@@ -1,4 +1,4 @@
-"""How far the values of a matrix reach, and so whether they are counts or normal, as cellxgene guesses it."""
+"""The range of a matrix's values, from which cellxgene guesses whether they are counts or normally distributed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _COUNT_RANGE = 24  # of `server.common.compute.estimate_distribution`
 
 
 class ValueRange:
-    """The least and the largest of all finite values that are stored; a sparse matrix stores no zeros."""
+    """The smallest and the largest of all finite stored values; a sparse matrix stores no zeros."""
 
     def __init__(self) -> None:
         self.least: Any = None
         self.most: Any = None
 
     def add(self, values: NDArray[Any]) -> None:
-        """See these, too; any shape."""
+        """Include these values, an array of any shape."""
         flat = values.reshape(-1)
         for start in range(0, flat.size, _BLOCK_VALUES):
             self._add(flat[start : start + _BLOCK_VALUES])
@@ -36,7 +36,10 @@ class ValueRange:
 
     @property
     def distribution(self) -> str:
-        """`count` if the values are farther apart than logarithms of counts ever are, else `normal`."""
+        """`count` if the values span more than logarithms of counts ever do (24), else `normal`.
+
+        The limit is that of cellxgene's `server.common.compute.estimate_distribution`.
+        """
         if self.least is None:
             return "normal"
         return "count" if self.most - self.least > _COUNT_RANGE else "normal"
