@@ -1,1 +1,1 @@
-"""A dataset as the viewer holds it: metadata and expression, from a store or from the file."""
+"""A dataset as the viewer holds it: its metadata and expression, from a store or from the file."""

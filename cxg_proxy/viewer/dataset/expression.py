@@ -1,4 +1,4 @@
-"""What a worker holds of a dataset's gene expression: the store's matrix, or one that is still in preparation."""
+"""The gene expression of a dataset in a worker: the store's matrix, or one that is still in preparation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cxg_proxy.viewer.store.builder import Builder
 from cxg_proxy.viewer.store.cache import Stores
 from cxg_proxy.viewer.store.value_range import ValueRange
 
-PATIENCE_SECONDS = 240.0  # less than the 300 s of jupyter-server-proxy, or nobody ever reads why it is not there yet
+PATIENCE_SECONDS = 240.0  # less than jupyter-server-proxy's 300 s, or the user never reads why it is not there yet
 
 _POLL_SECONDS = 0.1
 _TELL_SECONDS = 0.5
@@ -35,8 +35,8 @@ Tell = Callable[[float | None, str], None]
 class Expression:
     """The expression matrix of one dataset.
 
-    `done` is the share that is prepared, None where nothing is being prepared; `note` is a sentence for whoever looks
-    at the dataset, or "".
+    `done` is the share that is prepared, from 0 to 1, or None if nothing is being prepared; `note` is a sentence for
+    the user who views the dataset, or "".
     """
 
     def __init__(self, which: str, there: store.Store | None = None, *, patience: float = PATIENCE_SECONDS):
@@ -50,7 +50,7 @@ class Expression:
 
     @staticmethod
     def of_store(there: store.Store) -> Expression:
-        """What is in a store."""
+        """Return the expression that a store holds."""
         return Expression(there.folder.name, there)
 
     @staticmethod
@@ -63,24 +63,27 @@ class Expression:
         tell: Tell,
         patience: float = PATIENCE_SECONDS,
     ) -> Preparation:
-        """What another process prepares from now on; where no store is kept, this one reads it when it is wanted.
+        """Start a process that prepares the expression; where no store is kept, this process reads it when needed.
 
-        `of` is the fingerprint of the file's state that everything else is shown of: the matrix of another one is
-        never given. `tell(done, note)` is called from a thread at changes, at most twice a second, and in the end with
-        None.
+        `of` is the fingerprint of the file's state from which everything else is shown; the matrix of another state is
+        never returned. `tell(done, note)` is called from a thread at changes, at most twice a second, and at the end
+        with None as `done`.
         """
         return Preparation(stores, source, layer, of=of, tell=tell, patience=patience)
 
     def matrix(self, cancelled: Cancelled) -> matrix.Matrix:
-        """The matrix, once it is there; raises build.Cancelled, or the Problem that prevents it."""
+        """Wait for the matrix and return it.
+
+        Raises build.Cancelled, StillPreparing after `patience` seconds, or the Problem that prevents it.
+        """
         return self._wait(cancelled).matrix
 
     def distribution(self, cancelled: Cancelled) -> str:
-        """What cellxgene takes the values for, "normal" or "count"; waits as `matrix` does."""
+        """Return cellxgene's guess of the distribution, "normal" or "count"; waits and raises as `matrix` does."""
         return self._wait(cancelled).distribution
 
     def when_stored(self, do: Callable[[store.Store], None]) -> None:
-        """Call with the store of the dataset: now, or in another thread as soon as there is one."""
+        """Call `do` with the store of the dataset: now, or from another thread as soon as there is one."""
         with self._changed:
             if self._store is None:
                 self._when_stored.append(do)
@@ -92,7 +95,7 @@ class Expression:
         with self._changed:
             while self._whole is None:
                 if self._problem is not None:
-                    raise Problem.from_json(self._problem.to_json())  # one for each who waits
+                    raise Problem.from_json(self._problem.to_json())  # a new one for each thread that waits
                 if cancelled():
                     raise build.Cancelled
                 if time.monotonic() > end:
@@ -102,18 +105,18 @@ class Expression:
 
 
 class Preparation(Expression):
-    """An expression matrix that a process of its own prepares."""
+    """An expression matrix that a separate process prepares."""
 
     def __init__(self, stores: Stores | None, source: str, layer: str | None, *, of: str, tell: Tell, patience: float):
         super().__init__(display_name(source), patience=patience)
         self._stores, self._source, self._layer, self._of, self._tell = stores, source, layer, of, tell
         self._wanted, self._closed = threading.Event(), False
-        self._told = (0.0, 0.0)  # when, and which share
-        self._failed = 0.0  # when
+        self._told = (0.0, 0.0)  # when a share was last reported, and which
+        self._failed = 0.0  # when the preparation failed
         self._begin()
 
     def close(self) -> None:
-        """End the preparation, and wait until nothing of it is left."""
+        """End the preparation, and wait until its process and thread have ended."""
         self._closed = True
         self._wanted.set()
         if self._builder is not None:
@@ -131,7 +134,7 @@ class Preparation(Expression):
             return None
         try:
             return Builder(self._stores, self._source, self._layer)
-        except OSError as error:  # no process more can be started
+        except OSError as error:  # no further process can be started
             _log.warning("No process could be started that prepares gene expression: %s", error)
             return None
 
@@ -141,7 +144,7 @@ class Preparation(Expression):
         return super()._wait(cancelled)
 
     def _try_again(self) -> None:
-        """What kept it from being prepared may be over: whoever asks some time later has it tried anew."""
+        """Start the preparation again if it failed more than 10 s ago, since its obstacle may be gone."""
         with self._changed:
             if self._problem is None or self._closed or time.monotonic() < self._failed + _AGAIN_SECONDS:
                 return
@@ -158,7 +161,7 @@ class Preparation(Expression):
             self._become(self._prepared())
         except Problem as problem:
             self._fail(problem)
-        except Exception as error:  # noqa: BLE001 - the edge of the thread: those who wait must hear of it
+        except Exception as error:  # noqa: BLE001 - the end of the thread: waiting requests must receive the error
             _log.exception("The gene expression could not be prepared")
             self._fail(Problem(self._which, detail=f"{type(error).__name__}: {error}"))
 
@@ -176,7 +179,7 @@ class Preparation(Expression):
         except OSError as error:
             raise ChangedMeanwhile(self._which, detail=error.strerror or str(error)) from error
         self._check_state()
-        if there is None or there.folder.name != self._of:  # others needed its room in this very instant
+        if there is None or there.folder.name != self._of:  # it was evicted in this very instant
             raise StillPreparing(self._which)
         self._keep(there)
         return LoadedMatrix(there.matrix, there.distribution)
@@ -188,7 +191,7 @@ class Preparation(Expression):
             do(there)
 
     def _read(self) -> LoadedMatrix:
-        """Have it in memory, but not before it is wanted: many look at a dataset and never ask for a gene."""
+        """Read the matrix into memory once it is requested: many users view a dataset and never request a gene."""
         self._wanted.wait()
         if self._closed:
             raise StillPreparing(self._which)
@@ -197,7 +200,7 @@ class Preparation(Expression):
         return whole
 
     def _check_state(self) -> None:
-        """Raise ChangedMeanwhile unless the file is still the one that cells and genes were read from."""
+        """Raise ChangedMeanwhile unless the file is in the state from which cells and genes were read."""
         try:
             now = store.fingerprint(self._source, self._layer)
         except OSError as error:
@@ -233,14 +236,14 @@ class Preparation(Expression):
 
 @dataclass(frozen=True)
 class LoadedMatrix:
-    """The expression of all genes, and what cellxgene takes it for: "normal" or "count"."""
+    """The expression of all genes, and the distribution that cellxgene guesses for it: "normal" or "count"."""
 
     matrix: matrix.Matrix
     distribution: str
 
 
 def in_memory(source: str, layer: str | None, report: Callable[[float], None]) -> LoadedMatrix:
-    """Read the matrix of a file into this process's memory, telling the share; raises the Problem that prevents it."""
+    """Read the matrix of a file into memory, reporting the share (0 to 1); raises the Problem that prevents it."""
     try:
         with h5ad.Watched(source, report) as opened, h5py.File(opened, "r") as file:
             found = find(file, layer, source)

@@ -1,4 +1,4 @@
-"""How a viewer opens its dataset: from its store, or from the file itself while the store is made."""
+"""The loading of a dataset: from its store, or from the file itself while the store is built."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _log = logging.getLogger(__name__)
 def load_dataset(
     path: str, layer: str | None, stores: Stores | None, tell: Callable[[float | None, str], None]
 ) -> tuple[Metadata, Expression]:
-    """Everything but the matrix, and the matrix, which may still be in preparation; raises the file's Problem.
+    """Return the metadata and the expression, which may still be in preparation; raises the file's Problem.
 
-    `tell` hears of the preparation, as `Expression.in_preparation` says.
+    `tell` receives the progress of the preparation (see `Expression.in_preparation`).
     """
     try:
-        of = store.fingerprint(path, layer)  # before anything is read, so that what is read later can be told apart
+        of = store.fingerprint(path, layer)  # before anything is read, so that later changes of the file are noticed
         there = None if stores is None else stores.find(path, layer)
     except OSError as error:
         raise h5ad.open_problem(path, error) from error
     if there is not None:
         try:
             return metadata.of_store(there), Expression.of_store(there)
-        except Problem as problem:  # its disk has just failed or was cleared: the file itself is still there
+        except Problem as problem:  # the store's disk failed or was just cleared; the file itself is still there
             _log.warning("The store of %s cannot be used: %s", path, problem.sentence)
     return metadata.read(path, layer), Expression.in_preparation(stores, path, layer, of=of, tell=tell)

@@ -1,4 +1,4 @@
-"""Everything of a dataset but its matrix, read from any .h5ad in a moment, however large the file is."""
+"""The metadata of a dataset: everything but its matrix, read from any .h5ad quickly, however large the file is."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from cxg_proxy.viewer.store.store import Store
 
 @dataclass(frozen=True)
 class Metadata:
-    """A dataset without its matrix. `data` has obs, var, embeddings, colours and description, and X is None."""
+    """A dataset without its matrix: `data` has obs, var, embeddings, colours and description, and its X is None."""
 
     data: anndata.AnnData | Tables
     shape: tuple[int, int]  # cells, genes
     dtype: np.dtype[Any]  # of the matrix, as the viewer shows it
-    names: Names | None = None  # of the cells, which obs only numbers then
+    names: Names | None = None  # of the cells, if the index of obs only numbers them
 
 
 @dataclass
 class Tables:
-    """What AnnData would hold, without the cost of making one."""
+    """The part of an AnnData that the viewer uses, without the cost of creating an AnnData."""
 
     obs: pd.DataFrame
     var: pd.DataFrame
@@ -49,40 +49,40 @@ class Tables:
 
     @property
     def n_obs(self) -> int:
-        """The cells."""
+        """The number of cells."""
         return len(self.obs)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Cells, genes."""
+        """The numbers of cells and genes."""
         return len(self.obs), len(self.var)
 
     def obsm_keys(self) -> list[str]:
-        """The names of the embeddings."""
+        """Return the names of the embeddings."""
         return list(self.obsm)
 
     def uns_keys(self) -> list[str]:
-        """The names of what else there is."""
+        """Return the names of the entries of uns."""
         return list(self.uns)
 
 
 def read(source: str, layer: str | None) -> Metadata:
-    """All but the matrix of an .h5ad file, as anndata reads it; raises the problem that the file has, if any.
+    """Read everything but the matrix of an .h5ad file, as anndata does; raises the Problem of the file, if any.
 
-    Of the embeddings only the columns that cellxgene shows are kept, and of uns only what it looks at. The genes are
+    Only the columns of embeddings that cellxgene shows and the entries of uns that it reads are kept. The genes are
     those of the matrix that `layer` chooses.
     """
     with _told(source), opened(source) as file:
         found = find(file, layer, source)
         older = isinstance(file["obs"], h5py.Dataset)
         data = _whole(file, found, source) if older else _parts(file, found.var, found.shape[0], source)
-    if data.shape != found.shape:  # by an index of a kind that `find` does not know
+    if data.shape != found.shape:  # possible with an index of a kind that `find` does not know
         raise NotViewable(display_name(source), detail=f"its matrix has the shape {found.shape}, not {data.shape}")
     return Metadata(data, found.shape, found.dtype)
 
 
 def of_store(there: Store) -> Metadata:
-    """The same of a store; raises the problem that it has, if any."""
+    """Read the metadata from a store; raises the Problem of its file, if any."""
     path = there.rest
     if there.names_differ:
         with _told(str(path)), opened(str(path)) as file:
@@ -92,7 +92,7 @@ def of_store(there: Store) -> Metadata:
 
 
 def _tables(file: Any, source: str) -> Tables:
-    """All but the names of the cells."""
+    """Read everything but the names of the cells, which are numbered instead."""
     obs = own(file, file["obs"], source)
     order = cell_names.columns(obs)
     index = pd.RangeIndex(cell_names.count(obs), name=cell_names.axis_name(obs))
@@ -102,10 +102,10 @@ def _tables(file: Any, source: str) -> Tables:
 
 
 def read_small(path: Path) -> anndata.AnnData:
-    """All of the small file of a store, as anndata reads it; raises the problem that it has, if any."""
+    """Read the whole small file of a store, as anndata does; raises the Problem of the file, if any."""
     with _told(str(path)), opened(str(path)) as file:
         if isinstance(file["obs"], h5py.Dataset):
-            with open(path, "rb") as stream:  # a path would be locked
+            with open(path, "rb") as stream:  # given a path, HDF5 would lock the file
                 return _read(stream)
         return _parts(file, file["var"], None, str(path))
 
@@ -120,7 +120,7 @@ def _parts(file: Any, var: Any, count: int | None, source: str) -> anndata.AnnDa
 
 
 def _whole(file: Any, found: Source, source: str) -> anndata.AnnData:
-    """From before AnnData 0.7, when one part held what belongs to another: anndata itself puts all together again."""
+    """Read a file from before AnnData 0.7, whose parts depend on each other, with anndata from a copy in memory."""
     image = io.BytesIO()
     with h5py.File(image, "w", track_order=True) as copy:
         metadata_file.fill(file, found, copy, source)
@@ -135,7 +135,7 @@ def _read(stream: Any) -> anndata.AnnData:
 
 @contextlib.contextmanager
 def _told(path: str) -> Iterator[None]:
-    """Tell in the user's words of what this version of anndata does not know."""
+    """Raise a Problem in the user's terms for an element that this version of anndata cannot read."""
     try:
         yield
     except IORegistryError as error:
