@@ -1,1 +1,1 @@
-"""The statistics."""
+"""The statistics of gene expression."""

@@ -1,9 +1,10 @@
-"""Differential expression as cellxgene defines it, read gene by gene: never dense, on every core, and ended on request.
+"""Differential expression as cellxgene defines it, read gene by gene: never dense, on every core, and cancellable.
 
-The definition is cellxgene's `server/common/compute/diffexp_generic.py`, to the letter: Welch's t of every gene, except
-that both variances are divided by the size of the *smaller* group; the genes with the highest and the lowest t, of
-those whose means differ by more than a cutoff if there are enough; p by Student's distribution, and that by Bonferroni.
-Mean and variance are of log(1 + value) if values are counts. Where cellxgene computes in float32, this is float64.
+The definition is exactly that of cellxgene's `server/common/compute/diffexp_generic.py`. It computes Welch's t for
+every gene, except that both variances are divided by the size of the *smaller* group. It returns the genes with the
+highest and the lowest t, among those whose means differ by more than a cutoff if there are enough of these. The p-value
+is from Student's distribution, and its adjustment is Bonferroni's. Mean and variance are those of log(1 + value) if
+the values are counts. Where cellxgene computes in float32, this module uses float64.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from . import kernels
 
 Floats: TypeAlias = NDArray[np.float64]
 
-_BLOCK_VALUES = 2**20  # looked at between two questions whether somebody still waits: a few milliseconds
+_BLOCK_VALUES = 2**20  # values read between two checks of `cancelled`: a few milliseconds
 _SCRATCH_BYTES = 96 * 2**20  # of all threads together
-_LOGARITHMS = 1024  # counts whose logarithm is looked up
+_LOGARITHMS = 1024  # counts below this take their logarithm from a table
 
 
 @dataclass(frozen=True)
 class Group:
-    """What is known of one group of cells: for each gene, mean and variance, both float64."""
+    """The statistics of one group of cells: its size, and the mean and variance of each gene, float64 (genes)."""
 
     cells: int
     mean: Floats
     variance: Floats
 
 
-def compare(  # noqa: PLR0917 - cellxgene's own order
+def compare(  # noqa: PLR0917 - cellxgene's order of arguments
     matrix: Matrix,
     distribution: str,
     mask_a: NDArray[np.bool_],
@@ -50,11 +51,12 @@ def compare(  # noqa: PLR0917 - cellxgene's own order
     cancelled: Callable[[], bool] = lambda: False,
     cores: int | None = None,
 ) -> dict[str, list[list[Any]]]:
-    """Compare two groups of cells, which may share some; each must hold at least one.
+    """Compare two groups of cells, given as masks (bool, one for each cell), which may overlap but not be empty.
 
-    distribution: "count", or "normal" for values that are logarithms already. cores: threads, all allowed if None.
-    Returns, under "positive" and "negative", at most `top_n` lists of gene number, difference of means, p and adjusted
-    p. Raises Cancelled soon after `cancelled()` has become true, Damaged if the matrix contradicts itself.
+    `distribution` is "count", or "normal" for values that are logarithms already. `cores` is the number of threads;
+    None uses every core that the process may use. Returns, under "positive" and "negative", at most `top_n` lists of
+    gene number, difference of means, p and adjusted p. Raises Cancelled soon after `cancelled()` becomes true, and
+    Damaged if the matrix contradicts itself.
     """
     a, b = groups(matrix, distribution, mask_a, mask_b, cancelled=cancelled, cores=cores)
     return ranked(a, b, top_n, lfc_cutoff)
@@ -69,7 +71,10 @@ def groups(
     cancelled: Callable[[], bool] = lambda: False,
     cores: int | None = None,
 ) -> tuple[Group, Group]:
-    """Each gene's mean and variance in both groups, in one pass over the matrix; arguments as in `compare`."""
+    """Compute each gene's mean and variance in both groups, in one pass over the matrix.
+
+    Takes the arguments and raises the errors of `compare`.
+    """
     one = _Pass(matrix, distribution, mask_a, mask_b)
 
     def work(block: tuple[int, int]) -> None:
@@ -88,7 +93,7 @@ def groups(
 
 
 class _Pass:
-    """One pass over the matrix: what is the same for all of its blocks."""
+    """One pass over the matrix: the data that all of its blocks share."""
 
     def __init__(self, matrix: Matrix, distribution: str, mask_a: NDArray[np.bool_], mask_b: NDArray[np.bool_]):
         self._matrix = matrix
@@ -99,7 +104,7 @@ class _Pass:
         self.scratch_bytes = 8 * (sum(self._sizes) + 2)
 
     def look(self, first: int, last: int) -> None:
-        """Find out about the genes from `first` to before `last`."""
+        """Process the genes from `first` up to, not including, `last`; raises Damaged."""
         a, b = (np.empty(size + 1) for size in self._sizes)
         how = (first, self._members, np.array(self._sizes, np.float64), self._logarithms, a, b, self._found)
         if isinstance(self._matrix, Dense):
@@ -112,13 +117,13 @@ class _Pass:
             raise Damaged("it names cells that are not there, or one twice")
 
     def groups(self) -> tuple[Group, Group]:
-        """What has been found, when every gene has been looked at."""
+        """Return the statistics of both groups, once every gene has been processed."""
         half, dense = kernels.ROWS // 2, isinstance(self._matrix, Dense)
         return _group(self._sizes[0], self._found[:half], dense), _group(self._sizes[1], self._found[half:], dense)
 
 
 def _compilable(values: Array) -> Array:
-    """The values as the compiled code takes them: as they are, or a copy of this block."""
+    """Return the values as the compiled code takes them: unchanged, or a converted copy of this block."""
     if not kernels.takes(values.dtype):
         values = values.astype(np.float64)
     values = np.ascontiguousarray(values)
@@ -127,7 +132,7 @@ def _compilable(values: Array) -> Array:
 
 
 def _blocks(matrix: Matrix) -> Iterator[tuple[int, int]]:
-    """Ranges of genes of about as many values each."""
+    """Iterate over ranges of genes with about `_BLOCK_VALUES` values each."""
     cells, genes = matrix.shape
     if isinstance(matrix, Sparse):
         wanted = np.arange(_BLOCK_VALUES, len(matrix.data), _BLOCK_VALUES)
@@ -139,10 +144,11 @@ def _blocks(matrix: Matrix) -> Iterator[tuple[int, int]]:
 
 
 def _group(cells: int, found: Floats, dense: bool) -> Group:
-    """Mean and variance without what is no number, by cellxgene's rule: its infinities stay unless NumPy complained.
+    """Return the group with NaN replaced by 0 as cellxgene does; infinities stay unless NumPy would have complained.
 
-    NumPy complains, once for all genes, when it divides 0 by 0 (a group of one cell), takes a logarithm of -1 or less,
-    subtracts an infinite mean from an infinite value, or, in a dense matrix, adds infinities of both signs.
+    In cellxgene NumPy complains, once for all genes, when it divides 0 by 0 (a group of one cell), takes log(1 + value)
+    of a value of -1 or less, subtracts an infinite mean from an infinite value, or, in a dense matrix, adds infinities
+    of both signs.
     """
     mean, squares, oddities = found[kernels.MEAN], found[kernels.SQUARES], found[kernels.ODDITIES].astype(np.uint8)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -159,7 +165,10 @@ def _group(cells: int, found: Floats, dense: bool) -> Group:
 
 
 def ranked(a: Group, b: Group, top_n: int, lfc_cutoff: float) -> dict[str, list[list[Any]]]:
-    """The genes that differ most, and how; arguments and result as in `compare`."""
+    """Return the genes that differ most between two groups, with arguments and result as in `compare`.
+
+    The formula is that of cellxgene's `server/common/compute/diffexp_generic.py`.
+    """
     smaller, genes = min(a.cells, b.cells), len(a.mean)
     fold = a.mean - b.mean
     with np.errstate(all="ignore"):
@@ -179,12 +188,15 @@ def ranked(a: Group, b: Group, top_n: int, lfc_cutoff: float) -> dict[str, list[
 
 
 def _order(t: Floats, differing: NDArray[np.bool_], top_n: int) -> NDArray[np.intp]:
-    """The genes with the `top_n` highest t, then those with the lowest; of the differing ones if there are enough."""
+    """Return the genes with the `top_n` highest and the `top_n` lowest t, by falling t.
+
+    Only genes marked in `differing` count if there are more than 2 * `top_n` of these.
+    """
     among = np.flatnonzero(differing)
     if len(among) <= top_n * 2:
         among = np.arange(len(t))
     ends = among
-    if top_n < len(t):  # where it is not, cellxgene fails
+    if top_n < len(t):  # otherwise cellxgene fails
         parted = np.argpartition(t[among], (top_n, -top_n))
         ends = among[np.concatenate((parted[-top_n:], parted[:top_n]))]
     order: NDArray[np.intp] = ends[np.argsort(t[ends])[::-1]]

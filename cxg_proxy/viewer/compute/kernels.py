@@ -1,6 +1,6 @@
-"""The innermost loops of the statistics, compiled: what is known of one gene in two groups of cells.
+"""Kernels of the statistics: compiled inner loops that compute the statistics of each gene in two groups of cells.
 
-They take a block of genes, so that threads can share a matrix and stop between two blocks. None starts threads.
+They take a block of genes, so that threads can share a matrix and stop between two blocks. No kernel starts a thread.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from numba import types
 from cxg_proxy.viewer.numba_cache import compiled
 
 IN_A, IN_B = 1, 2  # bits of a cell's group; a cell may be in both
-# What a gene's values may hold that makes arithmetic raise floating-point errors, as bits.
+# Bits for values of a gene that make arithmetic raise floating-point errors.
 NO_LOGARITHM, PLUS_INFINITY, MINUS_INFINITY = 1, 2, 4
 MEAN, SQUARES, ODDITIES = range(3)  # rows of the result for A, then the same for B
 ROWS = 6
 
 _VALUES = (np.float32, np.float64, np.int32, np.int64)
-# Sums may be made in any order, so that several values are added at once: the same order every time.
+# Additions may be reordered, so that several values are added at once, but the order is the same every time.
 _any_order = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 _inner = numba.njit(nogil=True, error_model="numpy")
 
 
 @_any_order
-def _sum(values, count):  # type: ignore[no-untyped-def]  # numba gives the types, here and below
+def _sum(values, count):  # type: ignore[no-untyped-def]  # numba infers the types, here and below
     total = 0.0
     for place in range(count):
         total += values[place]
@@ -45,7 +45,7 @@ def _squares(values, count, mean):  # type: ignore[no-untyped-def]
 
 @_inner
 def _take_logarithms(values, count, logarithms):  # type: ignore[no-untyped-def]
-    """log(1 + value), from the table where it is a small whole number, as most counts are."""
+    """Replace the values by log(1 + value), looked up for small integers, as most counts are; return the bits."""
     oddities = 0
     for place in range(count):
         value = values[place]
@@ -70,8 +70,11 @@ def _infinities(values, count):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _conclude(values, count, cells, logarithms, gene, found):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - no keywords in compiled code
-    """Mean and sum of squared deviations of a gene in `cells` cells, of which `count` have a value, others 0."""
+def _conclude(values, count, cells, logarithms, gene, found):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - compiled code takes no keyword arguments
+    """Write a gene's mean, sum of squared deviations and bits to `found`.
+
+    Of the `cells` cells, `count` have a value, and the others are 0.
+    """
     oddities = 0
     if len(logarithms):
         oddities = _take_logarithms(values, count, logarithms)
@@ -87,10 +90,11 @@ def _conclude(values, count, cells, logarithms, gene, found):  # type: ignore[no
 def of_sparse(indptr, indices, data, first, groups, sizes, logarithms, a, b, found):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - as above
     """Fill the columns of `found` from `first` on for a block of genes of a matrix stored by columns.
 
-    indptr: int64, where the block's genes begin and the last one ends; indices, data: those of the block alone.
-    groups: uint8, each cell's. sizes: float64, cells in A and in B. logarithms: float64, log(1 + n) of the first whole
-    numbers if values are counts, empty if they stay as they are. a, b: float64, room for one value more than each group
-    has cells. Returns False if the matrix names a cell that is not there, or one twice.
+    indptr: int64, where the genes of the block begin and the last one ends; indices, data: only those of the block.
+    groups: uint8, the bits of each cell. sizes: float64, the numbers of cells in A and B. logarithms: float64,
+    log(1 + n) of the first integers from 0 if the values are counts, else empty. a, b: float64, scratch with one place
+    more than the group has cells. found: float64 (ROWS, genes). Returns False if the matrix names a cell that it does
+    not have, or names one twice.
     """
     cells = np.uint32(len(groups))
     for row in range(len(indptr) - 1):
@@ -100,7 +104,7 @@ def of_sparse(indptr, indices, data, first, groups, sizes, logarithms, a, b, fou
             cell = np.uint32(indices[place])
             if cell >= cells:
                 return False
-            # Written for every cell and kept for those of the group: faster than to decide.
+            # The value is written for every cell and kept for those of the group, which is faster than a branch.
             value = np.float64(data[place])
             a[in_a] = value
             b[in_b] = value
@@ -115,7 +119,10 @@ def of_sparse(indptr, indices, data, first, groups, sizes, logarithms, a, b, fou
 
 @compiled
 def of_dense(values, first, groups, sizes, logarithms, a, b, found):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - as above
-    """The same for genes x cells, the first of them being gene number `first` of the matrix."""
+    """Fill the columns of `found` from `first` on for a block of genes of a dense matrix, given as genes x cells.
+
+    The other arguments are those of `of_sparse`. Returns True.
+    """
     for row in range(values.shape[0]):
         in_a = 0
         in_b = 0
@@ -131,18 +138,18 @@ def of_dense(values, first, groups, sizes, logarithms, a, b, found):  # type: ig
 
 
 def takes(dtype: np.dtype[Any]) -> bool:
-    """Whether there is code for values of this kind; others are to be made float64 before."""
+    """Whether there is a kernel for values of this dtype; others must be converted to float64 before."""
     return dtype.isnative and dtype.type in _VALUES
 
 
-def compile() -> None:  # noqa: A001 - what it does
-    """Compile every kernel for every kind of values, or load the code where it is kept already."""
+def compile() -> None:  # noqa: A001 - the name says what it does
+    """Compile every kernel for every dtype, or load the code that is kept already."""
     for _ in compiling():
         pass
 
 
 def compiling() -> Iterator[None]:
-    """The same one by one. To compile a function does not run it: no thread is started."""
+    """Compile the kernels one by one, yielding in between; compiling runs no kernel and starts no thread."""
     numbers, groups, found = types.float64[::1], types.uint8[::1], types.float64[:, ::1]
     for kind in _VALUES:
         value = numba.from_dtype(np.dtype(kind))
@@ -154,5 +161,5 @@ def compiling() -> Iterator[None]:
 
 
 def _read_only(value: Any, dimensions: int = 1) -> Any:
-    """The type of an array as the matrices hold it."""
+    """Return numba's type of an array as the matrices hold it: read-only and contiguous."""
     return types.Array(value, dimensions, "C", readonly=True)
