@@ -1,1 +1,1 @@
-"""cellxgene's own application on top of a dataset; the only package that imports `server`."""
+"""cellxgene's Flask application on top of a dataset."""

@@ -1,4 +1,4 @@
-"""cellxgene's data adaptor on a matrix by columns, perhaps still in preparation, with errors in the user's words."""
+"""cellxgene's data adaptor on a matrix by columns, perhaps still in preparation, with errors in the user's terms."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from . import page_headers
 from .admission import Admission
 
 TOP_N_MAX = 1000
-_COLUMNS_BYTES = 512 * 2**20  # of genes sent at once; cellxgene's page asks for one at a time
+_COLUMNS_BYTES = 512 * 2**20  # of genes in one reply; cellxgene's page requests one at a time
 
 
 class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
-    """One dataset, as cellxgene's request handlers want it."""
+    """One dataset, with the interface that cellxgene's request handlers expect."""
 
     def __init__(self, locator: Any, config: Any, rest: Metadata, expression: Expression, turns: Admission):
         self._path: str = locator.path
@@ -42,20 +42,20 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
         self._rest, self._expression = rest, expression
         self._turns = turns
         self._index: pd.Index | None = None  # of obs in the file
-        self._unread = ""  # the column of obs that will hold the names of the cells
+        self._unread = ""  # the column of obs for the cell names, until they are read
         self._lock = threading.Lock()
         with self._explained():
             super().__init__(locator, config)
-        # cellxgene warns of half a billion values, which it would make dense; here they take a fraction of a second.
+        # cellxgene warns from half a billion values on, which it would make dense; here they take part of a second.
         self.parameters.pop("diffexp-may-be-slow", None)
 
     def get_title(self) -> str:
-        """The file's name without its ending, printable."""
+        """Return the file's name without its ending, printable."""
         return self._name.removesuffix(".h5ad")
 
     @property
     def original_obs_index(self) -> Any:
-        """What the cells are called in the file."""
+        """The names of the cells in the file, read when first needed."""
         if self._rest.names is None:
             return self._index
         try:
@@ -68,24 +68,27 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
         self._index = index
 
     def annotation_to_fbs_matrix(self, axis: Any, fields: Any = None, labels: Any = None) -> Any:
-        """The columns as cellxgene's page wants them; labels are joined by the names of the cells."""
+        """Return the columns in the format of cellxgene's page; labels are joined by the names of the cells."""
         joined = labels is not None and not labels.empty
         if axis == Axis.OBS and (joined or not fields or self._unread in fields):
             self._name_cells()
         return super().annotation_to_fbs_matrix(axis, fields, labels)
 
     def query_obs_array(self, term_name: str) -> Any:
-        """The column; cellxgene reads an attribute here, and a column named like a method gives that method."""
+        """Return a column of obs, also one named like a method, for which cellxgene would return that method."""
         if term_name == self._unread:
             self._name_cells()
         return self.data.obs[term_name]
 
     def query_var_array(self, term_name: str) -> Any:
-        """The column, as in `query_obs_array`."""
+        """Return a column of var, as `query_obs_array` does for obs."""
         return self.data.var[term_name]
 
     def get_colors(self) -> dict[str, Any]:
-        """The file's own colours; cellxgene refuses them all, and its page fails, if one category's are unusable."""
+        """Return the usable colours of the file, warning of others.
+
+        cellxgene refuses all of them, and its page fails, if the colours of one category are unusable.
+        """
         colors: dict[str, Any] = {}
         for key, value in self.data.uns.items():
             try:
@@ -95,7 +98,10 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
         return colors
 
     def get_corpora_props(self) -> Any:
-        """The file's description by the Corpora schema, if it has one that is whole; cellxgene's page needs none."""
+        """Return the file's description by the Corpora schema, or None: cellxgene's page does not need it.
+
+        A description that is incomplete is ignored with a warning.
+        """
         try:
             return super().get_corpora_props()
         except (ValueError, KeyError, TypeError) as error:
@@ -103,7 +109,11 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
             return None
 
     def get_X_array(self, obs_mask: Any = None, var_mask: Any = None) -> Any:  # noqa: N802 - cellxgene's name
-        """Some genes in all cells, dense; cellxgene asks for nothing else, and gets no more than a reply can hold."""
+        """Return some genes in all cells, dense: cells x genes, in the matrix's dtype.
+
+        Raises ExceedsLimitError for more genes than 512 MiB hold, DamagedFile for a damaged matrix, and ValueError for
+        a selection of cells, which cellxgene never makes.
+        """
         if obs_mask is not None:
             raise ValueError("Only whole genes can be asked for.")
         genes = np.arange(self.gene_count) if var_mask is None else np.flatnonzero(var_mask)
@@ -114,16 +124,20 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
             return self._matrix().columns(genes)
 
     def summarize_var(self, method: Any, filter: Any, query_hash: str) -> Any:  # noqa: A002 - cellxgene's name
-        """Each cell's mean of some genes."""
+        """Return each cell's mean of some genes, in the format of cellxgene's page."""
         cells, genes = self._filter_to_mask(filter)
         if method != "mean" or cells is not None or genes is None or not np.any(genes):
-            return super().summarize_var(method, filter, query_hash)  # which refuses, or gives zeros
+            return super().summarize_var(method, filter, query_hash)  # cellxgene refuses these, or returns zeros
         with self._sound():
             mean = self._matrix().mean(np.flatnonzero(genes))
         return encode_matrix_fbs(mean, col_idx=pd.Index([query_hash]), row_idx=None)
 
     def compute_diffexp_ttest(self, maskA: Any, maskB: Any, top_n: int, lfc_cutoff: float) -> Any:  # noqa: N803 - cellxgene's names
-        """Compare two sets of cells, when it is this request's turn."""
+        """Compare two sets of cells, once this request may run (see `diffexp.compare`).
+
+        Raises ValueError for an empty set, Busy if too many requests wait, Cancelled if the client no longer waits, and
+        DamagedFile for a damaged matrix.
+        """
         for mask, which in ((maskA, "first"), (maskB, "second")):
             if not np.any(mask):
                 raise ValueError(f"The {which} set holds no cells. Select some and try again.")
@@ -134,7 +148,7 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
                 return diffexp.compare(matrix, distribution, maskA, maskB, top_n, lfc_cutoff, cancelled=cancelled)
 
     def get_X_approximate_distribution(self) -> Any:  # noqa: N802 - cellxgene's name
-        """What the values are taken for: what was configured, else what they look like."""
+        """Return the distribution of the values: the configured one, else the one that their range suggests."""
         return XApproximateDistribution(self._distribution(page_headers.gone()))
 
     def _distribution(self, cancelled: Callable[[], bool]) -> str:
@@ -142,11 +156,11 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
         return self._expression.distribution(cancelled) if configured == "auto" else str(configured)
 
     def _matrix(self) -> Matrix:
-        """The matrix, for which only so many may wait."""
+        """Return the matrix, for which only a limited number of requests may wait; raises Busy for more."""
         try:
             return self._expression.matrix(
                 lambda: True
-            )  # as if nobody waited: it is there, or Cancelled says it is not
+            )  # as if no client waited: returns the matrix if it is ready, else raises Cancelled
         except Cancelled:
             with self._turns.place("Gene expression"):
                 return self._expression.matrix(page_headers.gone())
@@ -163,7 +177,10 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
         self._check_content()
 
     def _validate_and_initialize(self) -> None:
-        """cellxgene's own, which looks at the matrix for its type, and for its distribution unless it is "backed"."""
+        """Call cellxgene's method with a 1 x 1 matrix of the same dtype, as the real one may not be ready.
+
+        cellxgene reads the dtype of the matrix, and its distribution too unless the data is "backed".
+        """
         whole = self.data
         parts = {name: getattr(whole, name) for name in ("obs", "var", "obsm", "obsm_keys", "n_obs", "shape")}
         self.data = SimpleNamespace(X=np.zeros((1, 1), self._rest.dtype), isbacked=True, **parts)
@@ -173,7 +190,7 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
             self.data = whole
 
     def _alias_annotation_names(self) -> None:
-        """cellxgene's own, which makes a column of the index of obs: of numbers, until somebody asks for the names."""
+        """Call cellxgene's method, which copies the index of obs to a column; fill it with 0 until names are read."""
         super()._alias_annotation_names()
         if self._rest.names is not None and self.server_config.single_dataset__obs_names is None:
             self._unread = self.parameters["obs_names"]
@@ -188,7 +205,7 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
     def _name_cells(self) -> None:
         with self._lock:
             if self._unread:
-                # In another table: somebody may be reading this one.
+                # The table is replaced, since another thread may be reading it.
                 self.data.obs = self.data.obs.assign(**{self._unread: self.original_obs_index.to_numpy()})
                 self._unread = ""
 
@@ -205,10 +222,10 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
                 if name != table.index.name:
                     detail = f"{axis}_names is {name!r}, but {axis} has {_listed(table.columns)}"
                     raise BadOptions(self._name, detail=detail)
-                setattr(self.server_config, option, None)  # what they are called already
+                setattr(self.server_config, option, None)  # they have this name already
 
     def _embedding_problem(self) -> Problem:
-        """Why there is nothing to draw: nothing in the file, or nothing of what the options name."""
+        """Return why no embedding can be drawn: the file has none, or none that the options name."""
         wanted, self.dataset_config.embeddings__names = self.dataset_config.embeddings__names, []
         try:
             known = self.get_embedding_names() if wanted else []
@@ -220,7 +237,7 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn cellxgene's and Python's ways to refuse a dataset into problems."""
+        """Raise the errors with which cellxgene and Python refuse a dataset as Problems."""
         try:
             yield
         except MemoryError as error:

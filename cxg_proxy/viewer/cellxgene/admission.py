@@ -1,4 +1,4 @@
-"""Whose turn it is: a few heavy computations run, some requests wait, and more are refused."""
+"""The admission of requests: a few heavy computations run, some requests wait, and further ones are refused."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from cxg_proxy.errors import Busy
 from cxg_proxy.viewer.progress import Cancelled
 
-WAITING = 8  # requests that may wait for their turn, or for the matrix, beside those a worker answers at once
-_ASK_SECONDS = 0.1  # between two questions whether somebody still waits
+WAITING = 8  # requests that may wait for admission, or for the matrix, beside those a worker answers at once
+_ASK_SECONDS = 0.1  # between two checks whether the client still waits
 
 
 class Admission:
-    """Lets `places` requests in, `at_once` of them at work, so that those who wait never take every thread."""
+    """The admission of at most `places` requests, `at_once` of them at work, so that some threads stay free."""
 
     def __init__(self, places: int, at_once: int = 1):
         self._places = threading.BoundedSemaphore(places)
@@ -22,7 +22,7 @@ class Admission:
 
     @contextmanager
     def place(self, what: str) -> Iterator[None]:
-        """Be one of those who may wait, or raise Busy when too many wait already."""
+        """Take one of the places, or raise Busy about `what` if all are taken."""
         if not self._places.acquire(blocking=False):
             raise Busy(what)
         try:
@@ -32,7 +32,7 @@ class Admission:
 
     @contextmanager
     def one(self, cancelled: Callable[[], bool]) -> Iterator[None]:
-        """Wait, in a place, for this request's turn; raises Cancelled when nobody waits for it any more."""
+        """Wait, within a place, until this request may run; raises Cancelled if its client no longer waits."""
         while not self._work.acquire(timeout=_ASK_SECONDS):
             if cancelled():
                 raise Cancelled

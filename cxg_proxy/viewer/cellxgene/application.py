@@ -1,4 +1,4 @@
-"""cellxgene's own Flask application for one dataset, with replies, requests and errors made safe to serve to others."""
+"""cellxgene's Flask application for one dataset, with replies, requests and errors made safe to serve to others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from .reply_tags import COLUMN, Tags, of_dataset_alone
 
 _SLICE = 256 * 1024
 _RETRY_SECONDS = "5"
-_CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody will read it
+_CLIENT_CLOSED_REQUEST = 499  # nginx's status; no client will read it
 
 
 def load(
@@ -59,7 +59,7 @@ def load(
 ) -> Flask:
     """Read the dataset and build the application that shows it, or raise the Problem that prevents it.
 
-    `read` gives everything but the matrix, and the matrix, which may still be in preparation, of a path and a layer.
+    `read` takes a path and a layer, and returns the metadata and the expression, which may still be in preparation.
     """
     kept = CellxgeneAnnotations(
         labels,
@@ -92,14 +92,14 @@ def load(
 
 
 def _read_labels_once(labels: CellxgeneAnnotations, adaptor: Adaptor) -> None:
-    """Say now what is wrong with a file of labels: later, cellxgene's page could only say that something is."""
+    """Read the labels and gene sets once, to raise LabelsNotReadable now: cellxgene's page gives no reason."""
     if labels.user_annotations_enabled():
         labels.read_labels(adaptor)
     labels.read_gene_sets(adaptor)
 
 
 class _NoSession(SessionInterface):
-    """Neither reads nor sets a cookie; who somebody is, the host knows."""
+    """A session that neither reads nor sets a cookie, since the host identifies the user."""
 
     def open_session(self, app: Flask, request: Request) -> None:
         return None
@@ -124,7 +124,7 @@ class _Viewer(Server):  # type: ignore[misc]  # cellxgene has no types
 def _build(config: Configuration, adaptor: Adaptor, labels: CellxgeneAnnotations, tags: Tags, shared: Replies) -> Flask:
     app: Flask = _Viewer(config).app
     app.session_interface = _NoSession()
-    # cellxgene's page asks for this file, which its package lacks.
+    # cellxgene's page requests this file, which its package lacks.
     app.add_url_rule("/obsolete.js", "obsolete", lambda: Response("", mimetype="text/javascript"))
     tags.belong_to(app)
     shared.belong_to(app)
@@ -133,7 +133,7 @@ def _build(config: Configuration, adaptor: Adaptor, labels: CellxgeneAnnotations
     app.before_request(_prefer_one_encoding)
     app.before_request(lambda: _before(adaptor, labels, tags))
     app.before_request(lambda: shared.find(request) or _own_column(adaptor))
-    # Flask calls these in reverse: headers first, then the body, and cellxgene's compression last.
+    # Flask calls these in reverse order: headers first, then the body, and cellxgene's compression last.
     app.after_request(_whole)
     app.after_request(lambda response: shared.keep(request, response))
     app.after_request(lambda response: _after(response, config, tags))
@@ -141,14 +141,14 @@ def _build(config: Configuration, adaptor: Adaptor, labels: CellxgeneAnnotations
 
 
 def _bound(adaptor: Adaptor) -> None:
-    """Replace the three functions of cellxgene's handlers that trust what they are sent, or keep quiet about it."""
+    """Replace three functions of cellxgene's handlers: two trust the request, and one hides the reason of an error."""
     cellxgene_rest.inflate = request_limits.bounded_inflate(adaptor.cell_count)
     cellxgene_rest.decode_matrix_fbs = request_limits.checked_decoder(cellxgene_rest.decode_matrix_fbs)
     cellxgene_rest.abort_and_log = _abort
 
 
 def _abort(code: int, message: str, loglevel: int = logging.DEBUG, include_exc_info: bool = False) -> None:
-    """cellxgene's `abort_and_log`, which gives the reason to the log alone and not to who asked."""
+    """Abort the request and give the client the reason, which cellxgene's `abort_and_log` only logs."""
     logging.getLogger(__name__).info("%s %s: %s", request.method, request.path, message)
     error = BadRequest(message.strip("'\""))
     error.code = int(code)
@@ -156,7 +156,7 @@ def _abort(code: int, message: str, loglevel: int = logging.DEBUG, include_exc_i
 
 
 def _before(adaptor: Adaptor, labels: CellxgeneAnnotations, tags: Tags) -> Response | None:
-    """Answer what a browser still has, and refuse what cellxgene would stumble over."""
+    """Answer 304 if the browser's copy is current, and refuse requests on which cellxgene would fail."""
     tag = tags.of(request)
     if tag is not None and request.if_none_match.contains_weak(tag):
         return _not_modified(adaptor, labels, tag, tags)
@@ -172,7 +172,10 @@ def _before(adaptor: Adaptor, labels: CellxgeneAnnotations, tags: Tags) -> Respo
 
 
 def _not_modified(adaptor: Adaptor, labels: CellxgeneAnnotations, tag: str, tags: Tags) -> Response | None:
-    """Only a header says what the page knows of the labels then; None if they have changed meanwhile."""
+    """Return a 304 reply, or None if the labels have changed meanwhile.
+
+    The labels are read because a header of the reply reports their state to the page.
+    """
     if tags.depends_on_labels(request):
         labels.read_labels(adaptor)
         if tags.of(request) != tag:
@@ -181,7 +184,7 @@ def _not_modified(adaptor: Adaptor, labels: CellxgeneAnnotations, tag: str, tags
 
 
 def _own_column(adaptor: Adaptor) -> Response | None:
-    """A column of obs that is the file's, whatever there is of labels: cellxgene would read them all for it."""
+    """Return a column of obs from the file without reading the labels, as cellxgene would; None for other requests."""
     if request.endpoint != "api.annotationsobsapi" or request.method not in ("GET", "HEAD"):
         return None
     if not of_dataset_alone(request, adaptor.get_obs_columns()):
@@ -193,7 +196,7 @@ def _own_column(adaptor: Adaptor) -> Response | None:
 
 
 def _prefer_one_encoding() -> None:
-    """Leave cellxgene's compression no choice: it takes what a client refuses with `q=0`."""
+    """Leave cellxgene's compression only one encoding, since it may choose one that the client refuses with `q=0`."""
     request.environ["HTTP_ACCEPT_ENCODING"] = compression.chosen(request.accept_encodings)
 
 
@@ -213,9 +216,9 @@ def _after(response: Response, config: Configuration, tags: Tags) -> Response:
 
 
 def _whole(response: Response) -> Response:
-    """Make the body of bytes: cellxgene's is a bytearray, which WSGI forbids, and which servers cut to nothing.
+    """Convert the body to bytes: cellxgene's is a bytearray, which WSGI forbids and servers truncate to nothing.
 
-    A large body goes out in slices, so that neither compression nor the server copies it whole.
+    A large body is sent in slices, so that neither the compression nor the server copies all of it.
     """
     if response.direct_passthrough or response.is_streamed:
         return response
@@ -236,8 +239,8 @@ def _slices(body: bytes | bytearray) -> Iterator[bytes]:
 
 
 def _speak_plainly(app: Flask) -> None:
-    """Answer every error with a JSON sentence and the right status."""
-    # flask_restful put its own error handling on the instance; without it, Flask's class has its say again.
+    """Answer every error with a sentence in JSON and the right status."""
+    # flask_restful sets its error handlers on the instance; without these, those of Flask's class apply again.
     for name in ("handle_exception", "handle_user_exception"):
         vars(app).pop(name, None)
     app.register_error_handler(HTTPException, _http_error)

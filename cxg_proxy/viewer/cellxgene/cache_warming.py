@@ -1,4 +1,4 @@
-"""Makes the replies that every visitor fetches when a dataset is prepared for many, so that none of them waits."""
+"""The warming of the reply cache: it makes the replies that every visitor fetches when a dataset is prepared."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _log = logging.getLogger(__name__)
 
 
 def make(there: Store, dataset: str, layer: str | None, cancelled: Callable[[], bool]) -> None:
-    """Keep them beside a store that is made for others, for the options beside the dataset, unless they are there.
+    """Fill the reply cache of a store that is built for others, for the options in the file beside the dataset.
 
-    Nobody else may be able to write to the store: they could put a link where the replies are written. What fails is
-    left to the first visitor: a store without them is whole.
+    No other user may be able to write to the store: they could put a link where the replies are written. A failure is
+    only logged, since a store without replies is whole; the first visitor then waits for them.
     """
     try:
         _make(there, dataset, layer, cancelled)
@@ -39,7 +39,7 @@ def make(there: Store, dataset: str, layer: str | None, cancelled: Callable[[], 
 
 
 def _make(there: Store, dataset: str, layer: str | None, cancelled: Callable[[], bool]) -> None:
-    def read(*_: object) -> tuple[Metadata, Expression]:  # from this very store, or another one might be made
+    def read(*_: object) -> tuple[Metadata, Expression]:  # from this very store, or another one might be built
         return metadata.of_store(there), Expression.of_store(there)
 
     chosen = {**options.gather(dataset, {}), **({} if layer is None else {"layer": layer})}
@@ -58,16 +58,16 @@ def _make(there: Store, dataset: str, layer: str | None, cancelled: Callable[[],
 
 
 def _tell_nobody(*_: object) -> None:
-    """Its bar is at its end already."""
+    """Report nothing, since the progress bar of the build has already ended."""
 
 
 def prepare(
     application: Flask, folder: Path, *, report: Callable[[float], None], cancelled: Callable[[], bool]
 ) -> None:
-    """Keep in a folder all that visitors will fetch, in each encoding that is kept.
+    """Keep in a folder the replies that every visitor fetches, in each of the `KEPT` encodings.
 
-    `report` hears the share that is done, `cancelled` is asked before each reply. What cannot be kept or made is left
-    out: it is made when somebody asks for it.
+    `report` receives the share that is done, from 0 to 1; `cancelled` is called before each reply. A reply that cannot
+    be made or kept is left out, and made when a visitor requests it.
     """
     Replies.of(application).keep_in(folder)
     client = application.test_client()
@@ -82,7 +82,7 @@ def prepare(
 
 
 def _targets(schema: Mapping[str, Any]) -> list[str]:
-    """What the page will ask for; columns of labels may be among it, which are not kept."""
+    """Return the targets that the page will request; columns of labels may be among them, but are not kept."""
     layouts = [urlencode({"layout-name": each["name"]}) for each in schema["layout"]["obs"]]
     columns = [urlencode({reply_tags.COLUMN: each["name"]}) for each in schema["annotations"]["obs"]["columns"]]
     genes = urlencode({reply_tags.COLUMN: schema["annotations"]["var"]["index"]})

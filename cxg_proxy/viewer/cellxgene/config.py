@@ -1,4 +1,4 @@
-"""cellxgene's configuration objects without what does not belong in a worker: ports, environment, annotation paths."""
+"""cellxgene's configuration objects, without the ports, environment variables and annotation paths of a server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Configuration(AppConfig):  # type: ignore[misc]  # cellxgene has no types
 
 class _Server(ServerConfig):  # type: ignore[misc]  # cellxgene has no types
     def handle_app(self, context: Any) -> None:
-        # cellxgene's own tries TCP ports here, and sets sys.tracebacklimit to 0 for the whole process.
+        # cellxgene's method tries TCP ports here, and sets sys.tracebacklimit to 0 for the whole process.
         for name, kind in _APP_ATTRIBUTES.items():
             self.validate_correct_type_of_configuration_attribute(name, kind)
 

@@ -1,4 +1,7 @@
-"""cellxgene's annotations interface on `cxg_proxy.annotations`: two fixed files, whichever browser asks."""
+"""The labels and gene sets of one user, as cellxgene's annotations interface: two fixed files for every browser.
+
+`cxg_proxy.annotations` reads and writes the files.
+"""
 
 import io
 import os
@@ -40,23 +43,23 @@ _TABS = 1000  # pages whose last save of gene sets is remembered
 
 
 class _Read(NamedTuple):
-    """What cellxgene gets, what its page knows then, and for labels how they fit the dataset."""
+    """A parsed file: what cellxgene receives, what its page then knows, and how labels fit the dataset."""
 
     shown: Any
     known: SeenState
     fit: Fit | None = None
-    hidden: tuple[str, ...] = ()  # categories that are columns of the dataset by now
+    hidden: tuple[str, ...] = ()  # categories that are now columns of the dataset
 
 
 class Table(NamedTuple):
-    """A table of labels, and its columns as pandas has read them, if it has."""
+    """A table of labels, and its columns as pandas read them; empty if pandas could not read the file."""
 
     texts: LabelTable
     columns: dict[str, pd.Categorical]
 
 
 class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has no types
-    """One user's labels and gene sets for one dataset; no cookie and no collection name decides where they are.
+    """One user's labels and gene sets for one dataset, in the folder `where`, whatever the cookie or collection name.
 
     Labels that are shown but read-only look like the dataset's own categories to cellxgene's page.
     """
@@ -71,7 +74,7 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
         gene_sets_read_only: bool,
         history_limit: int = annotations.LIMIT,
     ):
-        # "user-annotations" is asked by cellxgene before it reads labels and before it saves them.
+        # cellxgene checks "user-annotations" before it reads labels and before it saves them.
         super().__init__({"user-annotations": shown, "genesets-save": not gene_sets_read_only})
         self.where = where
         self.writable = shown and not read_only
@@ -81,25 +84,28 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
         self._lock = threading.RLock()
         self._labels = _Remembered(where, annotations.LABELS)
         self._gene_sets = _Remembered(where, annotations.GENE_SETS)
-        self._tids: OrderedDict[str, int] = OrderedDict()  # by page
+        self._tids: OrderedDict[str, int] = OrderedDict()  # the number of each page's last save of gene sets
 
     def is_safe_collection_name(self, name: str | None) -> bool:
-        """Any name will do: it is accepted for the sake of cellxgene's page, and used for nothing."""
+        """Accept any name, since cellxgene's page sends one, but it is not used."""
         return True
 
     def set_collection(self, name: str) -> None:
         """Do nothing: there is one collection."""
 
     def version(self) -> str:
-        """Changes whenever the labels do, for ETags."""
+        """Return a text that changes whenever the labels do, for ETags."""
         return str(annotations.version(self.where, annotations.LABELS))
 
     def get_schema(self, data_adaptor: Any) -> list[dict[str, Any]]:
-        """The columns of the labels, which cellxgene's page lets nobody edit unless they are writable."""
+        """Return the schema of the columns of labels, which cellxgene's page lets the user edit only if writable."""
         return [{**column, "writable": self.writable} for column in super().get_schema(data_adaptor)]
 
     def read_labels(self, data_adaptor: Any) -> pd.DataFrame:
-        """The labels as they are on disk now, one row for each cell of the dataset."""
+        """Return the labels that are on disk now, one row for each cell of the dataset.
+
+        Raises LabelsNotReadable, or DisabledFeatureError if labels are not shown.
+        """
         self.check_user_annotations_enabled()
         with self._lock:
             read = self._labels.get(lambda content: self._parse_labels(content, data_adaptor))
@@ -107,7 +113,10 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
         return read.shown
 
     def write_labels(self, df: pd.DataFrame, data_adaptor: Any) -> None:
-        """Save the labels, merged with what others have saved since the page read them."""
+        """Save the labels, merged with what others have saved since the page read them.
+
+        Raises DisabledFeatureError if they are read-only.
+        """
         if not self.writable:
             raise DisabledFeatureError("These labels are read-only.")
         columns = {str(name): texts_of(df[name]) for name in df.columns}
@@ -121,14 +130,21 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
         page_headers.saved(SeenState.of(columns, outcome.known), replace(outcome, kept=kept_too))
 
     def read_gene_sets(self, data_adaptor: Any, context: Any = None) -> tuple[dict[str, Any], int]:
-        """The gene sets as they are on disk now, and the number of the page's last save."""
+        """Return the gene sets that are on disk now, and the number (tid) of the page's last save, 0 if none.
+
+        Raises LabelsNotReadable.
+        """
         with self._lock:
             read = self._gene_sets.get(lambda content: self._parse_gene_sets(content, data_adaptor))
             page_headers.read(read.known)
             return read.shown, self._tids.get(page_headers.tab(), 0)
 
     def write_gene_sets(self, gs: Any, tid: Any, data_adaptor: Any) -> None:
-        """Save the gene sets, merged likewise, unless a later save of the same page was here already."""
+        """Save the gene sets, merged with what others have saved since the page read them.
+
+        Raises ObsoleteRequest if a save of the same page with this number or a later one has arrived before, ValueError
+        for an invalid number, and DisabledFeatureError if gene sets are read-only.
+        """
         self.check_gene_sets_save_enabled()
         if type(tid) is not int or tid < 0:
             raise ValueError("tid must be a whole number, 0 or more.")
@@ -140,7 +156,7 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
                 raise ObsoleteRequest("These gene sets are older than the saved ones. Reload the page.")
             text = self._header("Gene sets") + gene_sets_csv(sets.values())
             outcome = self._write(annotations.GENE_SETS, text, data_adaptor)
-            self._tids[tab] = tid  # only now: a save that failed may be tried again
+            self._tids[tab] = tid  # only now, since a save that failed may be tried again
             self._tids.move_to_end(tab)
             if len(self._tids) > _TABS:
                 self._tids.popitem(last=False)
@@ -158,7 +174,7 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
         )
 
     def _described(self, data_adaptor: Any) -> annotations.DatasetRecord:
-        """The dataset as it was loaded: the file may be another one by now."""
+        """Return the record of the dataset as it was loaded, since the file may have changed since."""
         if self._about is None:
             path, cells = os.path.realpath(self._dataset), data_adaptor.original_obs_index.astype(str)
             digest = annotations.identifiers_digest(cells)
@@ -166,13 +182,13 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
         return self._about
 
     def _names(self, data_adaptor: Any) -> tuple[str, ...]:
-        """What the cells are called in the file."""
+        """Return the names of the cells that the viewer uses."""
         if self._cells is None:
             self._cells = tuple(pd.Index(data_adaptor.get_obs_index()).astype(str))
         return self._cells
 
     def update_parameters(self, parameters: dict[str, Any], data_adaptor: Any) -> None:
-        """Tell cellxgene's page what may be edited; a fixed, named collection keeps it from asking for a name."""
+        """Set what cellxgene's page may edit; with a fixed, named collection it does not ask the user for a name."""
         parameters.update(
             {
                 "annotations": self.writable,
@@ -198,7 +214,7 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
             table, hidden = without_columns(table, data_adaptor.get_obs_columns(), self._dataset)
             digest = (
                 "" if hidden else annotations.digest(content)
-            )  # a page that is not told of a column does not know all
+            )  # a page that does not receive every column does not know the whole file
             read = _fitted(table, digest, lambda: self._names(data_adaptor), data_adaptor)
             return read._replace(hidden=hidden)
 
@@ -218,7 +234,7 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
 
 
 def _fitted(table: Table, digest: str, names: Callable[[], tuple[str, ...]], data_adaptor: Any) -> _Read:
-    """One row per cell, in the dataset's order; cells that the file does not name are unassigned."""
+    """Return the labels with one row per cell, in the dataset's order; cells without a row are unassigned."""
     there = table.texts
     if not there.columns:
         return _Read(pd.DataFrame(), SeenState(digest))
@@ -230,12 +246,12 @@ def _fitted(table: Table, digest: str, names: Callable[[], tuple[str, ...]], dat
     index = pd.Index(data_adaptor.get_obs_index(), name=there.index or None)
     read = table.columns if same else {}
     shown = {name: read[name] if name in read else _categorical(labels) for name, labels in columns.items()}
-    # A page that saves without the rows of other cells does not know the whole file.
+    # A page that does not receive the rows of cells missing from the dataset does not know the whole file.
     return _Read(pd.DataFrame(shown, index=index), SeenState.of(columns, "" if fit.gone else digest), fit)
 
 
 def _categorical(labels: tuple[str, ...]) -> pd.Categorical:
-    """The same as pandas makes of them, three times as fast."""
+    """Return the Categorical that pandas would make of the labels, three times as fast."""
     categories = sorted(set(labels))
     codes = map({label: code for code, label in enumerate(categories)}.__getitem__, labels)
     return pd.Categorical.from_codes(np.fromiter(codes, dtype=np.int32, count=len(labels)), categories)
@@ -252,7 +268,7 @@ def _plain(each: GeneSet) -> dict[str, Any]:
 
 
 class _Remembered:
-    """What was parsed from a file, for as long as the file stays as it was."""
+    """The result of parsing a file, remembered until the file changes."""
 
     def __init__(self, where: Path, name: str):
         self._where, self._name = where, name
@@ -274,7 +290,7 @@ class _Remembered:
 
 
 def read_table(content: bytes) -> Table:
-    """The table in a file. Pandas gives all but the odd one, much faster than Python can; raises Malformed."""
+    """Parse the table in a file, with pandas where possible, which is much faster than Python; raises Malformed."""
     return _quickly(without_comments(content)) or Table(read_labels(content), {})
 
 
@@ -290,17 +306,21 @@ def _quickly(table: bytes) -> Table | None:
     except ValueError:
         return None
     named = tuple(rows[0].to_numpy().tolist())
-    # Pandas fills a row that is too short, up to its last field, with nothing.
+    # pandas fills the missing fields of a row that is too short with empty text.
     ragged = not isinstance(rows.index, pd.RangeIndex) or (names and "" in rows[len(names)].cat.categories)
     if ragged or len(set(names)) < len(names) or len(set(named)) < len(named):
-        return None  # reading it the slow way says what is wrong
+        return None  # the slow parser reports what is wrong
     columns = {name: rows[number] for number, name in enumerate(names, 1)}
     found = LabelTable(index, named, {name: texts_of(column) for name, column in columns.items()})
     return Table(found, {name: column.array for name, column in columns.items()})
 
 
 def without_columns(table: Table, own: Collection[str], dataset: str) -> tuple[Table, tuple[str, ...]]:
-    """The table without labels that somebody has put into the dataset, and which these are."""
+    """Return the table without the categories that a user copied into the dataset, and the names of these.
+
+    `own` are the columns of the dataset's obs. Raises ValueError if one of them has a category's name but is not such a
+    copy.
+    """
     index, rows, columns = table.texts.index, table.texts.cells, table.texts.columns
     taken = [name for name in columns if name in own]
     ours = cell_names.ours(dataset) if taken else set()
@@ -311,7 +331,7 @@ def without_columns(table: Table, own: Collection[str], dataset: str) -> tuple[T
 
 
 def texts_of(column: pd.Series) -> tuple[str, ...]:
-    """The labels of a column, one for each cell."""
+    """Return the labels of a column, one for each cell."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return tuple(column.cat.categories.astype(str).to_numpy(dtype=object)[column.cat.codes.to_numpy()])
     return tuple(column.astype(str))

@@ -1,7 +1,8 @@
-"""What the page that asks knows of labels and gene sets, and what its reply tells it: headers of ours.
+"""The headers that the page and the worker exchange about the state of labels and gene sets.
 
-The script that is added to cellxgene's page sends back with a save what it was told with what it read. So a save says
-what it was made from, and no server has to remember pages: one may be restarted, or be one of two on the same home.
+The script `saves.js`, which is added to cellxgene's page, sends back with a save the state that it received with what
+it read. A save thus names the state it is based on, and no worker has to remember pages: a worker may be restarted, or
+be one of two on the same home.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from cxg_proxy.annotations import Outcome
 from cxg_proxy.annotations.merge import SeenState
 
 KNOWN = "X-Labels-Known"  # `SeenState` as text, in both directions
-TAB = "X-Labels-Tab"  # which of the open pages asks
-MERGED = "X-Labels-Merged"  # what of a save was somebody else's, as JSON: kept, removed, replaced
-OWN = "X-Labels-Own"  # categories that are columns of the dataset by now, and hidden, as JSON
-FIT = "X-Labels-Fit"  # when the dataset's cells have changed since labels were saved, as JSON: `Fit`
+TAB = "X-Labels-Tab"  # which of the open pages sends the request
+MERGED = "X-Labels-Merged"  # what merging a save with other changes kept, removed and replaced, as JSON
+OWN = "X-Labels-Own"  # categories that are hidden since they are now columns of the dataset, as JSON
+FIT = "X-Labels-Fit"  # a `Fit` as JSON, if the dataset's cells have changed since the labels were saved
 
 _TAB_LETTERS = 64
 _NAMES_TOLD = 20  # of each kind
@@ -29,47 +30,47 @@ _LETTERS_TOLD = 60  # of each name
 
 @dataclass(frozen=True)
 class Fit:
-    """How the rows of a file of labels and the cells of the dataset match."""
+    """How the rows of a label file match the cells of the dataset."""
 
     cells: int  # of the dataset
     without: int  # cells of the dataset that have no row
-    gone: int  # rows that are no cell of the dataset
+    gone: int  # rows whose cell is not in the dataset
 
 
 def known() -> SeenState:
-    """What the page knows; nothing, if it does not say so or nobody asks."""
+    """Return the state that the page knows; an empty one outside a request or if the request does not give it."""
     return SeenState.from_text(request.headers.get(KNOWN, "")) if has_request_context() else SeenState()
 
 
 def tab() -> str:
-    """Which page it is, "" if it does not say so."""
+    """Return the identifier of the page, or "" if the request does not give it."""
     return request.headers.get(TAB, "")[:_TAB_LETTERS] if has_request_context() else ""
 
 
 def gone() -> Callable[[], bool]:
-    """What tells, in any thread, whether the page that asks has broken off its request."""
+    """Return a function that tells, in any thread, whether the client has disconnected from this request."""
     told: Any = request.environ.get("waitress.client_disconnected") if has_request_context() else None
     return told or (lambda: False)
 
 
 def read(now_known: SeenState, fit: Fit | None = None, own: tuple[str, ...] = ()) -> None:
-    """Note what a reply will have shown of the file, and what it has left out."""
+    """Record, for the headers, the state that this reply shows, how it fits, and the columns it leaves out."""
     if has_request_context():
         g.known, g.fit, g.own = now_known, fit, own
 
 
 def saved(now_known: SeenState, outcome: Outcome) -> None:
-    """Note what became of a save."""
+    """Record, for the headers, the outcome of a save."""
     if has_request_context():
         g.known, g.outcome = now_known, outcome
 
 
 def told() -> dict[str, str]:
-    """The headers that tell the page so."""
+    """Return the headers with what `read` and `saved` recorded for this request."""
     headers: dict[str, str] = {}
     there: SeenState | None = g.get("known")
     if there is not None:
-        # The values of single columns: only these are known to the page afterwards.
+        # After a request for single columns the page knows only these.
         names = request.args.getlist("annotation-name") if request.method == "GET" else []
         headers[KNOWN] = str(there.only(names) if names else there)
     outcome: Outcome | None = g.get("outcome")

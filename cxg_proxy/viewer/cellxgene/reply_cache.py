@@ -1,4 +1,7 @@
-"""What every visitor of a dataset fetches is packed once, and kept beside its store: embeddings, columns, colours."""
+"""The cache of replies that every visitor of a dataset fetches: embeddings, columns and colours, compressed once.
+
+The replies are kept beside the store of the dataset.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,17 @@ _ROUTES = {
     "api.annotationsobsapi": ("annotations/obs", reply_tags.COLUMN),
     "api.annotationsvarapi": ("annotations/var", reply_tags.COLUMN),
 }
-_SMALL = 500  # bytes that are not worth packing
-_KEY = "cxg-proxy-replies"  # of the application's own
-# The options that change what is kept; a layer is part of what a store is made from.
+_SMALL = 500  # bytes; a smaller reply is not worth compressing
+_KEY = "cxg-proxy-replies"  # in the application's `extensions`
+# The options that change kept replies; a layer has a store, and thus replies, of its own.
 OPTIONS = ("disable_custom_colors", "obs_names", "var_names")
 
 
 class Replies:
-    """Answers one viewer's requests for what everybody fetches from what was kept, and keeps what was not."""
+    """The cached replies of one viewer, for the requests that every visitor makes."""
 
     def __init__(self, edition: str, own: Container[str], folder: Path | None = None):
-        """`own` are the columns of obs in the file, `folder` where to keep replies; None is nowhere."""
+        """Take `own`, the columns of obs in the file, and `folder`, where to keep replies; None keeps none."""
         self._edition, self._own = edition, own
         self._kept: ReplyFiles | None = None
         if folder is not None:
@@ -38,20 +41,20 @@ class Replies:
 
     @staticmethod
     def of(application: Flask) -> Replies:
-        """Those of an application."""
+        """Return the cached replies of an application."""
         found: Replies = application.extensions[_KEY]
         return found
 
     def belong_to(self, application: Flask) -> None:
-        """Let them be found by `of`."""
+        """Attach these replies to an application, for `of`."""
         application.extensions[_KEY] = self
 
     def keep_in(self, folder: Path) -> None:
-        """Keep replies there from now on: the dataset has its store now."""
+        """Keep replies in this folder from now on, since the dataset has its store."""
         self._kept = ReplyFiles(folder, self._edition)
 
     def find(self, request: Request) -> Response | None:
-        """The kept reply, in an encoding that the client takes."""
+        """Return the kept reply in an encoding that the client accepts, or None if there is none."""
         asked, encoding = self._asked(request), compression.chosen(request.accept_encodings, compression.KEPT)
         if self._kept is None or asked is None or encoding == compression.IDENTITY:
             return None
@@ -59,7 +62,7 @@ class Replies:
         return None if content is None else _packed(Response(mimetype=_type(asked)), content, encoding)
 
     def keep(self, request: Request, response: Response) -> Response:
-        """Pack and keep a reply that was made just now, if it is one that everybody fetches."""
+        """Compress and keep a new reply if it answers a request that every visitor makes; return the reply to send."""
         asked, encoding = self._asked(request), compression.chosen(request.accept_encodings, compression.KEPT)
         if self._kept is None or asked is None or encoding == compression.IDENTITY or not _plain(response):
             return response
@@ -71,7 +74,7 @@ class Replies:
         return _packed(response, content, encoding)
 
     def _asked(self, request: Request) -> str | None:
-        """What is asked for, in one way of saying it; None if not everybody asks for it, or not like this."""
+        """Return the normalised target of the request, or None unless every visitor makes this request in this way."""
         wanted = _wanted(request.endpoint, request.args)
         if request.method != "GET" or wanted is None or not request.accept_mimetypes.quality(_type(wanted)):
             return None
@@ -81,7 +84,10 @@ class Replies:
 
 
 def _wanted(endpoint: str | None, arguments: MultiDict[str, str]) -> str | None:
-    """cellxgene's page asks for one column or embedding at a time; whoever asks otherwise waits for it."""
+    """Return the target of a request, or None for one that cellxgene's page would not send.
+
+    The page requests one column or embedding at a time; other requests are not answered from the cache.
+    """
     if endpoint == "api.colorsapi":
         return "colors"
     if endpoint not in _ROUTES:
@@ -96,17 +102,17 @@ def _type(asked: str) -> str:
 
 
 def _plain(response: Response) -> bool:
-    """Whether it is a whole reply as cellxgene makes them, not yet packed."""
+    """Whether this is a complete reply of cellxgene that is not yet compressed."""
     streamed = response.is_streamed or response.direct_passthrough
     return response.status_code == 200 and not streamed and "Content-Encoding" not in response.headers
 
 
 def _packed(response: Response, content: bytes, encoding: str) -> Response:
-    response.set_data(content)  # with its length, which a reply in slices would not have
+    response.set_data(content)  # also sets Content-Length, which a reply in slices would lack
     response.headers["Content-Encoding"] = encoding
     return response
 
 
 def edition(*made_from: object) -> str:
-    """A word for all that kept replies are made from."""
+    """Return a digest of everything that kept replies are made from."""
     return etags.digest("replies", *made_from)

@@ -1,4 +1,4 @@
-"""A folder of packed replies beside a store: read with distrust, written whole or not at all, and bounded."""
+"""The files of compressed replies beside a store: checked when read, written atomically, and limited in size."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from cxg_proxy import etags
 
 _CHECK_BYTES = 16
 _PART = ".part"
-_PART_SECONDS = 3600.0  # older ones have lost their writer
+_PART_SECONDS = 3600.0  # an older temporary file has lost its writer
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much a folder may hold."""
+    """The limits of a folder."""
 
     files: int = 4000
-    bytes: int = 512 * 1024**2  # all of them
+    bytes: int = 512 * 1024**2  # of all files together
     largest: int = 64 * 1024**2  # bytes of one reply
 
 
@@ -38,18 +38,18 @@ class _File:
 
 
 class ReplyFiles:
-    """The packed replies in a folder, of one edition: a word for all that they are made from.
+    """The compressed replies of one edition in a folder; the edition is a digest of everything they are made from.
 
-    The folder may be read-only, full, damaged or gone; then what it lacks is not there. One file is a checksum and what
-    was kept, under a name made of the edition and of what was asked.
+    The folder may be read-only, full, damaged or missing; replies are then just not kept or found. Each file holds a
+    checksum and a reply, and is named after the edition and the request.
     """
 
     def __init__(self, folder: Path, edition: str, bounds: Bounds | None = None):
         self._folder, self._edition, self._bounds = folder, edition, bounds or Bounds()
-        self._writing = True  # until that fails
+        self._writing = True  # until a write fails
 
     def get(self, asked: str, encoding: str) -> bytes | None:
-        """What was kept, None if there is nothing that is whole."""
+        """Return the kept reply, or None if there is none or it is damaged."""
         try:
             descriptor = os.open(self._file(asked, encoding), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with open(descriptor, "rb") as file:
@@ -65,11 +65,11 @@ class ReplyFiles:
         return content
 
     def put(self, asked: str, encoding: str, content: bytes) -> None:
-        """Keep it if that is possible."""
+        """Keep a reply if the folder can be written to and has room; log the first failure and then stop writing."""
         if not self._writing or len(content) > self._bounds.largest:
             return
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)  # not its parents: a store that was removed stays removed
+            self._folder.mkdir(mode=0o700, exist_ok=True)  # without its parents: a removed store stays removed
             if self._make_room(len(content) + _CHECK_BYTES):
                 self._write(self._file(asked, encoding), self._check(asked, encoding, content) + content)
         except OSError as reason:
@@ -80,16 +80,16 @@ class ReplyFiles:
         return self._folder / f"{self._edition}-{etags.digest(asked)}.{encoding}"
 
     def _check(self, asked: str, encoding: str, content: bytes) -> bytes:
-        """Bound to its place: a file under another's name is as bad as a damaged one."""
+        """Return the checksum, which includes the request, so that a file under another's name counts as damaged."""
         check = hashlib.blake2b(digest_size=_CHECK_BYTES)
         check.update(etags.digest(self._edition, asked, encoding).encode())
         check.update(content)
         return check.digest()
 
     def _write(self, file: Path, content: bytes) -> None:
-        """Beside it, then renamed; a power cut may leave a torn file, which its checksum betrays.
+        """Write a temporary file and rename it; the checksum reveals a file that a power cut left incomplete.
 
-        It can be read by whoever can read the folder: an administrator may make replies for others.
+        All who can read the folder can read the file, since an administrator may make replies for other users.
         """
         handle, name = tempfile.mkstemp(dir=self._folder, suffix=_PART)
         try:
@@ -103,7 +103,10 @@ class ReplyFiles:
             raise
 
     def _make_room(self, size: int) -> bool:
-        """Whether so many more bytes fit, if need be in the place of another edition's and of lost parts."""
+        """Make room for `size` bytes, removing files of other editions and abandoned temporary files, oldest first.
+
+        Return whether there is room; if not, nothing was removed.
+        """
         there = self._listed()
         count, held = len(there) + 1, sum(file.bytes for file in there) + size
         going: list[_File] = []
@@ -115,7 +118,7 @@ class ReplyFiles:
         if count > self._bounds.files or held > self._bounds.bytes:
             return False
         for file in going:
-            with contextlib.suppress(FileNotFoundError):  # another worker was first
+            with contextlib.suppress(FileNotFoundError):  # another worker removed it first
                 os.unlink(file.path)
         return True
 

@@ -1,4 +1,4 @@
-"""Which replies have a tag, and what each depends on: the dataset and its options alone, or the user's labels too."""
+"""The ETags of replies, which depend on the dataset and its options alone, or on the user's labels too."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from flask import Flask, Request
 
 from cxg_proxy import etags
 
-_KEY = "cxg-proxy-tags"  # of the application's own
-COLUMN = "annotation-name"  # how a request names a column of obs or var
+_KEY = "cxg-proxy-tags"  # in the application's `extensions`
+COLUMN = "annotation-name"  # the argument with which a request names a column of obs or var
 
-# The same as long as the dataset is: its own columns, matrix, embeddings, colours, and how it is shown.
+# Replies that change only with the dataset: its own columns, matrix, embeddings and colours, and how it is shown.
 _OF_DATASET = frozenset(
     f"api.{name}"
     for name in ("annotationsvarapi", "datavarapi", "layoutobsapi", "colorsapi", "summarizevarapi", "configapi")
@@ -20,9 +20,10 @@ _OF_DATASET_AND_LABELS = frozenset(("api.schemaapi", "api.annotationsobsapi"))
 
 
 def of_dataset_alone(request: Request, own: Container[str]) -> bool:
-    """Whether the reply is made of the dataset alone; `own` are the columns of obs in the file.
+    """Whether the reply depends on the dataset alone; `own` are the columns of obs in the file.
 
-    One such column is: no column of labels may have its name. Whoever asks for several may mean labels.
+    A request for one such column does, since no column of labels may have its name. A request for several columns may
+    include labels.
     """
     if request.endpoint == "api.annotationsobsapi":
         names = request.args.getlist(COLUMN)
@@ -31,10 +32,10 @@ def of_dataset_alone(request: Request, own: Container[str]) -> bool:
 
 
 class Tags:
-    """The tags of one viewer's replies.
+    """The ETags of one viewer's replies.
 
-    `state` says what the dataset and its options are like. `labels` gives what tells one state of the labels from
-    another; it is None where labels are not shown.
+    `state` is a digest of the dataset and its options. `labels` returns a text that changes with the labels; it is None
+    where labels are not shown.
     """
 
     def __init__(self, state: str, own: Container[str], labels: Callable[[], str] | None):
@@ -43,16 +44,16 @@ class Tags:
 
     @staticmethod
     def used_by(application: Flask) -> Tags:
-        """Those of an application."""
+        """Return the tags of an application."""
         found: Tags = application.extensions[_KEY]
         return found
 
     def belong_to(self, application: Flask) -> None:
-        """Let them be found by `used_by`."""
+        """Attach these tags to an application, for `used_by`."""
         application.extensions[_KEY] = self
 
     def of(self, request: Request) -> str | None:
-        """The tag of the reply that the request would get, without making that reply; None where it has none."""
+        """Return the tag of the reply to a request, without making that reply; None if it has no tag."""
         if request.method not in ("GET", "HEAD"):
             return None
         state = self.state

@@ -1,4 +1,4 @@
-"""Bounds for what a request may send, and one sentence for each that is beyond them."""
+"""The limits of what a request may send, each with a sentence for a request that exceeds it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _INFLATED_BYTES_MAX = 1024 * 1024 * 1024
 
 
 def too_large(limit: int) -> TooLarge:
-    """The problem of a body beyond `limit` bytes."""
+    """Return the problem of a body beyond `limit` bytes."""
     return TooLarge("The request", detail=f"the limit is {limit:,} bytes")
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
-    """waitress's parser, which refuses a body beyond the limit in our words."""
+    """waitress's parser, with this project's JSON reply to a body beyond the limit."""
 
     error: Any
 
     def received(self, data: bytes) -> int:
-        """Take in `data`; returns how much of it belongs to this request."""
+        """Process `data`, and return how many of its bytes belong to this request."""
         consumed: int = super().received(data)
         if isinstance(self.error, RequestEntityTooLarge):
             self.error = _TooLargeReply()
@@ -52,7 +52,11 @@ class _TooLargeReply(RequestEntityTooLarge):  # type: ignore[misc]  # waitress h
 
 
 def bounded_inflate(cells: int) -> Callable[[bytes], bytes]:
-    """A `zlib.decompress` that stops at what the labels of so many cells can need."""
+    """Return a `zlib.decompress` limited to what the labels of `cells` cells can need: 16 MiB and 1 KiB per cell.
+
+    The limit is 1 GiB at most. The function raises TooLarge beyond it, and BadRequest for data that is incomplete or
+    not compressed by zlib.
+    """
     limit = min(_INFLATED_BYTES_MAX, _INFLATED_BYTES + cells * _INFLATED_BYTES_PER_CELL)
 
     def inflate(data: bytes) -> bytes:
@@ -71,7 +75,7 @@ def bounded_inflate(cells: int) -> Callable[[bytes], bytes]:
 
 
 def checked_decoder(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """cellxgene's decoder of label tables, raising ValueError whatever is wrong with the bytes."""
+    """Return cellxgene's decoder of label tables so wrapped that it raises ValueError for any malformed bytes."""
 
     def decode_checked(content: bytes) -> Any:
         try:
@@ -83,7 +87,7 @@ def checked_decoder(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 
 def check_diffexp(request: Request, cells: int) -> None:
-    """Refuse a differential expression with arguments that cellxgene does not check."""
+    """Raise BadRequest for arguments of a differential expression that cellxgene does not check."""
     order = _object(request)
     if order.get("mode") != "topN" or "varFilter" in order:
         raise BadRequest("mode must be topN; this viewer has no other.")
@@ -111,7 +115,7 @@ def _check_index(name: str, index: Any, cells: int) -> None:
 
 
 def check_gene_sets(request: Request) -> None:
-    """Refuse gene sets of another shape than cellxgene's page sends."""
+    """Raise BadRequest for gene sets of another structure than cellxgene's page sends."""
     sets = _object(request).get("genesets")
     if not isinstance(sets, list) or not all(_is_gene_set(one) for one in sets):
         raise BadRequest("genesets must be a list of objects with geneset_name and genes, each with gene_symbol.")
@@ -127,7 +131,7 @@ def _is_gene_set(one: Any) -> bool:
 
 
 def check_filter(request: Request) -> None:
-    """Refuse a request for genes that does not say which."""
+    """Raise BadRequest for a request for genes without a filter."""
     if not isinstance(_object(request).get("filter"), dict):
         raise BadRequest("filter must say which genes are meant.")
 

@@ -1,4 +1,4 @@
-"""Headers of the worker's replies: what a browser may run, and what it may keep."""
+"""The headers of the worker's replies, which set what a browser may run and cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HASHED_NAME = re.compile(r"-[0-9a-f]{20,}\.\w+$")
 
 
 def content_security_policy(page: bytes, scripts: Iterable[Any]) -> str:
-    """The policy for cellxgene's page: its own files, its own inline scripts, and the scripts that were configured."""
+    """Return the policy for cellxgene's page: its own files and inline scripts, and the configured scripts."""
     hashes = [_hash(script) for script in _INLINE_SCRIPT.findall(page)]
     origins = sorted({origin for script in scripts if (origin := _origin(script))})
     policy = {
@@ -40,7 +40,7 @@ def content_security_policy(page: bytes, scripts: Iterable[Any]) -> str:
 
 
 def _hash(script: bytes) -> str:
-    # Browsers hash the text as the HTML parser gives it, with line ends as line feeds.
+    # Browsers hash the text from the HTML parser, in which line ends are line feeds.
     text = script.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'"
 
@@ -53,7 +53,7 @@ def _origin(script: Any) -> str:
 
 
 def add(request: Request, response: Response) -> None:
-    """Set what every reply carries."""
+    """Set the headers that every reply carries."""
     is_file = request.endpoint == "static_assets" and response.status_code == 200
     response.headers["Cache-Control"] = _FOREVER if is_file and _HASHED_NAME.search(request.path) else PRIVATE
     response.headers["X-Content-Type-Options"] = "nosniff"
