@@ -1,1 +1,1 @@
-"""What else a child of the gateway does: annotate, check, summarize, build a store."""
+"""The jobs of other child processes: annotate, check, summarize, build a store."""

@@ -1,4 +1,4 @@
-"""Makes a copy of a dataset that holds the user's labels and gene sets too; all else in it stays as it was."""
+"""Annotating a dataset: making a copy that also holds the user's labels and gene sets and is otherwise unchanged."""
 
 import os
 import re
@@ -32,7 +32,7 @@ _RESERVED = {"_index", "__categories", "", ".", ".."}
 
 
 def annotate(order: JobOrder) -> int:
-    """Write the copy, telling how far it is; returns the exit status."""
+    """Write the copy, reporting progress; return the exit status."""
     say = child.channel()
     output = Output(order.output)
     child.on_leash(output.abandon)
@@ -46,13 +46,13 @@ def annotate(order: JobOrder) -> int:
     if isinstance(found, Problem):
         output.remove()
         tell(Step(Phase.FAILED, problem=found))
-        child.leave(1)  # where HDF5 could not write, it crashes when Python ends
+        child.leave(1)  # after a failed write HDF5 would crash when Python ends
     tell(Step(Phase.READY, note=found))
     return 0
 
 
 def _make(order: JobOrder, output: Output, tell: Callable[[Step], None]) -> str:
-    """Returns what the reader should know."""
+    """Make the copy, and return sentences for the user, or ""."""
     tell(Step(Phase.LOADING, done=0.0))
     dataset = os.path.abspath(order.dataset)
     h5ad.look(dataset)
@@ -76,9 +76,9 @@ def _enriched(path: str, labels: Fitted, sets: dict[str, GeneSet]) -> str:
 
 
 def _fitted(dataset: str, order: JobOrder) -> Fitted:
-    """The labels, one for each cell of the dataset; raises LabelsNotReadable where the viewer would, too."""
-    from cxg_proxy.viewer import options  # noqa: PLC0415 - `starting` must be out before
-    from cxg_proxy.viewer.source import cell_names  # noqa: PLC0415 - `starting` must be out before
+    """Read the labels, one for each cell of the dataset; raises LabelsNotReadable where the viewer would, too."""
+    from cxg_proxy.viewer import options  # noqa: PLC0415 - `starting` must be reported before
+    from cxg_proxy.viewer.source import cell_names  # noqa: PLC0415 - `starting` must be reported before
 
     table = _parsed(order.labels, LABELS, read_labels)
     known = cell_names.read(dataset, options.gather(dataset, order.options))
@@ -101,7 +101,7 @@ def _parsed(where: Path, name: str, parse: Callable[[bytes], _Parsed]) -> _Parse
 def enrich(path: str, labels: Mapping[str, Sequence[str]], sets: Mapping[str, GeneSet]) -> str:
     """Add a categorical column to obs for each category, and the gene sets as a table in uns.
 
-    Returns what a reader of the file should know, as sentences; raises one of `reading.ERRORS`.
+    Return sentences for the user about names that had to be changed, or ""; raises one of `h5ad.ERRORS`.
     """
     older = _older(path) if labels or sets else None
     notes = []
@@ -116,12 +116,12 @@ def enrich(path: str, labels: Mapping[str, Sequence[str]], sets: Mapping[str, Ge
 
 
 def _older(path: str) -> dict[str, Any] | None:
-    """What AnnData before 0.7 spread over obs, var and uns, or None for a file that is not as old."""
+    """Return what AnnData before 0.7 spread over obs, var and uns, or None for a newer file."""
     with h5py.File(path, "r", locking=False) as file:
         if not isinstance(file["obs"], h5py.Dataset):
             return None
     data = anndata.read_h5ad(path, backed="r")
-    data.file.close()  # or it could not be opened for writing
+    data.file.close()  # or the file could not be opened for writing
     return {"obs": data.obs, "var": data.var, "uns": dict(data.uns)}
 
 
@@ -133,7 +133,7 @@ def _rewrite(file: Any, older: dict[str, Any]) -> None:
 
 def _add_labels(file: Any, labels: Mapping[str, Sequence[str]]) -> list[str]:
     obs = file["obs"]
-    if _text(obs.attrs.get("encoding-version", "")) != "0.2.0":  # the columns of a table are all of one age
+    if _text(obs.attrs.get("encoding-version", "")) != "0.2.0":  # all columns of a table must have one version
         table = read_elem(obs)
         del file["obs"]
         write_elem(file, "obs", table)
@@ -141,7 +141,7 @@ def _add_labels(file: Any, labels: Mapping[str, Sequence[str]]) -> list[str]:
     notes, columns = [], [_text(name) for name in obs.attrs["column-order"]]
     ours, added = _ours(file), []
     for name, cells in labels.items():
-        if name in ours and name in columns:  # older labels
+        if name in ours and name in columns:  # labels from an earlier copy
             del obs[name]
             columns.remove(name)
         key = _key(name, set(obs))
@@ -156,13 +156,13 @@ def _add_labels(file: Any, labels: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _ours(file: Any) -> set[str]:
-    """The columns that are labels already: the file is a copy of a copy, or was annotated in a notebook."""
+    """Return the columns that are labels already, in a copy of a copy or a file annotated in a notebook."""
     there = file.get(f"uns/{CATEGORIES}")
     return set(map(_text, there[:])) if isinstance(there, h5py.Dataset) else set()
 
 
 def _name_categories(file: Any, columns: list[str]) -> None:
-    """Say which columns are ours, so that `cxg_proxy.annotate` renews them when the file is read into a notebook."""
+    """List the columns that are labels, so that `cxg_proxy.annotate` renews them when a notebook reads the file."""
     if "uns" not in file:
         write_elem(file, "uns", {})
     uns = file["uns"]
@@ -188,7 +188,7 @@ def _is_ours(element: Any) -> bool:
 
 
 def _key(name: str, taken: Collection[str]) -> str:
-    """A name that HDF5 can hold, and that is free."""
+    """Return a name like `name` that HDF5 can hold and that is not taken."""
     start = re.sub(r"[/\0]", "_", name)
     start = f"_{start}" if start in _RESERVED else start
     key, number = start, 1
@@ -199,7 +199,7 @@ def _key(name: str, taken: Collection[str]) -> str:
 
 
 def _storable(text: str) -> str:
-    """The text without NUL, which HDF5 takes for its end."""
+    """Replace NUL in the text, which HDF5 takes for its end."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 

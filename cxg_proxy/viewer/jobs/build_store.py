@@ -1,4 +1,4 @@
-"""Makes the store of one dataset in a process of its own: for a worker that shows it, or for `cxg-proxy prepare`."""
+"""The job that builds the store of one dataset, for a worker that shows it or for `cxg-proxy prepare`."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ if TYPE_CHECKING:
     from cxg_proxy.viewer.store.store import Store
 
 
-_UNLIMITED = 2**62  # what an administrator prepares only the disk bounds
-_PATIENCE_SECONDS = 2.0  # less than those who end it have
-_NICE = 10  # whoever looks at something now goes before
+_UNLIMITED = 2**62  # only the disk limits the stores that an administrator prepares
+_PATIENCE_SECONDS = 2.0  # less than the process that ends this one waits
+_NICE = 10  # viewers that are in use take precedence
 _STEP_SECONDS = 0.25
 _LEAST_BYTES = 64_000_000
-_PROGRAM_BYTES = 300_000_000  # what Python and its libraries take, of a limit that holds for all
+_PROGRAM_BYTES = 300_000_000  # the share of Python and its libraries in a memory limit
 
 
 @dataclass(frozen=True)
 class BuildOrder:
-    """Which store is wanted, and where; sizes in bytes."""
+    """The store to build, and where; sizes are in bytes."""
 
     dataset: str
     cache: Path
     shared: Path | None = None
-    limit: int | None = None  # of the cache; None for the usual one
+    limit: int | None = None  # of the cache; None for the default, `eviction.usual_limit`
     memory: int = BUILD_MEMORY_BYTES
     layer: str | None = None
-    as_shown: bool = False  # the layer that the options beside the dataset name, if they do
-    for_others: bool = False  # who may read the dataset may read its store
+    as_shown: bool = False  # without a layer, use the one that the options beside the dataset name, if any
+    for_others: bool = False  # let all users who may read the dataset read its store
 
 
 def prepare(order: BuildOrder) -> int:
-    """Have the store there, telling how far it is; returns the exit status.
+    """Build the store unless it exists, reporting progress, and end the process: with status 0 if the store exists.
 
-    Before the last step comes a line `{"made": …, "cells": …, "genes": …, "bytes": …}`.
+    Before the last step it writes a line `{"made": …, "cells": …, "genes": …, "bytes": …}`.
     """
     say = child.channel()
     say(Step(Phase.STARTING, version=__version__).line())
@@ -58,7 +58,7 @@ def prepare(order: BuildOrder) -> int:
     ending = threading.Event()
     child.on_leash(lambda: _end(ending))
     os.nice(_NICE)
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # it computes nothing, and idle threads count against a limit of memory
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # it computes nothing, and its idle threads count against a memory limit
     found = child.outcome(lambda: _prepare(order, say, ending), order.dataset)
     if isinstance(found, Problem):
         say(Step(Phase.FAILED, problem=found).line())
@@ -69,16 +69,17 @@ def prepare(order: BuildOrder) -> int:
 
 
 def _end(ending: threading.Event) -> None:
-    """Break off, and leave nothing behind if that can be done soon; else the next builder clears up."""
+    """Cancel the build and end the process: after it has cleaned up, or after 2 s, leaving that to the next builder."""
     ending.set()
     time.sleep(_PATIENCE_SECONDS)
     child.leave(1)
 
 
 def _prepare(order: BuildOrder, say: Callable[[bytes], None], ending: threading.Event) -> dict[str, Any] | None:
-    """What is known of the store that is there now; None if it was broken off."""
+    """Build the store unless it exists, and return its description, or None if the build was cancelled."""
     dataset = os.path.abspath(order.dataset)
-    # Once: whoever can change what a link leads to must not have one file read and the readers of another one asked.
+    # The link is resolved only once, or a user who changes its target could have the data of one file shared with the
+    # readers of another.
     source = os.path.realpath(dataset) if order.for_others else dataset
     h5ad.check(source)
     layer = _layer(order, dataset)
@@ -93,7 +94,7 @@ def _prepare(order: BuildOrder, say: Callable[[bytes], None], ending: threading.
     memory = _within_limit(order.memory)
 
     def finish(made: Store) -> None:
-        from cxg_proxy.viewer.cellxgene import cache_warming  # noqa: PLC0415 - heavier still
+        from cxg_proxy.viewer.cellxgene import cache_warming  # noqa: PLC0415 - even heavier
 
         cache_warming.make(made, source, layer, ending.is_set)
 
@@ -111,10 +112,10 @@ def _prepare(order: BuildOrder, say: Callable[[bytes], None], ending: threading.
     except build.Cancelled:
         return None
     if tell.heard:
-        if order.for_others:  # else as many may build one of their own from this file at this moment
+        if order.for_others:  # otherwise other users may be building their own stores from this file now
             _forget(source)
-    elif order.for_others and os.stat(there.folder).st_uid == os.geteuid():  # beside another's, nothing is written
-        finish(there)  # what another version has made beside it is made anew
+    elif order.for_others and os.stat(there.folder).st_uid == os.geteuid():  # another user's store is left unchanged
+        finish(there)  # replies that another version has made are made anew
         permissions.share(there.folder, source, layer, there.folder.name)
     cells, genes = there.shape
     return {"made": tell.heard, "cells": cells, "genes": genes, "bytes": eviction.size(there.folder)}
@@ -128,11 +129,11 @@ def _layer(order: BuildOrder, dataset: str) -> str | None:
 
 
 class _Telling:
-    """Says the share that is done, now and then."""
+    """Reports the share that is done, at most every 0.25 s."""
 
     def __init__(self, say: Callable[[bytes], None]):
         self._say = say
-        self.heard = False  # something had to be done
+        self.heard = False  # whether any progress was reported, so that the store was not there before
         self._next = 0.0
 
     def __call__(self, done: float) -> None:
@@ -143,12 +144,12 @@ class _Telling:
 
 
 def _within_limit(memory: int) -> int:
-    """As much memory as is asked for, or as a limit leaves that holds for this process too."""
+    """Return `memory`, or less if the memory limit of this process leaves less (RLIMIT_DATA), in bytes."""
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
     return memory if limit == resource.RLIM_INFINITY else min(memory, max(_LEAST_BYTES, limit - _PROGRAM_BYTES))
 
 
 def _forget(dataset: str) -> None:
-    """The file has been read and will not be again: what the system remembers of it is of more use for the store."""
+    """Drop the file from the system's page cache, which is of more use to the store, as it will not be read again."""
     with contextlib.suppress(OSError, AttributeError), open(dataset, "rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

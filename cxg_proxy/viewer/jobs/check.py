@@ -1,4 +1,4 @@
-"""Says what a table of labels that somebody uploads would do, and makes of it a file that can be saved."""
+"""The check of an uploaded table of labels: it reports what the table would change, and makes a file to save."""
 
 import csv
 import io
@@ -20,49 +20,52 @@ from cxg_proxy.viewer.source import cell_names, h5ad
 
 from .output_file import Output
 
-_BLOCK_ROWS = 10_000  # rows
+_BLOCK_ROWS = 10_000
 _STEPS = ("Correct the file, then choose it again.",)
 
 _LINE_BYTES = 1_000_000
 _COLUMNS_MAX = 500
 _NAMES_SHOWN = 5
-_SHOWN = 60  # letters of a name in a sentence
+_SHOWN = 60  # characters of a name in a message
 _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _SAVE = "Save the table as “CSV UTF-8”, with commas between the fields"
 
 
 @dataclass
 class Category:
-    """One column: for each cell of the dataset the number of its label, 0 where the table has none."""
+    """One column: the number of each cell's label, int32, in the dataset's order; 0 where the table has none."""
 
     name: str
     codes: "array[int]"
     labels: dict[str, int] = field(default_factory=lambda: {UNASSIGNED: 0})
 
     def put(self, place: int, label: str) -> None:
-        """Give a cell its label; an empty field is none."""
+        """Set the label of a cell; an empty field leaves it unassigned."""
         self.codes[place] = self.labels.setdefault(label or UNASSIGNED, len(self.labels))
 
     def texts(self) -> Iterator[str]:
-        """The label of each cell."""
+        """Iterate over the label of each cell."""
         known = list(self.labels)
         return (known[code] for code in self.codes)
 
 
 @dataclass
 class Upload:
-    """What the table says of the dataset's cells."""
+    """The labels that an uploaded table gives to the dataset's cells."""
 
     categories: list[Category] = field(default_factory=list)
     matched: int = 0
     unmatched: int = 0  # rows that name no cell
-    unmatched_names: list[str] = field(default_factory=list)  # the first of them
+    unmatched_names: list[str] = field(default_factory=list)  # of the first of these rows
 
     def __post_init__(self) -> None:
-        self._lines: dict[int, int] = {}  # in which line each cell was named
+        self._lines: dict[int, int] = {}  # the line that named each cell
 
     def read(self, file: BinaryIO, cells: Mapping[str, int]) -> None:
-        """Read the table for these cells, each with its place; raises Malformed, and holds what came before then."""
+        """Read the table; `cells` gives the place of each cell name.
+
+        Raises Malformed, after which the object holds what was read before the error.
+        """
         rows = _rows(file)
         header = self._header(next(rows, None), len(cells))
         for line, row in rows:
@@ -86,7 +89,7 @@ class Upload:
             self.unmatched_names.append(name[: 2 * _SHOWN])
 
     def _header(self, first: tuple[int, list[str]] | None, cells: int) -> int:
-        """Make the categories; returns the number of fields of every line."""
+        """Create the categories from the first line, and return the number of fields that every line must have."""
         if first is None:
             raise Malformed("It holds no table; the first line must name the columns: the cells, then the categories")
         line, names = first
@@ -105,13 +108,16 @@ class Upload:
 
 @dataclass(frozen=True)
 class CheckOrder(child.JobOrder):
-    """The same for a child that reads a table, too."""
+    """A `JobOrder` for a child that also reads a table, at the path `input`."""
 
     input: str
 
 
 def check(order: CheckOrder) -> int:
-    """Print one line of JSON, and make the file unless there is a problem, which is an answer too."""
+    """Print one line of JSON, and write the file unless there is a problem, which the line then reports.
+
+    Return the exit status, 0 in either case.
+    """
     say = child.channel()
     output = Output(order.output)
     child.on_leash(output.abandon)
@@ -125,7 +131,7 @@ def check(order: CheckOrder) -> int:
 
 
 class _Found:
-    """What is known so far."""
+    """The result of the check as far as it is known."""
 
     def __init__(self) -> None:
         self.upload = Upload()
@@ -167,7 +173,7 @@ def _read(path: str, known: cell_names.Cells, upload: Upload) -> None:
     with open(path, "rb") as file:
         upload.read(file, places)
     own = [category.name for category in upload.categories if category.name in known.own]
-    if own:  # in cellxgene's own words
+    if own:  # cellxgene's wording
         raise Malformed(f"Labels file may not contain column names which overlap with h5ad obs columns {own}")
     if not upload.matched:
         raise Malformed(_no_cell(known.names, upload))
@@ -184,7 +190,7 @@ def _no_cell(names: list[str], upload: Upload) -> str:
 
 
 def _saved(where: Path, names: list[str]) -> dict[str, tuple[str, ...]]:
-    """The labels as they are now; a file that cannot be read has none to lose."""
+    """Return the saved labels, fitted to the dataset's cells; a file that cannot be read has none to lose."""
     try:
         return fit(read_labels(annotations.read(where, annotations.LABELS) or b""), names).columns
     except (Malformed, OSError):
@@ -204,14 +210,14 @@ def _compared(categories: list[Category], saved: dict[str, tuple[str, ...]]) -> 
 
 
 def _changed(category: Category, saved: tuple[str, ...] | None) -> int:
-    """Cells whose label is another one afterwards; a new category's were all unassigned."""
+    """Count the cells whose label would change; in a new category all cells were unassigned."""
     if saved is None:
         return len(category.codes) - category.codes.count(0)
     return sum(label != before for label, before in zip(category.texts(), saved, strict=True))
 
 
 def _write(output: Output, known: cell_names.Cells, categories: list[Category]) -> None:
-    """The table as cellxgene writes it, some rows at a time."""
+    """Write the table in cellxgene's format, some rows at a time."""
     index = known.index or "index"
     while any(index == category.name for category in categories):
         index += "_"
@@ -230,12 +236,15 @@ def _csv(rows: Iterator[tuple[str, ...]]) -> str:
 
 
 def shown(name: str) -> str:
-    """A name in a sentence."""
+    """Return a name, quoted and shortened, for a message."""
     return repr(name if len(name) <= _SHOWN else name[:_SHOWN] + "…")
 
 
 def _rows(file: BinaryIO) -> Iterator[tuple[int, list[str]]]:
-    """Each row with the number of its (last) line; neither comments above the table nor empty lines count."""
+    """Iterate over the rows with the number of their (last) line, skipping comments above the table and empty lines.
+
+    Raises Malformed for text that is not CSV.
+    """
     lines = _Lines(file)
     rows = csv.reader(iter(lines), strict=True)
     try:
@@ -247,7 +256,7 @@ def _rows(file: BinaryIO) -> Iterator[tuple[int, list[str]]]:
 
 
 class _Lines:
-    """The lines as text, from the first that is no comment."""
+    """The lines of a file as text, from the first that is not a comment; raises Malformed for other content."""
 
     def __init__(self, file: BinaryIO):
         self.number = 0

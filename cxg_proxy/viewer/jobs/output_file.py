@@ -1,4 +1,4 @@
-"""A new file that is whole or not there: made by us alone, removed when its making fails or nobody waits for it."""
+"""The output file of a job: new, and removed if writing it fails or the gateway no longer waits for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STEP_SECONDS = 0.2
 
 
 class Output:
-    """The file at `path`, which is not there yet."""
+    """The file at `path`, which must not exist yet."""
 
     def __init__(self, path: str):
         self.path = os.path.abspath(path)
@@ -27,7 +27,10 @@ class Output:
         self._lock = threading.Lock()
 
     def copy(self, source: str, report: Callable[[float], None]) -> None:
-        """Begin as a copy of another file, telling the share that is copied."""
+        """Create the file as a copy of another one, reporting the share that is copied, from 0 to 1.
+
+        Raises NotPrepared if the disk has no room for it, and OSError.
+        """
         with open(source, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             self._check_room(size)
@@ -40,14 +43,14 @@ class Output:
                     report(min(1.0, done / max(1, size)))
 
     def write(self, content: bytes) -> None:
-        """Begin with this content, or go on with it."""
+        """Append this content, creating the file if necessary; raises OSError."""
         view = memoryview(content)
         out = self._descriptor if self._descriptor is not None else self._create()
         while view:
             view = view[os.write(out, view) :]
 
     def finish(self) -> None:
-        """Have it on the disk, to stay."""
+        """Flush the file to the disk, and close it."""
         assert self._descriptor is not None
         os.fsync(self._descriptor)
         with self._lock:
@@ -56,18 +59,18 @@ class Output:
             self._descriptor = None
 
     def remove(self) -> None:
-        """Leave nothing behind; a file that somebody else made is not ours to remove."""
+        """Remove the file unless it is finished or was created by another process."""
         with self._lock:
             self._remove()
 
     def abandon(self) -> None:
-        """End the process, whatever it is doing, and leave nothing unfinished behind."""
-        with self._lock:  # never given back: nothing is made any more
+        """Remove the unfinished file, and end the process at once."""
+        with self._lock:  # never released, so that no other thread creates the file again
             self._remove()
             os._exit(0)
 
     def problem(self, error: Exception) -> Problem | None:
-        """What an error while making it means, if it is about this file."""
+        """Return the NotPrepared that explains an error in writing this file, or None for another error."""
         name = display_name(self.path)
         if number(error) in FULL:
             return NotPrepared(name, detail="the disk is full")
@@ -89,7 +92,7 @@ class Output:
             self._descriptor = None
 
     def _check_room(self, size: int) -> None:
-        """Say at once what would otherwise be found out when the disk is full, for others too."""
+        """Raise NotPrepared unless `size` bytes are free, rather than fill the disk, for others too, and then fail."""
         free = free_bytes(os.path.dirname(self.path))
         if free < size:
             detail = f"it needs {size / 1e6:,.0f} MB, but there are {free / 1e6:,.0f} MB of free space"
@@ -97,8 +100,8 @@ class Output:
 
 
 def _copied(source: int, out: int, done: int) -> int:
-    """Copy some more; returns how much, 0 at the end."""
-    with contextlib.suppress(OSError, AttributeError):  # not on every system, nor between any two file systems
+    """Copy the next block, and return its size in bytes, 0 at the end."""
+    with contextlib.suppress(OSError, AttributeError):  # unavailable on some systems and between some file systems
         if part := os.copy_file_range(source, out, _BLOCK_BYTES, done, done):
             return part
     block = os.pread(source, _BLOCK_BYTES, done)

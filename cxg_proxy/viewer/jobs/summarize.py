@@ -1,4 +1,4 @@
-"""Describes datasets for the list, one after the other, each in a process of its own that a hostile file may wreck."""
+"""The job that summarizes datasets for the list, each in a separate process, which a hostile file may crash."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SECONDS = 30
 _BYTES = 2 * 1024**3
 _SET_PARENT_DEATH_SIGNAL = 1  # Linux's PR_SET_PDEATHSIG
 
-_EMBEDDINGS_MAX = 30  # as many as cellxgene shows
+_EMBEDDINGS_MAX = 30  # cellxgene shows no more
 _COLUMNS_MAX = 10_000
 _BLOCK_BYTES = 8 * 1024**2
 _BLOCKS_MAX = 64
@@ -34,7 +34,7 @@ _NAMES_SECONDS = 10  # of the 30 that a summary may take
 
 
 def summarize(lines: BinaryIO, out: BinaryIO) -> int:
-    """Answer each line, a path as JSON, with one line of JSON; returns the exit status at the end of the lines."""
+    """Answer each line, a path as JSON, with one line of JSON; return the exit status after the last line."""
     # More threads than one would only cost memory here, and this process forks.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -46,7 +46,7 @@ def summarize(lines: BinaryIO, out: BinaryIO) -> int:
 
 
 def _leave(number: int, frame: object) -> None:
-    raise SystemExit(0)  # on its way out it ends the child
+    raise SystemExit(0)  # on its way up this exception ends the child
 
 
 def _answer(line: bytes, describe: Callable[[str], dict[str, Any]], out: BinaryIO) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _answer(line: bytes, describe: Callable[[str], dict[str, Any]], out: BinaryI
 
 
 def _apart(path: str, describe: Callable[[str], dict[str, Any]], out: BinaryIO) -> dict[str, Any]:
-    """Describe the file in a child, and say what became of the child if it gives no answer."""
+    """Describe the file in a child process, and report how the child ended if it gives no answer."""
     read_end, write_end = os.pipe()
     parent, child = os.getpid(), os.fork()
     if child == 0:
@@ -81,10 +81,10 @@ def _apart(path: str, describe: Callable[[str], dict[str, Any]], out: BinaryIO) 
 
 
 def _read_while_heard(pipe: BinaryIO, out: BinaryIO) -> bytes:
-    """All that the child writes; leaves when there is nobody any more to read our answer."""
+    """Read all that the child writes; raises SystemExit when the reader of `out` has gone."""
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
-    poll.register(out, 0)  # that nobody reads a pipe any more is told unasked
+    poll.register(out, 0)  # poll always reports that a pipe has lost its reader
     content = b""
     while True:
         ready = {descriptor for descriptor, _ in poll.poll()}
@@ -101,7 +101,7 @@ def _describe_and_exit(path: str, describe: Callable[[str], dict[str, Any]], wri
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _die_with(parent)
-        signal.alarm(_SECONDS)  # its default action ends us even inside a library that never returns
+        signal.alarm(_SECONDS)  # its default action ends this process even inside a library that never returns
         resource.setrlimit(resource.RLIMIT_DATA, (_BYTES, _BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with open(write_end, "wb") as pipe:
@@ -112,10 +112,10 @@ def _describe_and_exit(path: str, describe: Callable[[str], dict[str, Any]], wri
 
 
 def _die_with(parent: int) -> None:
-    """Have the system end this process together with its parent, whatever ends that."""
+    """Let the system kill this process when its parent ends, for whatever reason (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before the system knew
+    if os.getppid() != parent:  # the parent ended before that call
         os._exit(1)
 
 
@@ -129,7 +129,7 @@ def _wreck(path: str, status: int) -> Problem:
 
 
 def describe(path: str) -> dict[str, Any]:
-    """The summary of one file; a problem is part of it, never raised."""
+    """Return the summary of one file; a Problem is part of it and never raised."""
     found = blank(path)
     try:
         h5ad.check(path)
@@ -153,7 +153,7 @@ def _describe_open(path: str, file: Any, found: dict[str, Any]) -> None:
     if "X" not in file:
         raise NotViewable(name, detail="it has no matrix X")
     found["categories"] = [column for column, _, _ in _categoricals(file["obs"])]
-    with contextlib.suppress(*h5ad.ERRORS):  # only labels need them
+    with contextlib.suppress(*h5ad.ERRORS):  # only labels need the columns
         found["columns"] = cell_names.columns(file["obs"])[:_COLUMNS_MAX]
     found["identifiers"] = cell_names.digest(file, seconds=_NAMES_SECONDS)
     found["embeddings"] = _embeddings(file.get("obsm"), cells)
@@ -164,18 +164,18 @@ def _describe_open(path: str, file: Any, found: dict[str, Any]) -> None:
 
 
 def _length(frame: Any) -> int | None:
-    """How many rows an annotation table of any age of AnnData has."""
+    """Return the number of rows of a table (obs or var) of any AnnData version, or None if it is malformed."""
     if isinstance(frame, h5py.Dataset):
         return int(frame.shape[0]) if frame.shape else None
     index = frame.attrs.get("_index", "_index")
     column = frame.get(_text(index))
-    if isinstance(column, h5py.Group):  # an index of numbers or of strings with gaps
+    if isinstance(column, h5py.Group):  # an index of numbers, or of strings with missing values
         column = column.get("values", column.get("codes"))
     return int(column.shape[0]) if isinstance(column, h5py.Dataset) and column.shape else None
 
 
 def _categoricals(obs: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Name, codes and labels of each categorical column, in the table's order."""
+    """Iterate over the name, codes and labels of each categorical column, in the table's order."""
     if not isinstance(obs, h5py.Group):
         return
     older = obs.get("__categories")
@@ -199,8 +199,11 @@ def _text(value: Any) -> str:
 
 
 def _embeddings(obsm: Any, cells: int) -> list[str]:
-    """The names cellxgene would offer: two columns or more, one row per cell, no infinity, not only gaps."""
-    if isinstance(obsm, h5py.Dataset):  # before AnnData 0.7: one table with a field for each
+    """Return the embeddings that cellxgene would offer, without "X_": two columns or more, one row per cell.
+
+    They hold no infinity, and not only NaN.
+    """
+    if isinstance(obsm, h5py.Dataset):  # before AnnData 0.7: one table with a field for each embedding
         names = [name for name in obsm.dtype.names or () if name.startswith("X_")]
     elif isinstance(obsm, h5py.Group):
         names = [name for name in obsm if name.startswith("X_") and _is_drawable(obsm.get(name), cells)]
@@ -226,7 +229,7 @@ def _is_drawable(array: Any, cells: int) -> bool:
 
 
 def _blocks(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
-    """Parts of a table that fit in memory: all of them, or some spread evenly over a very large table."""
+    """Iterate over ranges of rows that fit in memory: all of a table, or a sample spread over a very large one."""
     height = max(1, _BLOCK_BYTES // max(1, row_bytes))
     count = -(-rows // height)
     step = max(1, -(-count // _BLOCKS_MAX))
@@ -235,7 +238,7 @@ def _blocks(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
 
 
 def blank(path: str, problem: Problem | None = None) -> dict[str, Any]:
-    """A summary that knows nothing but the problem."""
+    """Return a summary with nothing but the path and the problem."""
     return {
         "path": path,
         "cells": None,

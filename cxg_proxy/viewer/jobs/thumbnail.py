@@ -1,4 +1,4 @@
-"""A small picture of one embedding: a sample of cells as whole numbers, in the colours the viewer would use."""
+"""The thumbnail of one embedding: a sample of cells at integer coordinates, in the colours that cellxgene would use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ _PREFERRED = ("umap", "tsne")
 
 
 def draw(file: Any, embeddings: list[str], categories: list[tuple[str, Any, Any]], cells: int) -> dict[str, Any] | None:
-    """The picture as plain numbers, or None if there is nothing in it to see."""
+    """Return the thumbnail as plain numbers, or None if no sampled cell has finite coordinates.
+
+    At most 2000 cells are drawn, with coordinates from 0 to 1000. A UMAP is preferred, then a t-SNE, then the first
+    embedding.
+    """
     embedding = next((name for name in _PREFERRED if name in embeddings), embeddings[0])
     chosen = np.unique(np.linspace(0, cells - 1, min(cells, _CELLS_MAX)).astype(np.int64))
     points = _rows(file["obsm"][f"X_{embedding}"], chosen, columns=2).astype(np.float64)
@@ -30,7 +34,7 @@ def draw(file: Any, embeddings: list[str], categories: list[tuple[str, Any, Any]
 
 
 def _rows(array: Any, chosen: Any, columns: int | None = None) -> Any:
-    """The chosen rows, which rise; read window by window, so that memory stays bounded."""
+    """Read the chosen rows, whose numbers rise, window by window so that memory stays bounded."""
     parts = []
     windows = chosen // _WINDOW_ROWS
     for window in np.unique(windows):
@@ -42,7 +46,7 @@ def _rows(array: Any, chosen: Any, columns: int | None = None) -> Any:
 
 
 def _fitted(points: Any) -> tuple[list[int], list[int]]:
-    """Both axes on one scale, centred in the square."""
+    """Return the coordinates as integers, with both axes on one scale and centred in the square."""
     low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max()) or 1.0
     placed = np.rint(((points - (low + high) / 2) / extent + 0.5) * _SIDE).astype(int)
@@ -50,7 +54,7 @@ def _fitted(points: Any) -> tuple[list[int], list[int]]:
 
 
 def _colors(file: Any, categories: list[tuple[str, Any, Any]], chosen: Any) -> tuple[str | None, list[int], list[str]]:
-    """The category shown, each cell's place in the palette (-1 for no label), and the palette."""
+    """Return the category shown, each cell's index into the palette (-1 for no label), and the palette."""
     usable = [one for one in categories if _is_usable(one[1], one[2], int(chosen[-1]))]
     few = [one for one in usable if one[2].shape[0] in _FEW_LABELS]
     if not usable:
@@ -70,12 +74,12 @@ def _is_usable(codes: Any, labels: Any, last: int) -> bool:
 
 
 def _own_palette(file: Any, category: str, count: int) -> list[str]:
-    """The colours that the file gives its labels, if there are enough and cellxgene understands them all."""
+    """Return the file's colours for the labels, or [] unless there are enough and cellxgene can convert them all."""
     uns = file.get("uns")
     colors = uns.get(f"{category}_colors") if isinstance(uns, h5py.Group) else None
     if not isinstance(colors, h5py.Dataset) or colors.ndim != 1 or not count <= colors.shape[0] <= 10_000:
         return []
-    # cellxgene's own table of colour names, loaded only for files that have colours.
+    # cellxgene's table of colour names is loaded only for files that have colours.
     from server.common.colors import convert_color_to_hex_format  # noqa: PLC0415 - see above
     from server.common.errors import ColorFormatException  # noqa: PLC0415 - see above
 
@@ -87,7 +91,7 @@ def _own_palette(file: Any, category: str, count: int) -> list[str]:
 
 
 def rainbow(share: float) -> str:
-    """d3's interpolateRainbow, which cellxgene uses for labels without colours of their own."""
+    """Return d3's interpolateRainbow of `share` (0 to 1) as "#rrggbb": cellxgene's colours for labels without any."""
     distance = abs(share - 0.5)
     hue = math.radians(360 * share - 100 + 120)
     light = 0.8 - 0.9 * distance
