@@ -1,1 +1,1 @@
-"""The worker: cellxgene itself, unchanged in looks, hosted for one user and one dataset on a unix socket."""
+"""The worker: cellxgene, unchanged in appearance, served to one user for one dataset on a unix socket."""

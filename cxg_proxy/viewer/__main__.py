@@ -16,13 +16,13 @@ from cxg_proxy.worker_options import BUILD_MEMORY_BYTES, ServeOrder, json_object
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for; returns the exit status."""
+    """Run the command that the command line names; return the exit status."""
     parsed = _parser().parse_args(arguments)
     status: int = parsed.run(parsed)
     return status
 
 
-# Each command imports its own heavy libraries, after it has said its first word.
+# Each command imports its own heavy libraries, after it has reported that it starts.
 
 
 def _serve(parsed: argparse.Namespace) -> int:

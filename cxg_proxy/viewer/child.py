@@ -1,4 +1,4 @@
-"""What every child of the gateway does alike: take an order, speak on one channel, say what is wrong, end when told."""
+"""A child process of the gateway: how it takes an order, reports on standard output, logs, explains errors and ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class JobOrder:
-    """What the gateway asks of a child that makes a file from a dataset and the labels kept for it."""
+    """The gateway's order to a child that makes the file `output` from a dataset and the labels kept for it."""
 
     dataset: str
     labels: Path
@@ -31,7 +31,7 @@ class JobOrder:
 
 
 def channel() -> Callable[[bytes], None]:
-    """Keep standard output for our lines alone: whatever else prints there is sent to the log."""
+    """Return a function that writes lines to standard output; anything else printed there goes to the log instead."""
     out = os.dup(1)
     os.dup2(2, 1)
 
@@ -46,14 +46,17 @@ def channel() -> Callable[[bytes], None]:
 
 
 def log_to_stderr() -> None:
-    """Send the log, and warnings, to where the gateway reads them; files made from now on are the user's alone."""
+    """Send the log and warnings to standard error, which the gateway reads.
+
+    It also sets the umask, so that only the user may read files created from now on.
+    """
     os.umask(0o077)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.captureWarnings(capture=True)
 
 
 def outcome(work: Callable[[], _Result], dataset: str) -> _Result | Problem:
-    """What the work gives, or the problem that prevented it, which is in the log then."""
+    """Return the result of `work`, or the Problem that prevented it, which is then logged."""
     try:
         return work()
     except Problem as problem:
@@ -62,20 +65,21 @@ def outcome(work: Callable[[], _Result], dataset: str) -> _Result | Problem:
     except MemoryError:
         _log.exception("This was too much")
         return NotEnoughMemory(display_name(dataset))
-    except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it was, the gateway must hear of it
+    except Exception as error:  # noqa: BLE001 - the end of the process: the gateway must receive any error
         _log.exception("This did not work")
         return Problem(display_name(dataset), detail=f"{type(error).__name__}: {error}")
 
 
 def leave(status: int) -> NoReturn:
-    """End the process at once: no library gets a last word."""
+    """End the process at once, without the exit handlers of Python and its libraries."""
     logging.shutdown()
     os._exit(status)
 
 
 def on_leash(leave: Callable[[], None]) -> None:
-    """Have `leave` called, in a thread, at the end of standard input and by a signal to end."""
-    # Blocked in every thread and taken by one: a handler would wait for the end of a long read in the main thread.
+    """Call `leave`, in a thread, at the end of standard input and at SIGTERM, SIGINT or SIGHUP."""
+    # The signals are blocked in every thread and awaited by one, since a handler would have to wait for a long read in
+    # the main thread.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     for name, wait in (("signals", _wait_for_signal), ("leash", _wait_for_leash)):
         threading.Thread(target=_call_after, args=(wait, leave), name=name, daemon=True).start()

@@ -1,17 +1,17 @@
-"""The parent of the workers: it has imported all that a worker needs, and forks one for each dataset it is asked for.
+"""The fork server: it has imported all that a worker needs, and forks a worker for each dataset that is requested.
 
 The gateway is at the other end of one socket, which carries packets of JSON:
 
 - `{"number": 7, "arguments": […], "cwd": …, "environment": {…}}` with three descriptors (standard input, output and
-  error) asks for a worker; the reply is `{"number": 7, "pid": …}` with a descriptor of the new process, or
+  error) requests a worker; the reply is `{"number": 7, "pid": …}` with a descriptor of the new process, or
   `{"number": 7, "refused": reason}`.
-- `{"number": 7, "status": -9}` tells that it has ended. It is not reaped, so that its number belongs to nobody else,
-  before the gateway says `{"free": 7}`.
+- `{"number": 7, "status": -9}` reports that the worker has ended. The worker is not reaped before the gateway sends
+  `{"free": 7}`, so that its process ID is not used again before.
 - The first packet of all is `{"version": …}`, the second `{"ready": true}`: everything is imported.
 
-A worker is a process of its own from the fork on: whatever happens to it happens neither to its parent nor to its
-siblings. The parent itself runs no computation, opens no dataset and has no second thread: neither HDF5 nor a pool of
-threads would survive a fork.
+A worker is a separate process from the fork on: a failure in it affects neither its parent nor its siblings. The parent
+itself runs no computation, opens no dataset and has no second thread, since neither HDF5 nor a pool of threads would
+survive a fork.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from typing import Any
 
 import cxg_proxy
 
-_MAX_REQUEST_BYTES = 1 << 20  # bytes; a packet is shorter than the socket's buffer
-# Imported by a worker, by us or by cellxgene, only when the first dataset is read or the first request answered.
+_MAX_REQUEST_BYTES = 1 << 20  # a packet is shorter than the socket's buffer
+# A worker imports these, directly or through cellxgene, only when it reads its dataset or answers its first request.
 _LATER = (
     "cxg_proxy.viewer.cellxgene.application",
     "cxg_proxy.viewer.cellxgene.request_limits",
@@ -47,15 +47,15 @@ _LATER = (
 
 def load() -> None:
     """Import all that a worker imports."""
-    # cellxgene 1.3 calls what today's anndata means to remove: nothing a reader of the log can do about.
+    # cellxgene 1.3 calls functions that anndata plans to remove, and a reader of the log can do nothing about it.
     warnings.simplefilter("ignore", FutureWarning)
     for name in _LATER:
         import_module(name)
 
 
 def compiled() -> Iterator[None]:
-    """Have the statistics' machine code loaded, or compiled where it is kept nowhere yet; one by one."""
-    from cxg_proxy.viewer.compute.kernels import compiling  # noqa: PLC0415 - heavy: the first word must be out before
+    """Load the machine code of the statistics, or compile it if it is not cached, yielding after each function."""
+    from cxg_proxy.viewer.compute.kernels import compiling  # noqa: PLC0415 - heavy: the first packet must be sent before
 
     yield from compiling()
 
@@ -66,17 +66,17 @@ def preload(
     first: Callable[[], None] = load,
     then: Callable[[], Iterator[None]] = compiled,
 ) -> int:
-    """Fork workers as told by the gateway at the other end of the socket `control`, until it has gone.
+    """Fork workers as requested by the gateway at the other end of the socket `control`, until the gateway has gone.
 
-    `work` is what a worker runs with its arguments; `first` is done before any worker is forked, the steps of `then`
-    while none is asked for. Returns the exit status: the parent's, and in each worker its own.
+    A worker calls `work` with its arguments. `first` is called before any worker is forked, and the steps of `then` are
+    run while no worker is requested. Return the exit status, of the parent or, in a worker, of the worker.
     """
     show(["preload"])
     gateway = socket.socket(fileno=control)
-    # A second thread would be alive in the parent only. OpenBLAS starts its own as soon as numpy is imported; what is
-    # heavy here (statistics) has threads of its own and needs none of them.
+    # A second thread would live in the parent only. OpenBLAS starts threads as soon as numpy is imported; the heavy
+    # statistics have their own threads and do not need them.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    gc.disable()  # a collection writes to each object it looks at, and what is written to is not shared any more
+    gc.disable()  # a collection writes to each object that it visits, and memory that is written to is no longer shared
     try:
         _tell(gateway, {"version": cxg_proxy.__version__})
         first()
@@ -91,19 +91,22 @@ def preload(
 
 @functools.cache
 def _packages() -> list[Path]:
-    """The folders of our own modules; one that comes later changes the folder above it."""
+    """Return the folders of this package's modules; a folder added later changes the folder above it."""
     return [module.parent for module in Path(cxg_proxy.__file__).parent.rglob("__init__.py")]
 
 
 def _surroundings() -> list[tuple[str, int]]:
-    """What changes when packages are installed, upgraded or removed: what is imported later would not fit then."""
+    """Return the folders that modules are imported from, with their modification times in nanoseconds.
+
+    They change when packages are installed, upgraded or removed; modules imported later would then not fit.
+    """
     folders = [Path(name) for name in sys.path if os.path.isdir(name) and not os.path.samefile(name, ".")]
     return [(str(folder), folder.stat().st_mtime_ns) for folder in (*_packages(), *folders)]
 
 
 @dataclass(frozen=True)
 class ForkRequest:
-    """A worker that is asked for."""
+    """The gateway's request for a worker."""
 
     number: int
     arguments: list[str]
@@ -119,11 +122,11 @@ class _Worker:
     pid: int
     descriptor: int
     ended: bool = False
-    freed: bool = False  # the gateway does not need its number any more
+    freed: bool = False  # the gateway does not need its process ID any more
 
 
 class _Parent:
-    """Waits for orders and for the ends of workers."""
+    """The parent of the workers, which waits for requests and for the ends of workers."""
 
     def __init__(self, gateway: socket.socket, steps: Iterator[None]):
         self._gateway, self._surroundings = gateway, _surroundings()
@@ -133,10 +136,10 @@ class _Parent:
         self._workers: dict[int, _Worker] = {}  # by number
 
     def run(self) -> ForkRequest | None:
-        """Work until the gateway has gone; in a worker that was forked meanwhile, returns what it is to do."""
+        """Run until the gateway has gone, and return None; in a forked worker, return its request."""
         _tell(self._gateway, {"ready": True})
         while True:
-            # What a click waits for goes before what is done in advance.
+            # Requests, for which users wait, take precedence over work in advance.
             ready = [descriptor for descriptor, _ in self._poll.poll(0 if self._steps else None)]
             for worker in [each for each in self._workers.values() if each.descriptor in ready]:
                 self._tell_end(worker)
@@ -156,7 +159,7 @@ class _Parent:
             self._steps = None
 
     def _obey(self, said: dict[str, Any], descriptors: list[int]) -> ForkRequest | None:
-        """Do what a packet says; an order comes back in the worker that was forked for it."""
+        """Carry out a packet from the gateway; return the request in the worker that was forked for it, else None."""
         if "free" in said:
             if (worker := self._workers.get(said["free"])) is not None:
                 worker.freed = True
@@ -166,10 +169,10 @@ class _Parent:
         return order if self._fork(order, descriptors) else None
 
     def _fork(self, order: ForkRequest, descriptors: list[int]) -> bool:
-        """Fork a worker; True in the worker."""
+        """Fork a worker; return True in the worker and False in the parent."""
         pid, reason = -1, self._unfit() if len(descriptors) == 3 else "it has too many files open"
         if reason is None:
-            gc.freeze()  # as above: what a worker collects later is only what it made itself
+            gc.freeze()  # a worker then collects only its own objects, and the others stay shared
             sys.stderr.flush()
             try:
                 pid = os.fork()
@@ -190,7 +193,7 @@ class _Parent:
         return False
 
     def _unfit(self) -> str | None:
-        """Why no worker of this parent would be what a fresh one is."""
+        """Return why a worker forked now would differ from a newly started process, or None."""
         if _surroundings() != self._surroundings:
             return "packages have been installed or removed meanwhile"
         threads = len(os.listdir("/proc/self/task"))
@@ -217,7 +220,7 @@ def _tell(gateway: socket.socket, what: dict[str, Any], *descriptors: int) -> No
 
 
 def _settle(order: ForkRequest, descriptors: list[int]) -> None:
-    """Become, after the fork, what a process is that was started with this order: nothing of the parent stays open."""
+    """Make the forked worker equal to a process started with this request, closing all descriptors of the parent."""
     os.setsid()
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
@@ -225,21 +228,21 @@ def _settle(order: ForkRequest, descriptors: list[int]) -> None:
         if int(name) > 2:
             try:
                 os.close(int(name))
-            except OSError:  # it was that of the listing itself
+            except OSError:  # the descriptor of the listing itself, already closed
                 continue
     os.environ.clear()
     os.environ.update(order.environment)
     os.chdir(order.cwd)
     show(order.arguments)
-    if "numpy" in sys.modules:  # Python's own generator of random numbers has been seeded anew, numpy's has not
+    if "numpy" in sys.modules:  # after a fork Python reseeds its own random numbers, but not numpy's
         sys.modules["numpy"].random.seed()
 
 
 def show(arguments: Sequence[str]) -> None:
-    """Show these arguments of ours; where the system does not allow it, what it shows stays as it is."""
+    """Show these arguments as the command line of this process, unless the system does not allow it."""
     try:
         with open("/proc/self/stat", "rb") as stat, open("/proc/self/mem", "r+b", buffering=0) as memory:
-            # proc(5): fields 48 and 49 are where the command line begins and ends; behind the name, the first is 3.
+            # proc(5): fields 48 and 49 are where the command line begins and ends; the first after the name is field 3.
             begin, end = map(int, stat.read().rpartition(b")")[2].split()[45:47])
             memory.seek(begin)
             memory.write(_padded(arguments, end - begin))
@@ -248,7 +251,10 @@ def show(arguments: Sequence[str]) -> None:
 
 
 def _padded(arguments: Sequence[str], room: int) -> bytes:
-    """The arguments in exactly `room` bytes; where they are too long, their end stays: it names the dataset."""
+    """Return the command line in exactly `room` bytes, without the beginning of the arguments if these are too long.
+
+    The end names the dataset. Raises ValueError if there is no room even for the beginning of the command.
+    """
     start, rest = (
         os.fsencode(" ".join([sys.executable, "-m", "cxg_proxy.viewer", *arguments[:1]])),
         os.fsencode(" ".join(["", *arguments[1:]])),
@@ -259,5 +265,5 @@ def _padded(arguments: Sequence[str], room: int) -> bytes:
         raise ValueError("no room")
     if len(rest) > free:
         rest = rest[len(rest) - free :]
-    # A last byte that is not 0 tells the system that this is one text, which ends at the first 0.
+    # If the last byte is not 0, Linux shows the text up to the first 0.
     return (start + rest).ljust(room - 1, b"\0") + b"."

@@ -1,7 +1,8 @@
-"""Where the machine code of compiled functions is kept: with the package, else in the user's own cache, else nowhere.
+"""numba's cache of machine code: read from the package first, then from the user's cache, which is also written to.
 
-numba looks into one folder, and only if it may write there. So what an administrator has compiled with the package
-would be lost on its users: each would wait for the compiler once, and where nothing can be written, every time.
+numba itself uses one folder, and only if it may write there. The users of a package that an administrator has installed
+and compiled would then not profit: each would wait for the compiler once, and where no folder can be written to, every
+time.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ _DAMAGED = (OSError, EOFError, pickle.UnpicklingError)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile the function at its first call, once for each kind of arguments, or take the code that is kept.
+    """Compile the function at its first call with each combination of argument types, or load its cached code.
 
-    It runs without Python's global lock, and dividing by 0 gives what it gives in NumPy. Nothing is compiled, loaded
-    or run by this decorator.
+    The function runs without Python's global interpreter lock, and division by 0 gives the same result as in NumPy.
+    The decorator itself compiles, loads and runs nothing.
     """
     dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
-    dispatcher._cache = _Places(function)  # noqa: SLF001 - where numba's own `cache=True` puts its one place
+    dispatcher._cache = _Places(function)  # noqa: SLF001 - the attribute that numba's `cache=True` sets
     return dispatcher
 
 
 class _Beside(_InTree):  # type: ignore[misc]  # numba has no types
-    """The folder of byte code beside the source, even if it can only be read."""
+    """The `__pycache__` folder beside the source, even if it is read-only."""
 
     def ensure_cache_path(self) -> None:
-        """Nothing is written here."""
+        """Do nothing, since this folder is never written to."""
 
 
 class _ReadImplementation(caching.CompileResultCacheImpl):  # type: ignore[misc]  # numba has no types
@@ -45,21 +46,21 @@ class _Installed(caching.FunctionCache):  # type: ignore[misc]  # numba has no t
 
 
 class _Places(caching.NullCache):  # type: ignore[misc]  # numba has no types
-    """Looks with the package first; writes where numba itself would, and does without if that fails."""
+    """A cache that reads from the package first, and writes where numba itself would; failures are ignored."""
 
     def __init__(self, function: Callable[..., Any]):
         self._own: Any = None
-        with contextlib.suppress(RuntimeError):  # no folder can be written to
+        with contextlib.suppress(RuntimeError):  # numba finds no folder that it can write to
             self._own = caching.FunctionCache(function)
         self._places = [_Installed(function), *filter(None, [self._own])]
 
     @property
     def cache_path(self) -> Any:
-        """The folder new code is written to, None if there is none."""
+        """The folder that new code is written to, or None."""
         return self._own and self._own.cache_path
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The code for these kinds of arguments, None if it is kept nowhere."""
+        """Return the cached code for these argument types, or None."""
         for place in self._places:
             with contextlib.suppress(*_DAMAGED):
                 found = place.load_overload(sig, target_context)
@@ -68,7 +69,7 @@ class _Places(caching.NullCache):  # type: ignore[misc]  # numba has no types
         return None
 
     def save_overload(self, sig: Any, cres: Any) -> None:
-        """Keep new code for the next process."""
+        """Save new code for later processes."""
         if self._own is not None:
             with contextlib.suppress(*_DAMAGED):
                 self._own.save_overload(sig, cres)

@@ -1,4 +1,4 @@
-"""cellxgene's options by cellxgene's names, and `layer`: from the configuration and a file beside the dataset."""
+"""The options of a dataset, cellxgene's and `layer`, from the configuration and a file beside the dataset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cxg_proxy.errors import BadOptions
 from cxg_proxy.etags import OPTIONS_BESIDE
 
 _BYTES = 64 * 1024
-# What PyYAML raises at tags and values that it cannot make sense of, besides its own errors.
+# What PyYAML raises for invalid tags and values, besides its own errors.
 _ERRORS = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _ALIASES = {
     "embedding": "embeddings",
@@ -44,7 +44,10 @@ _LIMITS = ("diffexp_cellcount_max", "column_request_max")
 
 @dataclass(frozen=True)
 class _Option:
-    """Where one option goes in cellxgene's configuration, and what it may be (else ValueError says what it must be)."""
+    """One option: its attribute and section in cellxgene's configuration, and the check and conversion of its value.
+
+    `value` raises ValueError, whose message names the allowed values.
+    """
 
     attribute: str
     value: Callable[[Any], Any]
@@ -111,7 +114,7 @@ def _scripts(value: Any) -> list[Any]:
 
 
 def _plain(value: Any) -> bool:
-    """Whether cellxgene's template, which escapes nothing here, can hold it."""
+    """Whether the value can be put into cellxgene's template, which does not escape it."""
     return isinstance(value, str) and bool(value) and not any(c.isspace() or c in "\"'<>;" for c in value)
 
 
@@ -130,7 +133,7 @@ _OPTIONS = {
     "column_request_max": _Option("limits__column_request_max", _count(), "server"),
     "scripts": _Option("app__scripts", _scripts),
     "embeddings": _Option("embeddings__names", _names),
-    "layer": _Option("", _text, "adaptor"),  # not cellxgene's: which of the file's layers stands for X
+    "layer": _Option("", _text, "adaptor"),  # not an option of cellxgene: the layer of the file to show in place of X
     "max_category_items": _Option("presentation__max_categories", _count()),
     "disable_custom_colors": _Option("presentation__custom_colors", _inverted),
     "diffexp_lfc_cutoff": _Option("diffexp__lfc_cutoff", _share),
@@ -143,9 +146,10 @@ _OPTIONS = {
 
 
 def gather(dataset: str, configured: Mapping[str, Any]) -> dict[str, Any]:
-    """The options for this dataset, checked: those of the configuration and those of the file beside the dataset.
+    """Return the checked options of this dataset, from the configuration and the file beside the dataset.
 
-    The file beside the dataset wins, except that it can only tighten what the configuration limits or disables.
+    The file beside the dataset takes precedence, but it can only tighten the limits of the configuration and cannot
+    enable what that disables. Raises BadOptions.
     """
     name = display_name(dataset)
     options = _checked(configured, name, "the configuration")
@@ -195,7 +199,7 @@ def _known(written: Any, dataset: str, where: str) -> str:
 
 
 def bound_cells(config: Any, most: int | None) -> None:
-    """Let a comparison have no more than `most` cells, whatever else was chosen for this dataset."""
+    """Limit a comparison to `most` cells, even if the options allow more; None sets no limit."""
     if most is not None:
         chosen = config.server_config.limits__diffexp_cellcount_max
         config.update_server_config(limits__diffexp_cellcount_max=min(most, chosen or most))
@@ -212,7 +216,7 @@ def apply(options: Mapping[str, Any], config: Any) -> None:
 
 
 def read(dataset: str) -> Mapping[str, Any]:
-    """What the file beside the dataset says; nothing if there is none."""
+    """Read the options in the file beside the dataset, unchecked; empty if there is none. Raises BadOptions."""
     text = _text_beside(dataset)
     if text is None:
         return {}
@@ -228,7 +232,7 @@ def read(dataset: str) -> Mapping[str, Any]:
 
 
 def _position(error: Exception) -> str:
-    # No more than the place: what stands there may be the content of a file that was never meant to be shown.
+    # Only the position is given: the text there may be the content of a file that was never meant to be shown.
     mark = getattr(error, "problem_mark", None)
     return f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
 
@@ -251,7 +255,7 @@ def _text_beside(dataset: str) -> str | None:
 
 def _small_file(path: str) -> bytes | None:
     try:
-        # A pipe of that name must not hold us, and a link made since then not lead us elsewhere.
+        # Opening must neither block on a pipe of this name nor follow a link made since the path was resolved.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None

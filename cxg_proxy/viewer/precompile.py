@@ -1,4 +1,7 @@
-"""Compiles what viewers and builders will need: the statistics, and what the store of a tiny dataset takes."""
+"""The precompilation of all numba code that workers and builders need.
+
+It compiles the statistics, and builds the stores of tiny datasets for the rest.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,15 @@ from scipy import sparse
 from cxg_proxy.viewer.compute import kernels
 from cxg_proxy.viewer.store import build
 
-_KINDS = (np.float32, np.float64)  # builders know values by their size only
+_KINDS = (np.float32, np.float64)  # a build's code depends only on the size of a value
 _MEMORY_BYTES = 64_000_000
 
 
 def rehearse() -> None:
-    """Have all code compiled and kept where later processes look for it."""
+    """Compile all code, and cache it where later processes look for it."""
     kernels.compile()
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a dataset of three cells is a strange one
+        warnings.simplefilter("ignore")  # a dataset of three cells causes warnings
         for kind in _KINDS:
             name = np.dtype(kind).name
             file, into = Path(place) / f"{name}.h5ad", Path(place) / name

@@ -1,4 +1,4 @@
-"""How much of a long work is done: counted in bytes, told now and then, and given up where nobody wants it any more."""
+"""The progress of a long task: counted in bytes, reported regularly, and cancelled when its result is not needed."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ _STEP_SHARE = 0.005
 
 
 class Cancelled(Exception):
-    """Nobody waits for this work any more."""
+    """The result of this task is not needed any more."""
 
 
 class Progress:
-    """Tells the share that is done, rising from 0 to 1, at most five times a second."""
+    """Reports the share that is done, rising from 0 to 1, at most five times a second."""
 
     def __init__(self, report: Callable[[float], None], cancelled: Callable[[], bool]):
         self._report = report
         self._cancelled = cancelled
         self._total = 1
         self._done = 0
-        self._told = (0.0, 0.0)  # what was reported last, and when
+        self._told = (0.0, 0.0)  # the share that was reported last, and when
 
     def expect(self, total: int) -> None:
-        """Say how many bytes are read and written in all."""
+        """Set the total number of bytes to read and write."""
         self._total = max(1, total)
         self._report(0.0)
 
     def done(self, count: int) -> None:
-        """So many bytes more are read or written; raises Cancelled if that is enough."""
+        """Count `count` more bytes as read or written; raises Cancelled."""
         self.check()
         self._done += count
         share, now = min(0.999, self._done / self._total), time.monotonic()
@@ -38,10 +38,10 @@ class Progress:
             self._report(share)
 
     def check(self) -> None:
-        """Raise Cancelled if nobody wants the work any more."""
+        """Raise Cancelled if the task was cancelled."""
         if self._cancelled():
             raise Cancelled
 
     def finished(self) -> None:
-        """All of it is done."""
+        """Report that all is done."""
         self._report(1.0)

@@ -1,4 +1,7 @@
-"""The worker's life: say `starting`, load, listen, say `ready`, and leave when the leash is cut or TERM comes."""
+"""Serving a dataset: the worker reports `starting`, loads, listens, reports `ready`, and ends when it is told to.
+
+It ends when its standard input closes, or at SIGTERM, SIGINT or SIGHUP.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,11 @@ from . import child, options
 
 _PATIENCE_SECONDS = 1.0
 _ROOM_BYTES = 32 * 1024**2
-_STACK_BYTES = 2 * 1024**2  # of a thread from now on: the usual 8 MB count against the memory limit, used or not
+_STACK_BYTES = 2 * 1024**2  # of each new thread: the usual 8 MB count against the memory limit, used or not
 
 
 def serve(order: ServeOrder) -> int:
-    """Serve one dataset until told to leave; returns the exit status."""
+    """Serve one dataset until the process is told to end; return the exit status."""
     say = child.channel()
     life = _Life()
 
@@ -36,7 +39,7 @@ def serve(order: ServeOrder) -> int:
 
     tell(Step(Phase.STARTING, version=__version__))
     child.log_to_stderr()
-    # cellxgene 1.3 calls what today's anndata means to remove: nothing a reader of the log can do about.
+    # cellxgene 1.3 calls functions that anndata plans to remove, and a reader of the log can do nothing about it.
     warnings.simplefilter("ignore", FutureWarning)
     ready = _Ready(tell)
     started = child.outcome(lambda: _start(order, tell, ready), order.dataset)
@@ -50,7 +53,7 @@ def serve(order: ServeOrder) -> int:
 
 
 class _Ready:
-    """Says that the viewer is ready and, from then on, how far its gene expression is."""
+    """The reports that the viewer is ready and, from then on, how much of its gene expression is prepared."""
 
     def __init__(self, tell: Callable[[Step], None]):
         self._tell = tell
@@ -59,14 +62,17 @@ class _Ready:
         self._lock = threading.Lock()
 
     def preparing(self, done: float | None, note: str) -> None:
-        """The share that is prepared, None when nothing is (any more), and what a person should read."""
+        """Record the share that is prepared, None if nothing is being prepared, with a note for the user.
+
+        It is also reported once the viewer is ready.
+        """
         with self._lock:
             self._step = Step(Phase.READY, done=done, note=note)
             if self._said:
                 self._tell(self._step)
 
     def say(self, state: str) -> None:
-        """The viewer answers now; `state` is what the tags of its replies are made from."""
+        """Report that the viewer answers now; `state` is the digest from which the ETags of its replies are made."""
         with self._lock:
             self._said = True
             self._tell(replace(self._step, state=state))
@@ -81,7 +87,7 @@ def _limit_memory(limit: int | None) -> None:
 
 
 def _memory_held() -> int:
-    """What counts against the limit already, in bytes; 0 where the system does not tell."""
+    """Return the bytes that count against the limit already, 0 where the system does not report them."""
     try:
         with open("/proc/self/status", "rb") as status:
             held = next((line for line in status if line.startswith(b"VmData:")), b"VmData: 0")
@@ -91,9 +97,9 @@ def _memory_held() -> int:
 
 
 def _start(order: ServeOrder, tell: Callable[[Step], None], ready: _Ready) -> tuple[Any, str]:
-    """Load the dataset and listen: the server, and the state that its tags are made from.
+    """Load the dataset, listen, and return the server and the digest from which its ETags are made.
 
-    What needs no heavy import is checked before them.
+    Checks that need no heavy import come before the imports.
     """
     tell(Step(Phase.LOADING, done=0.0))
     dataset = os.path.abspath(order.dataset)
@@ -101,7 +107,7 @@ def _start(order: ServeOrder, tell: Callable[[Step], None], ready: _Ready) -> tu
     try:
         chosen = options.gather(dataset, order.options)
         load, read = _loader()
-        # Not before the imports: without memory, the library of linear algebra waits for ever while it is loaded.
+        # The limit is set after the imports: without memory, OpenBLAS would wait for ever while it is loaded.
         _limit_memory(order.memory_limit)
         application = load(
             dataset,
@@ -120,7 +126,7 @@ def _start(order: ServeOrder, tell: Callable[[Step], None], ready: _Ready) -> tu
 
 
 def _state(application: Any) -> str:
-    from cxg_proxy.viewer.cellxgene.reply_tags import Tags  # noqa: PLC0415 - it imports flask, and `starting` must be out before
+    from cxg_proxy.viewer.cellxgene.reply_tags import Tags  # noqa: PLC0415 - it imports flask, and `starting` must be sent first
 
     return Tags.used_by(application).state
 
@@ -135,7 +141,7 @@ def _loader() -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def _stores(order: ServeOrder) -> Any:
-    """Where stores are and may be made, or None."""
+    """Return the stores that the order allows, or None."""
     if order.cache is None:
         return None
     from cxg_proxy.viewer.store import eviction  # noqa: PLC0415 - it imports h5py
@@ -144,31 +150,31 @@ def _stores(order: ServeOrder) -> Any:
     limit = order.cache_limit
     if limit is None:
         try:
-            limit = max(1, eviction.usual_limit(order.cache))  # 0 would mean that nobody wants a store
-        except OSError:  # who builds a store meets the same, and says so
+            limit = max(1, eviction.usual_limit(order.cache))  # 0 would mean that no store is kept
+        except OSError:  # the builder meets the same error, and reports it
             limit = 1
     return Stores(order.cache, order.shared_cache, limit=limit, memory=order.build_memory)
 
 
 def _listen(order: ServeOrder, application: Any) -> Any:
-    from waitress.channel import HTTPChannel  # noqa: PLC0415 - it may be missing, and `starting` must be out before
+    from waitress.channel import HTTPChannel  # noqa: PLC0415 - it may be missing, and `starting` must be sent first
     from waitress.server import create_server  # noqa: PLC0415 - as above
 
-    from cxg_proxy.viewer.cellxgene.admission import WAITING  # noqa: PLC0415 - after those that say what is missing
+    from cxg_proxy.viewer.cellxgene.admission import WAITING  # noqa: PLC0415 - after the imports that report what is missing
     from cxg_proxy.viewer.cellxgene.request_limits import BODY_BYTES, Parser  # noqa: PLC0415 - it imports waitress, too
 
     class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         parser_class = Parser
 
     threading.stack_size(_STACK_BYTES)
-    never = 2**62  # bodies and replies are bounded; on disk, a full disk would break them
+    never = 2**62  # requests and replies stay in memory: they are limited, and a full disk would break them
     try:
         server = create_server(
             application,
             unix_socket=order.socket,
             unix_socket_perms="600",
             threads=order.threads + WAITING,
-            channel_request_lookahead=1,  # or the end of a connection is not seen before its request is answered
+            channel_request_lookahead=1,  # or a disconnection is not noticed before the request is answered
             ident=None,
             max_request_body_size=BODY_BYTES + 1,
             inbuf_overflow=never,
@@ -181,7 +187,7 @@ def _listen(order: ServeOrder, application: Any) -> Any:
 
 
 class _Life:
-    """Ends the worker: at once while it loads, and after its running requests while it serves."""
+    """The worker's life: it ends at once while it loads, and after its running requests while it serves."""
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
@@ -190,7 +196,7 @@ class _Life:
         child.on_leash(self._end)
 
     def run(self, server: Any) -> None:
-        """Answer requests until it is time to leave."""
+        """Answer requests until the worker is told to end, and then at most 1 s longer those that are running."""
         with self._lock:
             self._server = server
         while not self._stopping.is_set():
@@ -211,13 +217,13 @@ class _Life:
 
     @staticmethod
     def _leave() -> None:
-        # A thread may be deep in a computation that nothing interrupts; the ordinary end of Python would wait for it.
+        # A thread may be in a computation that cannot be interrupted, and Python's ordinary exit would wait for it.
         os._exit(0)
 
 
 def _turn(server: Any, timeout: float) -> None:
-    # waitress's own `run` cannot be told to stop from another thread.
-    server.asyncore.loop(timeout=timeout, use_poll=True, map=server._map, count=1)  # noqa: SLF001 - nothing public names it
+    # waitress's `run` cannot be stopped from another thread.
+    server.asyncore.loop(timeout=timeout, use_poll=True, map=server._map, count=1)  # noqa: SLF001 - it has no public name
 
 
 def _busy(server: Any) -> bool:
