@@ -71,7 +71,7 @@ def outcome(work: Callable[[], _Result], dataset: str) -> _Result | Problem:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process at once, without the exit handlers of Python and its libraries."""
+    """Close the log and end the process at once, without the exit handlers of Python and its libraries."""
     logging.shutdown()
     os._exit(status)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numba
 from numba.core import caching
 
-_InTree: Any = getattr(caching, "InTreeCacheLocator", None) or caching._InTreeCacheLocator  # noqa: SLF001 - before 0.62
+_InTree: Any = getattr(caching, "InTreeCacheLocator", None) or caching._InTreeCacheLocator  # noqa: SLF001 - numba < 0.62
 _DAMAGED = (OSError, EOFError, pickle.UnpicklingError)
 
 

@@ -19,7 +19,7 @@ from cxg_proxy.annotations.merge import SeenState
 
 KNOWN = "X-Labels-Known"  # `SeenState` as text, in both directions
 TAB = "X-Labels-Tab"  # which of the open pages sends the request
-MERGED = "X-Labels-Merged"  # what merging a save with other changes kept, removed and replaced, as JSON
+MERGED = "X-Labels-Merged"  # names that others had changed before a save, as JSON: kept, removed, replaced
 OWN = "X-Labels-Own"  # categories that are hidden since they are now columns of the dataset, as JSON
 FIT = "X-Labels-Fit"  # a `Fit` as JSON, if the dataset's cells have changed since the labels were saved
 

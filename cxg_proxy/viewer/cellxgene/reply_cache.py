@@ -25,7 +25,7 @@ _ROUTES = {
 }
 _SMALL = 500  # bytes; a smaller reply is not worth compressing
 _KEY = "cxg-proxy-replies"  # in the application's `extensions`
-# The options that change kept replies; a layer has a store, and thus replies, of its own.
+# The options that change kept replies; `layer` is not among them, since each layer has its own store.
 OPTIONS = ("disable_custom_colors", "obs_names", "var_names")
 
 
@@ -84,9 +84,9 @@ class Replies:
 
 
 def _wanted(endpoint: str | None, arguments: MultiDict[str, str]) -> str | None:
-    """Return the target of a request, or None for one that cellxgene's page would not send.
+    """Return the normalised target of a request that every visitor makes, or None for another request.
 
-    The page requests one column or embedding at a time; other requests are not answered from the cache.
+    cellxgene's page requests one column or embedding at a time; a request for several is not answered from the cache.
     """
     if endpoint == "api.colorsapi":
         return "colors"

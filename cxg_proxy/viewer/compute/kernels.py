@@ -15,9 +15,9 @@ from numba import types
 from cxg_proxy.viewer.numba_cache import compiled
 
 IN_A, IN_B = 1, 2  # bits of a cell's group; a cell may be in both
-# Bits for values of a gene that make arithmetic raise floating-point errors.
+# The bits of a gene's oddities: values that make arithmetic raise floating-point errors.
 NO_LOGARITHM, PLUS_INFINITY, MINUS_INFINITY = 1, 2, 4
-MEAN, SQUARES, ODDITIES = range(3)  # rows of the result for A, then the same for B
+MEAN, SQUARES, ODDITIES = range(3)  # rows of the result for A, followed by the three rows for B
 ROWS = 6
 
 _VALUES = (np.float32, np.float64, np.int32, np.int64)
@@ -45,7 +45,7 @@ def _squares(values, count, mean):  # type: ignore[no-untyped-def]
 
 @_inner
 def _take_logarithms(values, count, logarithms):  # type: ignore[no-untyped-def]
-    """Replace the values by log(1 + value), looked up for small integers, as most counts are; return the bits."""
+    """Replace the values by log(1 + value), looked up for small integers, as most counts are; return the oddities."""
     oddities = 0
     for place in range(count):
         value = values[place]
@@ -71,7 +71,7 @@ def _infinities(values, count):  # type: ignore[no-untyped-def]
 
 @_inner
 def _conclude(values, count, cells, logarithms, gene, found):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - compiled code takes no keyword arguments
-    """Write a gene's mean, sum of squared deviations and bits to `found`.
+    """Write a gene's mean, sum of squared deviations and oddities to `found`.
 
     Of the `cells` cells, `count` have a value, and the others are 0.
     """

@@ -153,7 +153,7 @@ class Preparation(Expression):
                 self._builder.end()
             self._begin()
 
-    # --- in a thread --------------------------------------------------------------------------------------------------
+    # --- in the preparation's thread ----------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
         self._show(self.done)

@@ -1,4 +1,4 @@
-"""Annotating a dataset: making a copy that also holds the user's labels and gene sets and is otherwise unchanged."""
+"""The job that annotates a dataset: it makes a copy that also holds the user's labels and gene sets."""
 
 import os
 import re
@@ -32,7 +32,7 @@ _RESERVED = {"_index", "__categories", "", ".", ".."}
 
 
 def annotate(order: JobOrder) -> int:
-    """Write the copy, reporting progress; return the exit status."""
+    """Write the copy, otherwise unchanged, reporting progress; return the exit status."""
     say = child.channel()
     output = Output(order.output)
     child.on_leash(output.abandon)

@@ -1,4 +1,4 @@
-"""The check of an uploaded table of labels: it reports what the table would change, and makes a file to save."""
+"""The job that checks an uploaded table of labels: it reports what the table would change, and makes a file to save."""
 
 import csv
 import io

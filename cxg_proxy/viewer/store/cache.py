@@ -112,7 +112,7 @@ class Stores:
         except OSError as error:
             raise self._problem(source, error) from error
 
-    # --- what is there ------------------------------------------------------------------------------------------------
+    # --- finding a store ----------------------------------------------------------------------------------------------
 
     def _prepared(self, shared: Path, fingerprint: str, source: str) -> store.Store | None:
         root = Path(os.path.realpath(shared))
@@ -185,7 +185,7 @@ class Stores:
             steps = ("Let nobody but root or you change that folder, or prepare into another one.", "Then try again.")
             raise StoreNotWritten(display_name(source), detail=reason, steps=steps)
 
-    # --- what is made -------------------------------------------------------------------------------------------------
+    # --- building a store ---------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
@@ -259,7 +259,7 @@ class Stores:
             if kept.folder.name != fingerprint and _describes(kept.folder, source, layer):
                 eviction.evict(kept.folder)
 
-    # --- room ---------------------------------------------------------------------------------------------------------
+    # --- making room --------------------------------------------------------------------------------------------------
 
     def _make_room(self, source: str, layer: str | None, needed: int, promised: tuple[int, int]) -> None:
         """Evict the least recently used stores until `needed` bytes fit; evict none and raise NoRoom if they cannot.

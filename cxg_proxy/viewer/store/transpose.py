@@ -140,7 +140,7 @@ def from_dense(source: Source, values: ArrayFile, memory: int, work: Progress, s
 
 
 def _turned(block: Array) -> Array:
-    """Return the block's contiguous transpose, made square by square lest each value cost a line of the cache."""
+    """Return the block's contiguous transpose, made square by square, or each value would cost a cache line."""
     turned = np.empty(block.shape[::-1], block.dtype)
     for top in range(0, block.shape[0], _SIDE):
         for left in range(0, block.shape[1], _SIDE):
