@@ -1,1 +1,1 @@
-"""The datasets a user may open: folders, addresses, remote copies."""
+"""The library of datasets that a user may open: folders, addresses, remote copies."""

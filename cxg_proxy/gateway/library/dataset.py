@@ -1,4 +1,4 @@
-"""A dataset that a user may open, and its address."""
+"""A dataset that a user may open, with the address for its links."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 SUFFIX = ".h5ad"
-# RFC 3986's unreserved characters, without the tilde that starts our escapes. Every proxy on the way leaves these
-# alone; jupyter-server-proxy for one decodes a path and quotes it again with `?` and `#` left bare.
+# RFC 3986's unreserved characters and the slash, without the tilde, which starts an escape. Every proxy on the way
+# leaves these unchanged; jupyter-server-proxy, for one, decodes a path and quotes it again but leaves `?` and `#`
+# unquoted.
 PLAIN = frozenset((string.ascii_letters + string.digits + "-._/").encode())
 ESCAPED = re.compile(rb"~([0-9A-Fa-f]{2})")
 
 
 def escape(name: str) -> str:
-    """A name or path as an address of unreserved characters only: every other byte becomes `~` and two hex digits."""
+    """Return a name or path as an address of unreserved characters: every other byte becomes `~` and two hex digits."""
     return "".join(chr(byte) if byte in PLAIN else f"~{byte:02X}" for byte in os.fsencode(name))
 
 
 def unescape(address: str) -> str:
-    """The name that `escape` was given; text that is no escape of ours stays as it is."""
+    """Return the name that `escape` was given; text that is not such an escape stays as it is."""
     return os.fsdecode(ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(address)))
 
 
 def readings(address: str) -> tuple[str, ...]:
-    """The names an address may mean: ours first, then the plain percent-encoded one a person may have typed."""
+    """Return the names that an address may mean: first with `escape` undone, then only percent-decoded.
+
+    A person may have typed the percent-encoded form.
+    """
     plain = os.fsdecode(unquote_to_bytes(address))
     ours = unescape(plain)
     return (ours,) if ours == plain else (ours, plain)
@@ -37,7 +41,7 @@ def readings(address: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One .h5ad file, as found: `path` is relative to its library, `real` has no symlink left in it."""
+    """One .h5ad file as it was found: `path` is relative to its library, and `real` is the path without symlinks."""
 
     library: str
     path: str
@@ -46,16 +50,16 @@ class Dataset:
     bytes: int
     modified_ns: int
     inode: int
-    remote: bool = False  # the file is a copy of what is at a remote address; it may not be here yet
+    remote: bool = False  # the file is the copy of a dataset at a remote address; it may not exist yet
 
     @cached_property
     def there(self) -> bool:
-        """Whether the file is here; if not, its size is unknown."""
+        """Whether the file exists on this machine; if not, its size is unknown."""
         return not self.remote or self.inode != 0
 
     @cached_property
     def name(self) -> str:
-        """`<library>/<path>`, for people."""
+        """The name shown to people, `<library>/<path>`."""
         return f"{self.library}/{self.path}"
 
     @cached_property
@@ -65,25 +69,25 @@ class Dataset:
 
     @cached_property
     def folder(self) -> str:
-        """The name of the folder it lies in, library first."""
+        """The name of the folder that the file lies in, beginning with the library."""
         return self.name.rpartition("/")[0]
 
     @cached_property
     def address(self) -> str:
-        """`name` for use in a link."""
+        """The name, escaped for use in a link."""
         return escape(self.name)
 
     @cached_property
     def fingerprint(self) -> tuple[str, int, int, int]:
-        """Changes whenever the file does."""
+        """The values that change whenever the file does: its real path, size, modification time and inode."""
         return (str(self.real), self.bytes, self.modified_ns, self.inode)
 
     @cached_property
     def version(self) -> str:
-        """The fingerprint as a short word, to be held by a page."""
+        """The fingerprint as a short hexadecimal digest, which a page can hold."""
         return hashlib.blake2b(repr(self.fingerprint).encode(errors="replace"), digest_size=8).hexdigest()
 
 
 def disk_of(address: str) -> str:
-    """The library of an address: the disk it lies on, as far as can be said without asking that disk."""
+    """Return the library of an address, which identifies its disk as far as possible without accessing that disk."""
     return address.partition("/")[0]

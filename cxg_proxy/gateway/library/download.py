@@ -1,6 +1,7 @@
-"""The copies of datasets at remote addresses, as files in the cache: whole ones, parts, and what each is a copy of.
+"""The download of a remote dataset as files in the cache: the complete copy, the partial file, the version of each.
 
-All of this touches the disk and is called in threads; the network is `transfer`'s, and `remote` brings both together.
+Everything here accesses the disk and is called in threads; `http_client` does the networking, and `remote` combines the
+two.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ABANDONED_SECONDS = 7 * 86400.0
 
 @dataclass(frozen=True)
 class RemoteVersion:
-    """What tells one content of an address from another."""
+    """The version of the content at a remote address: the values that tell one content from another."""
 
     place: str = ""
     etag: str = ""
@@ -32,7 +33,11 @@ class RemoteVersion:
 
     @staticmethod
     def of(address: str, headers: HTTPHeaders, length: int | None) -> RemoteVersion:
-        """What a reply says of its content. A signature in the query changes from day to day and is left out."""
+        """Return the version that a reply describes.
+
+        If the reply has an ETag or Last-Modified header, the query of the address is left out, because a signature in
+        it changes from day to day.
+        """
         etag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
         return RemoteVersion(
             _place(address if not (etag or modified) else address.partition("?")[0]), etag, modified, length
@@ -40,15 +45,15 @@ class RemoteVersion:
 
     @property
     def strong(self) -> str:
-        """What a server can be asked to continue by: it changes with every byte."""
+        """The validator with which a server can continue a download: it changes with every byte."""
         return self.modified if self.etag.startswith("W/") else self.etag or self.modified
 
     def at(self, address: str) -> bool:
-        """Whether the server of this address can be asked after it."""
+        """Whether a request to this address can be made conditional on this version."""
         return bool(self.etag or self.modified) and self.place == _place(address.partition("?")[0])
 
     def same(self, other: RemoteVersion) -> bool:
-        """Whether both are the same content, as far as can be known."""
+        """Whether both versions are the same content, as far as can be known."""
         if self.place != other.place or (None not in (self.length, other.length) and self.length != other.length):
             return False
         for mine, theirs in ((self.etag, other.etag), (self.modified, other.modified)):
@@ -62,14 +67,17 @@ def _place(address: str) -> str:
 
 
 class Copy:
-    """The files of one remote dataset: the whole copy, the part that will become it, and beside each its version."""
+    """The files of one remote dataset: the complete copy, the partial file that becomes it, and the version of each."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.part = file.with_name(f"{file.name}.part")
 
     def lock(self) -> IO[bytes] | None:
-        """Be the only one who downloads until this is closed, or the process ends however it ends; None: another is."""
+        """Take the lock for downloading and return its open file, or None if another process holds it.
+
+        The lock is held until the file is closed or the process ends, in whatever way.
+        """
         self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = open(self.file.with_name(f"{self.file.name}.lock"), "ab")  # noqa: SIM115 - held beyond this function
         try:
@@ -82,31 +90,37 @@ class Copy:
         return lock
 
     def look(self) -> tuple[RemoteVersion | None, RemoteVersion, int]:
-        """The version of the copy, None if there is none; that of the part, and how much of it there is."""
+        """Return the version of the copy (None without a copy), the version of the partial file, and the latter's size.
+
+        A partial file that is complete becomes the copy first.
+        """
         version, size = _version(self.part), _size(self.part)
-        if size and size == version.length:  # killed before it could be named
+        if size and size == version.length:  # the process was killed before it could rename the file
             self.finish()
             version, size = RemoteVersion(), 0
         return _version(self.file) if self.file.exists() else None, version, size
 
     def share(self) -> float | None:
-        """How much of it is there, None where that cannot be known."""
+        """Return the share that has been downloaded, None if it cannot be known."""
         return share(_size(self.part), _version(self.part).length)
 
     def begin(self, start: int, version: RemoteVersion) -> None:
-        """Have a part of `start` bytes. Its version is written last: it must never speak of older bytes."""
+        """Create the partial file, or cut an existing one, at `start` bytes.
+
+        Its version is written last, because it must never describe older bytes.
+        """
         with open(os.open(self.part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "wb") as part:
             part.truncate(start)
         write_whole(_beside(self.part), json.dumps(asdict(version)).encode())
 
     def write(self, start: int, piece: bytes) -> None:
-        """Write a piece of the part."""
+        """Write a piece of the partial file, beginning at byte `start`."""
         with open(self.part, "r+b") as part:
             part.seek(start)
             part.write(piece)
 
     def finish(self) -> None:
-        """The part is whole: it replaces the copy in one step."""
+        """Replace the copy with the partial file, which is complete now, in one step."""
         with open(self.part, "r+b") as part:
             os.fsync(part.fileno())
         os.replace(self.part, self.file)
@@ -132,12 +146,12 @@ def _size(file: Path) -> int:
 
 
 def share(size: int, length: int | None) -> float | None:
-    """How much of it is there, None where that cannot be known."""
+    """Return the share of `length` that `size` makes up, None if the length is unknown."""
     return min(1.0, size / length) if length else None
 
 
 def sweep(folder: Path, now: float) -> None:
-    """Remove what killed downloads left long ago."""
+    """Remove the files that killed downloads left behind more than ABANDONED_SECONDS ago."""
     for file in folder.glob("*"):
         with contextlib.suppress(OSError):
             left = file.name.endswith((".part", ".part.json")) or file.name.startswith(".")

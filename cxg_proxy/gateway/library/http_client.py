@@ -1,6 +1,7 @@
-"""One GET over http or https, redirects followed: its reply comes no faster than it is taken, and can be broken off.
+"""An HTTP client for one GET request, which follows redirects and reads the reply only as fast as its caller takes it.
 
-tornado's AsyncHTTPClient can do neither (before 6.6), so this is made of the parts that it is made of.
+A reply can also be broken off. tornado's AsyncHTTPClient (before 6.6) can do neither, so this module is built from the
+parts that AsyncHTTPClient is built from.
 """
 
 from __future__ import annotations
@@ -25,25 +26,28 @@ from cxg_proxy.files.disk import on_disk
 
 REDIRECTS = {301, 302, 303, 307, 308}
 MAX_REDIRECTS = 5
-PIECES = 16  # of 64 kB, that wait to be taken
+PIECES = 16  # of 64 kB each, the most that wait for the caller
 
 
 class BrokenOff(Exception):
-    """No reply, or not the whole of it; the text says why and names no address, for addresses hold secrets."""
+    """There is no reply, or not all of it.
+
+    The text gives the reason but no address, because addresses may hold secrets.
+    """
 
 
 def usable(address: str) -> bool:
-    """Whether this is an address that can be asked: http or https, with a host, printable ASCII."""
+    """Whether an address can be requested: http or https, with a host, in printable ASCII."""
     try:
         parts = urlsplit(address)
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is no number, half a bracket
+    except ValueError:  # the port is not a number, or a bracket is not closed
         return False
     return known and address.isascii() and address.isprintable() and " " not in address
 
 
 def onward(address: str, location: str) -> str:
-    """Where a redirect leads; raises BrokenOff if we may not follow."""
+    """Return the address that a redirect leads to; raises BrokenOff if it must not be followed."""
     target = urljoin(address, location)
     if not location or not usable(target):
         raise BrokenOff("the server sends us on to something that is neither http nor https")
@@ -53,7 +57,10 @@ def onward(address: str, location: str) -> str:
 
 
 class Reply(HTTPMessageDelegate):
-    """The reply to a GET: `code`, `headers`, then the pieces of its `body`; `patience` is how long it may be silent."""
+    """The reply to a GET request: `code`, `headers`, then the pieces of its `body`.
+
+    `patience` is how many seconds the server may be silent.
+    """
 
     def __init__(self, patience: float) -> None:
         self.code = 0
@@ -64,7 +71,7 @@ class Reply(HTTPMessageDelegate):
         self._whole = False
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The body as it comes, all that is there at a time; raises BrokenOff if it stops before its end."""
+        """Yield the body as it arrives, all waiting pieces at a time; raises BrokenOff if it stops before its end."""
         while piece := await self._soon(self._pieces.get()):
             pieces = [piece]
             while piece and not self._pieces.empty():
@@ -76,14 +83,14 @@ class Reply(HTTPMessageDelegate):
             raise BrokenOff("the connection broke off")
 
     async def read(self, connection: HTTP1Connection) -> None:
-        """Read until the end, which is an empty piece."""
+        """Read the reply to its end, which is marked by an empty piece."""
         with contextlib.suppress(StreamClosedError):
             await connection.read_response(self)
         self._begun.set()
         await self._pieces.put(b"")
 
     async def begun(self) -> None:
-        """Wait for the head."""
+        """Wait for the status and the headers; raises BrokenOff if the connection breaks off first."""
         await self._soon(self._begun.wait())
         if not self.code:
             raise BrokenOff("the connection broke off")
@@ -97,27 +104,27 @@ class Reply(HTTPMessageDelegate):
     # --- what tornado calls while it reads ----------------------------------------------------------------------
 
     def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
-        """The head, unless it is only a notice that the head will come."""
+        """Store the status and the headers, unless this is an interim reply (status below 200)."""
         assert isinstance(start_line, ResponseStartLine)
         if start_line.code >= 200:
             self.code, self.headers = start_line.code, headers
             self._begun.set()
 
     def data_received(self, chunk: bytes) -> Awaitable[None]:
-        """A piece; the next one is read when there is room for it."""
+        """Queue a piece of the body; the next one is read when the queue has room for it."""
         return self._pieces.put(chunk)
 
     def finish(self) -> None:
-        """The body is as long as its head said."""
+        """Note that the body is as long as the headers announced."""
         self._whole = True
 
     def on_connection_close(self) -> None:
-        """It broke off; `read` tells."""
+        """Do nothing: `read` notices that the connection has closed."""
 
 
 @contextlib.asynccontextmanager
 async def asked(address: str, headers: Mapping[str, str], patience: float) -> AsyncIterator[Reply]:
-    """The reply to a GET, for as long as the block lasts; raises BrokenOff."""
+    """Send a GET request and yield its reply, which lasts as long as the block; raises BrokenOff."""
     for _ in range(MAX_REDIRECTS + 1):
         async with _exchange(address, headers, patience) as reply:
             if reply.code not in REDIRECTS:
@@ -149,17 +156,17 @@ async def _ask(connection: HTTP1Connection, parts: SplitResult, headers: Mapping
     if parts.username is not None:
         words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         sent["Authorization"] = "Basic " + base64.b64encode(words.encode()).decode()
-    with contextlib.suppress(StreamClosedError):  # it may have replied already: `read` tells
+    with contextlib.suppress(StreamClosedError):  # the server may have replied already, which `read` notices
         await connection.write_headers(RequestStartLine("GET", target, "HTTP/1.1"), sent)
     connection.finish()
     await reply.read(connection)
 
 
 class _Names(Resolver):
-    """Asks for a host's numbers in a daemon thread: asyncio's own would keep the gateway from ending."""
+    """A resolver that looks up hosts in a daemon thread; asyncio's own threads would keep the gateway from ending."""
 
     async def resolve(self, host: str, port: int, family: int = socket.AF_UNSPEC) -> list[tuple[int, Any]]:
-        """The addresses of a host; raises OSError."""
+        """Return the IP addresses of a host; raises OSError."""
         ask = functools.partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
         return [(found[0], found[4]) for found in await on_disk(ask, patience=None)]
 
@@ -176,9 +183,9 @@ async def _connect(parts: SplitResult, patience: float) -> IOStream:
         return await TCPClient(resolver=_Names()).connect(parts.hostname or "", port, ssl_options=tls, timeout=patience)
     except asyncio.TimeoutError:
         raise BrokenOff(f"the server did not answer within {patience:.0f} s") from None
-    except (OSError, ValueError) as caught:  # ValueError: a host that can be no name
+    except (OSError, ValueError) as caught:  # ValueError: the host is not a valid name
         reason = getattr(caught, "real_error", None) or caught
-        if isinstance(reason, ssl.SSLCertVerificationError):  # whose text has the address
+        if isinstance(reason, ssl.SSLCertVerificationError):  # the text of this error contains the address
             raise BrokenOff("the server's certificate is not one that this machine trusts") from None
         said = getattr(reason, "strerror", None)
         raise BrokenOff(f"the server cannot be reached{f': {said}' if said else ''}") from None

@@ -1,4 +1,4 @@
-"""The datasets a user may open: roots of folders, name ⇄ address ⇄ file, and the list of what is there."""
+"""The library: the root folders of a user's datasets, and the way from a name or an address to a file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cxg_proxy.errors import DatasetNotFound, NotReadable
 
 from .dataset import SUFFIX, Dataset, readings
 
-REMOTE = "remote"  # the library of the datasets at remote addresses
-SINGLE = "dataset"  # the library of a file that is shown alone
-MAX_NAME_BYTES = 200  # bytes, so that a file's name has room for what we add
+REMOTE = "remote"  # the name of the library with the datasets at remote addresses
+SINGLE = "dataset"  # the name of the library with a file that is shown alone
+MAX_NAME_BYTES = 200  # bytes, which leaves room for what is added to a file's name
 
 
 class Library:
-    """The roots, and the way from an address to a file that is proven to lie below one of them."""
+    """The root folders, and the way from an address to a file that is proven to lie below one of them."""
 
     def __init__(
         self,
@@ -30,15 +30,15 @@ class Library:
         self.roots = dict(roots)
         self.follow_symlinks = follow_symlinks
         self.remotes = frozenset(name + SUFFIX for name in remotes)
-        self._copies = copies  # the folder of the copies of these
+        self._copies = copies  # the folder with the copies of the remote datasets
 
     @property
     def names(self) -> list[str]:
-        """The libraries, that of the remote datasets last."""
+        """The names of the libraries, with the one of the remote datasets last."""
         return [*self.roots, *([REMOTE] if self.remotes else [])]
 
     def split(self, address: str) -> tuple[str, str]:
-        """Cut `<library>/<path.h5ad>/<rest>` after the dataset; raises DatasetNotFound if no part names one.
+        """Split `<library>/<path.h5ad>/<rest>` after the dataset; raises DatasetNotFound if no part names one.
 
         A folder may be called `x.h5ad` too, so the first part that is a file wins.
         """
@@ -52,7 +52,7 @@ class Library:
         raise DatasetNotFound(readings(address)[0])
 
     def find(self, address: str) -> Dataset:
-        """The dataset at `<library>/<path>`; raises DatasetNotFound or NotReadable."""
+        """Return the dataset at the address `<library>/<path>`; raises DatasetNotFound or NotReadable."""
         names = readings(address)
         for name in names:
             if name == names[-1] or self._is_file(name):
@@ -60,7 +60,7 @@ class Library:
         raise DatasetNotFound(address)
 
     def remote(self, path: str) -> Dataset:
-        """The dataset at a remote address with its copy, or without one."""
+        """Return the dataset at a remote address, whether or not its copy exists."""
         file = Path(os.path.realpath(self._copies / path))
         try:
             found = os.stat(file)
@@ -69,14 +69,14 @@ class Library:
         return Dataset(REMOTE, path, file, file, found.st_size, found.st_mtime_ns, found.st_ino, remote=True)
 
     def holds(self, real: Path) -> bool:
-        """Whether a resolved path may be served: it lies below a root, or symlinks may lead out."""
+        """Whether a resolved path may be served: it lies below a root, or symlinks may lead out of the roots."""
         return self.follow_symlinks or any(real.is_relative_to(os.path.realpath(root)) for root in self.roots.values())
 
     def _place(self, name: str) -> tuple[str, str, Path]:
         library, _, path = name.partition("/")
         parts = path.split("/")
         root = self.roots.get(library)
-        hidden = any(part.startswith(".") for part in parts)  # `.` and `..` are among these
+        hidden = any(part.startswith(".") for part in parts)  # this includes `.` and `..`
         if root is None or hidden or not path.endswith(SUFFIX) or "" in parts or "\0" in path:
             raise DatasetNotFound(name)
         return library, path, root / path
@@ -92,7 +92,7 @@ class Library:
         return library == REMOTE and path in self.remotes
 
     def named(self, name: str) -> Dataset:
-        """The dataset of this very name, which is no address; raises DatasetNotFound or NotReadable."""
+        """Return the dataset of this exact name, which is not an address; raises DatasetNotFound or NotReadable."""
         if self._is_remote(name):
             return self.remote(name.partition("/")[2])
         library, path, file = self._place(name)
@@ -101,7 +101,7 @@ class Library:
             found = os.stat(real)
         except PermissionError as reason:
             raise NotReadable(name) from reason
-        except (OSError, ValueError) as reason:  # gone, a loop of symlinks, a name too long
+        except (OSError, ValueError) as reason:  # the file is gone, symlinks form a loop, or the name is too long
             raise DatasetNotFound(name) from reason
         if not stat.S_ISREG(found.st_mode) or not self.holds(real):
             raise DatasetNotFound(name)
@@ -111,7 +111,10 @@ class Library:
 
 
 def root_folders(libraries: Mapping[str, str], root: str) -> dict[str, Path]:
-    """The libraries by name, with the host's or the user's own folder first where there is one."""
+    """Return the folders of the libraries by name.
+
+    The folder `root`, or the user's home if there is no library at all, comes first and is called `home`.
+    """
     roots = {name: Path(folder).expanduser().absolute() for name, folder in libraries.items()}
     if root or not roots:
         first = Path(root or "~").expanduser().absolute()
@@ -120,9 +123,9 @@ def root_folders(libraries: Mapping[str, str], root: str) -> dict[str, Path]:
 
 
 def root_alone(file: str, title: str, place: Path) -> dict[str, Path]:
-    """A library of one, in a private folder of the gateway: a link with the title as its name.
+    """Create a library of one dataset in a private folder of the gateway: a link to the file, named after the title.
 
-    The file itself may have any name and suffix (Galaxy's is dataset_12.dat), but a viewer needs the right one.
+    The file itself may have any name and suffix (Galaxy's is dataset_12.dat), but a viewer needs the right suffix.
     """
     path = Path(file).expanduser().absolute()
     folder = place / SINGLE
@@ -132,26 +135,26 @@ def root_alone(file: str, title: str, place: Path) -> dict[str, Path]:
 
 
 def other_name(shown: Mapping[str, Path], dataset: Dataset) -> str:
-    """What a dataset is called in another library that holds its file too, or "". No disk is asked.
+    """Return the name of a dataset in another library that also holds its file, or "", without accessing a disk.
 
-    A link at home leads to a file as well as the shared library does that it lies in.
+    A link in the home folder may lead to a file that lies in a shared library.
     """
     for library, folder in shown.items():
         if library != dataset.library and dataset.real.is_relative_to(folder):
             path = dataset.real.relative_to(folder)
-            if not any(part.startswith(".") for part in path.parts):  # else it is hidden there
+            if not any(part.startswith(".") for part in path.parts):  # otherwise the file is hidden there
                 return f"{library}/{path}"
     return ""
 
 
 def only_dataset(shown: Mapping[str, Path]) -> str:
-    """The name of the file that is shown alone."""
+    """Return the name of the file that is shown alone."""
     ((library, folder),) = shown.items()
     return f"{library}/{os.listdir(folder)[0]}"
 
 
 def file_name(title: str) -> str:
-    """A title as the name of a dataset's file, as near as a name can be."""
+    """Return a title as the name of a dataset's file, changed as little as possible."""
     name = "".join("_" if letter in "/\0" else letter for letter in title).strip().lstrip(".")
     name = name.removesuffix(SUFFIX)
     while len(os.fsencode(name.encode(errors="surrogateescape"))) > MAX_NAME_BYTES:

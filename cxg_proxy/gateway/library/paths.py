@@ -1,4 +1,7 @@
-"""Which dataset a file is: `api/find`, asked by a host's file browser and by the output of a notebook's cell."""
+"""The path of a file, resolved to the dataset that the file is.
+
+This serves `api/find`, which a host's file browser and the output of a notebook's cell request.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from cxg_proxy.errors import DatasetNotFound, NotReadable, OutsideLibraries, Pro
 from .dataset import SUFFIX, Dataset
 from .library import Library
 
-ELSEWHERE = "find"  # the disk of a path that begins with no library
+ELSEWHERE = "find"  # stands for the disk of a path that begins with no library
 
 
 def looked_at(library: Library, path: Path) -> Dataset | None:
-    """The dataset at a path that begins with a library; no other disk is asked."""
+    """Return the dataset at a path that begins with a library, or None, without accessing any other disk."""
     for name in below(library.roots, path):
         with contextlib.suppress(DatasetNotFound, NotReadable):
             return library.named(name)
@@ -24,9 +27,10 @@ def looked_at(library: Library, path: Path) -> Dataset | None:
 
 
 def looked_up(library: Library, asked: str, folder: Path) -> tuple[Path, Dataset | Problem]:
-    """The path that was asked for, and the dataset that is found by its place, or why there is none.
+    """Return the absolute form of the path `asked`, and the dataset found there or the Problem why there is none.
 
-    Looks at the disk. A relative path begins in `folder`. A file that is listed by a link elsewhere is not found here.
+    Accesses the disk. A relative path begins in `folder`. A file that is listed only through a link elsewhere is not
+    found here.
     """
     path = absolute(asked, folder)
     problem: Problem | None = None
@@ -35,7 +39,7 @@ def looked_up(library: Library, asked: str, folder: Path) -> tuple[Path, Dataset
             return path, library.named(name)
         except (DatasetNotFound, NotReadable) as reason:
             problem = problem or reason
-    # A link that may not lead out is like a file elsewhere, whether something is there or not.
+    # A link that must not lead out counts as a file elsewhere, whether or not it leads to anything.
     if problem is None or not library.holds(Path(os.path.realpath(path))):
         return path, OutsideLibraries(str(path))
     if isinstance(problem, DatasetNotFound) and not path.name.endswith(SUFFIX):
@@ -44,21 +48,21 @@ def looked_up(library: Library, asked: str, folder: Path) -> tuple[Path, Dataset
 
 
 def expanded(asked: str) -> str:
-    """The path with the person's home in the place of `~/`; a file may well be called `~x`."""
+    """Return the path with the user's home in place of `~/`; other tildes stay, because a file may be called `~x`."""
     return os.path.expanduser(asked) if asked.startswith("~/") else asked
 
 
 def absolute(asked: str, folder: Path) -> Path:
-    """The path from the root, without `..`: that leads up from where a link before it leads to."""
+    """Return the absolute path without `..`, which leads up from the target of a link that stands before it."""
     parts = (folder / expanded(asked)).parts[1:]
     up = max((n for n, part in enumerate(parts, 1) if part == ".."), default=0)
     return Path(os.path.realpath("/" + "/".join(parts[:up])), *parts[up:])
 
 
 def names(library: Library, path: Path) -> Iterator[str]:
-    """What a file is called in the libraries, by its path as it is, then without the links on the way to it.
+    """Yield the names of a file in the libraries: first by its path as it is, then by the path with links resolved.
 
-    Of two libraries, one in the other, the inner one lists it.
+    If one library lies inside another, the inner one lists the file.
     """
     yield from below(library.roots, path)
     roots = {name: Path(os.path.realpath(root)) for name, root in library.roots.items()}
@@ -67,7 +71,7 @@ def names(library: Library, path: Path) -> Iterator[str]:
 
 
 def below(roots: Mapping[str, Path], path: Path) -> Iterator[str]:
-    """What a path is called in each of these folders that it begins with, the innermost first."""
+    """Yield the name of a path in each of these folders that it begins with, the innermost folder first."""
     for name, root in sorted(roots.items(), key=lambda each: -len(each[1].parts)):
         if path.is_relative_to(root):
             yield f"{name}/{path.relative_to(root)}"

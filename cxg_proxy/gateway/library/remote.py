@@ -1,7 +1,8 @@
-"""Datasets at http(s) addresses: each is downloaded once into the cache, and asked after whenever it is opened.
+"""Remote datasets, at http(s) addresses: each is downloaded once into the cache, and checked whenever it is opened.
 
-A download that was killed goes on where it stopped. One gateway of a user downloads, the others wait and see how far
-it is. Addresses may hold secrets (presigned ones do): none is written anywhere, and no sentence here names one.
+A download that was killed continues where it stopped. One gateway of a user downloads, while the others wait and follow
+its progress. Addresses may hold secrets (presigned ones do), so none is written anywhere, and no message here contains
+one.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from .dataset import Dataset
 from .download import Copy, RemoteVersion, share, sweep
 from .http_client import BrokenOff, Reply, asked
 
-PATIENCE_SECONDS = 60.0  # so long a server or a disk may be silent
-CHECK_SECONDS = 10.0  # so long a server, when there is a copy that can be shown instead
-LOOK_SECONDS = 0.2  # how often one that waits looks whether the other is done
+PATIENCE_SECONDS = 60.0  # the longest that a server or a disk may be silent
+CHECK_SECONDS = 10.0  # the longest that a server may be silent if there is a copy to show instead
+LOOK_SECONDS = 0.2  # how often a waiting gateway checks whether the other one is done
 NO_ROOM = (
     "Make room on the disk that holds your cache folder (your administrator sets it with the option Gateway.cache).",
     "Then try again: the download goes on where it stopped.",
@@ -40,24 +41,24 @@ Result = TypeVar("Result")
 
 
 class Remotes:
-    """The addresses by name, and the folder of their copies."""
+    """The remote addresses by name, and the folder of their copies."""
 
     def __init__(self, folder: Path, addresses: Mapping[str, str], *, patience: float = PATIENCE_SECONDS) -> None:
         self.folder = Path(os.path.realpath(folder))
         self._addresses, self._patience = dict(addresses), patience
-        # In a thread, and a daemon: the cache lies in the user's home, which may hang.
+        # A daemon thread, because the cache lies in the user's home, which may hang.
         threading.Thread(target=sweep, args=(self.folder, time.time()), daemon=True, name="sweep").start()
 
     async def fetch(self, dataset: Dataset, tell: Tell) -> Dataset:
-        """Have the dataset here as it is at its address now; raises NotDownloaded or StorageSilent.
+        """Download the dataset unless its copy is current, and return it; raises NotDownloaded or StorageSilent.
 
-        A copy from before is used when the address cannot be had. `tell` hears the share that is here.
+        An existing copy is used if the address cannot be reached. `tell` receives the share that has been downloaded.
         """
         return await _Fetch(dataset, self._addresses[dataset.label], self._patience, tell).run()
 
 
 class _Fetch:
-    """One fetching of one dataset."""
+    """One fetch of one dataset."""
 
     def __init__(self, dataset: Dataset, address: str, patience: float, tell: Tell) -> None:
         self._dataset, self._address, self._patience, self._tell = dataset, address, patience, tell
@@ -65,7 +66,7 @@ class _Fetch:
         self._work: asyncio.Future[object] | None = None
 
     async def run(self) -> Dataset:
-        """Wait for the turn, download what is not here."""
+        """Wait for the lock, then download what is missing or has changed."""
         try:
             async with self._alone():
                 await self._renew()
@@ -85,28 +86,28 @@ class _Fetch:
             self._release(lock)
 
     def _release(self, lock: IO[bytes]) -> None:
-        """Let the next one in; but only when what was being written is written, if the disk is slow."""
+        """Release the lock; on a slow disk, only after the write in progress has ended."""
         if self._work is None or self._work.done():
             lock.close()
         else:
             self._work.add_done_callback(lambda work: (work.cancelled() or work.exception(), lock.close()))
 
     async def _on_disk(self, work: Callable[[], Result]) -> Result:
-        """Call `work` in a thread; it goes on to its end even if nobody waits for it any more."""
+        """Call `work` in a thread, where it runs to its end even if nobody waits for it any more."""
         running: asyncio.Future[Result] = asyncio.ensure_future(on_disk(work, patience=None))
-        self._work = running  # type: ignore[assignment]  # what it returns does not matter there
+        self._work = running  # type: ignore[assignment]  # its result does not matter there
         try:
             return await asyncio.wait_for(asyncio.shield(running), self._patience)
         except asyncio.TimeoutError:
             raise StorageSilent(self._dataset.label, detail=f"for {self._patience:.0f} s") from None
 
     async def _renew(self) -> None:
-        """Ask the server, and download what is new; without an answer, the copy from before will do."""
+        """Ask the server for its current version and download it if it is new; without a reply, keep the old copy."""
         there, part, size = await self._on_disk(self._copy.look)
         start = size if part.strong and part.at(self._address) else 0
         try:
             if not await self._ask(there, part, start):
-                await self._ask(there, part, 0)  # the part cannot be continued
+                await self._ask(there, part, 0)  # the partial file cannot be continued
         except (BrokenOff, Problem, OSError) as reason:
             problem = self._why(reason)
             if there is None:
@@ -115,12 +116,12 @@ class _Fetch:
             log.warning("%s: %s; the copy from before is used", self._dataset.name, problem.detail)
 
     async def _ask(self, there: RemoteVersion | None, part: RemoteVersion, start: int) -> bool:
-        """Whether the copy is whole and new now; False if the server cannot go on at `start`."""
+        """Send the request and download what is new; return False if the server cannot continue at `start`."""
         patience = self._patience if there is None else min(self._patience, CHECK_SECONDS)
         async with asked(self._address, _headers(there, part, start, self._address), patience) as reply:
             begins, length = _extent(reply)
             version = RemoteVersion.of(self._address, reply.headers, length)
-            if reply.code == 206 and not version.strong:  # said by If-Range, so the server need not repeat it
+            if reply.code == 206 and not version.strong:  # If-Range named it, so the server need not repeat it
                 version = replace(part, length=length)
             if there is not None and (reply.code == 304 or (reply.code in (200, 206) and there.same(version))):
                 return True
@@ -152,7 +153,7 @@ class _Fetch:
 
 
 def _headers(there: RemoteVersion | None, part: RemoteVersion, start: int, address: str) -> dict[str, str]:
-    """What to ask for: only what is new, only what is missing, and the bytes as they are."""
+    """Return the headers that request only new content, only the missing bytes, and the bytes without an encoding."""
     headers = {"Accept-Encoding": "identity", "User-Agent": f"cxg-proxy/{__version__}"}
     if there is not None and there.at(address):
         headers |= {"If-None-Match": there.etag} if there.etag else {"If-Modified-Since": there.modified}
@@ -162,7 +163,7 @@ def _headers(there: RemoteVersion | None, part: RemoteVersion, start: int, addre
 
 
 def _extent(reply: Reply) -> tuple[int, int | None]:
-    """Where the reply's body begins in the whole content, and how long the whole content is."""
+    """Return where the reply's body begins in the whole content, and how long the whole content is."""
     if reply.code == 206:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", reply.headers.get("Content-Range", ""))
         return (int(found[1]), int(found[2]) if found[2] != "*" else None) if found else (-1, None)

@@ -1,4 +1,4 @@
-"""Walking through the libraries: which datasets lie in them."""
+"""The scan of the libraries, which finds the datasets in them."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from .library import REMOTE, Library
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a symlink into a folder one may not enter
+    except OSError:  # a symlink into a folder that the user may not enter
         return False
 
 
 @dataclass
 class _Folder:
-    """What one folder held when it was listed last."""
+    """The content of one folder when it was last listed."""
 
     modified_ns: int
     listed_ns: int
     folders: list[str]
-    files: dict[str, bool]  # whether it is a symlink
+    files: dict[str, bool]  # by name: whether the file is a symlink
 
 
 class Scan:
-    """Walks the roots for datasets, bounded, without cycles; a second walk lists only the folders that changed.
+    """Walks the roots for datasets, bounded and without cycles; a second walk lists only the folders that changed.
 
-    `datasets` grows while `run` walks (in a thread of its own) and is always safe to read. `only` is the one library
-    to walk: a disk that hangs then keeps nobody from the others.
+    `datasets` grows while `run` walks (in a thread of its own) and is always safe to read. `only` is the one library to
+    walk, so that a disk that hangs does not hold up the other libraries.
     """
 
     def __init__(self, library: Library, limit: int, only: str | None = None) -> None:
@@ -42,12 +42,12 @@ class Scan:
         self.only = only
         self.datasets: list[Dataset] = []
         self.problems: dict[str, str] = {}
-        self.complete = False  # a whole walk has been done
+        self.complete = False  # at least one walk has ended
         self.cut = False  # the limit ended the walk
         self._known: dict[str, _Folder] = {}
 
     def run(self, now_ns: int) -> None:
-        """Walk once. The first walk shows what it finds at once, later ones replace the list when they are done."""
+        """Walk once. The first walk publishes each dataset as it finds it; later ones replace the list at their end."""
         found = [] if self.complete else self.datasets
         if self.only in (None, REMOTE):
             found.extend(self.library.remote(path) for path in sorted(self.library.remotes))
@@ -74,7 +74,10 @@ class Scan:
     def _walk(
         self, library: str, root: Path, known: dict[str, _Folder], now_ns: int
     ) -> Iterator[tuple[Dataset | None, int]]:
-        """Yield (dataset or None, entries looked at), a library in another once; OSError if the root is not listed."""
+        """Yield (dataset or None, number of entries examined); raises OSError if the root cannot be listed.
+
+        A library that lies inside another one is walked only once.
+        """
         waiting, seen = [("", Path(os.path.realpath(root)))], set[tuple[int, int]]()
         while waiting:
             path, real = waiting.pop()
@@ -83,7 +86,7 @@ class Scan:
             except OSError:
                 if path == "":
                     raise
-                continue  # a folder one may not list is like an empty one
+                continue  # a folder that the user may not list counts as empty
             if folder is None:
                 continue
             known[str(real)] = folder
@@ -96,13 +99,13 @@ class Scan:
                     waiting.append((f"{path}{name}/", below))
 
     def _list(self, real: Path, seen: set[tuple[int, int]], now_ns: int) -> _Folder | None:
-        """The folder's entries, remembered if it has not changed; None if this walk was here before."""
+        """Return the folder's entries, from the last walk if it has not changed; None if this walk was here before."""
         found = os.stat(real)
         if (found.st_dev, found.st_ino) in seen:
             return None
         seen.add((found.st_dev, found.st_ino))
         before = self._known.get(str(real))
-        # Within the clock's grain a change would not show in the time of modification.
+        # A change within the clock's resolution would not show in the modification time.
         if before and before.modified_ns == found.st_mtime_ns and before.listed_ns - found.st_mtime_ns > 2_000_000_000:
             return before
         folder = _Folder(found.st_mtime_ns, now_ns, [], {})
@@ -121,7 +124,7 @@ class Scan:
         try:
             real = Path(os.path.realpath(file)) if is_symlink else file
             found = os.stat(real)
-        except OSError:  # a dangling symlink, or gone between listing and looking
+        except OSError:  # a dangling symlink, or a file that was removed since the listing
             return None
         if not stat.S_ISREG(found.st_mode) or (is_symlink and not self.library.holds(real)):
             return None

@@ -1,4 +1,4 @@
-"""When each dataset was opened last, how long that took and what it was like, kept between runs of the gateway."""
+"""The visits to datasets: when each was last opened, how long that took, and its state, kept between gateway runs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 from cxg_proxy.files.atomic import write_whole
 
-MAX_VISITS = 2000  # datasets remembered; the longest unopened are forgotten first
+MAX_VISITS = 2000  # the most datasets remembered; those unopened for longest are forgotten first
 
 
 @dataclass(frozen=True)
 class Visit:
-    """The last opening of a dataset: when (seconds since 1970), and how many seconds until it was ready.
+    """The last visit to a dataset: when it was opened (seconds since 1970), and how many seconds it took to be ready.
 
-    `state` is what its worker made the tags of its replies from, `circumstances` what must be the same for it to hold.
+    `state` is what its worker made the tags of its replies from; it is valid while `circumstances` stays the same.
     """
 
     opened: float
@@ -29,30 +29,30 @@ class Visit:
 
     @classmethod
     def of(cls, kept: Mapping[str, Any]) -> Visit:
-        """Read what `asdict` gave, or an earlier version's; raises ValueError, KeyError or TypeError."""
+        """Read what `asdict` returned in this or an earlier version; raises ValueError, KeyError or TypeError."""
         words = (str(kept.get(name, "")) for name in ("state", "circumstances"))
         return cls(float(kept["opened"]), float(kept["seconds"]), *words)
 
 
 class Visits:
-    """A small file of visits. Losing it costs an estimate and a sort order, so no failure to write is told."""
+    """A small file of visits. Losing it costs an estimate and a sort order, so no failure to write it is reported."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self._visits = self._read()
 
     def get(self, real: Path) -> Visit | None:
-        """The last visit to the file, None if it was never opened."""
+        """Return the last visit to the file, None if it was never opened."""
         return self._visits.get(str(real))
 
     def add(self, real: Path, visit: Visit) -> None:
-        """Remember a visit, replacing the one before."""
+        """Remember a visit in place of the previous one."""
         self._visits.pop(str(real), None)
         self._visits[str(real)] = visit
         while len(self._visits) > MAX_VISITS:
             del self._visits[next(iter(self._visits))]
         content = json.dumps({name: asdict(visit) for name, visit in self._visits.items()}).encode()
-        # In a thread, and a daemon: the file lies in the user's home, which may hang.
+        # A daemon thread, because the file lies in the user's home, which may hang.
         threading.Thread(target=self._keep, args=(content,), daemon=True, name="visits").start()
 
     def _keep(self, content: bytes) -> None:
