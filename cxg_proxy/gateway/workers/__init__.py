@@ -1,1 +1,1 @@
-"""Processes: one child as a block, the fork server, one instance per dataset, side jobs."""
+"""The processes that work for the gateway: the fork server, one worker per dataset, side jobs."""

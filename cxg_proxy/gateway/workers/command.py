@@ -1,4 +1,4 @@
-"""How a worker is started: its command line, what it may know of its surroundings, and where its log goes."""
+"""The command that starts a worker: its arguments, its environment, and the file for its log."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from cxg_proxy.worker_options import ServeOrder
 
 from .process import Ordinary, Starter
 
-OURS = "cxg-proxy/"  # below a viewer's address, what we add to it
-# The file of each by its address, in the order in which the page runs them.
+OURS = "cxg-proxy/"  # below a viewer's address, the prefix of everything that the gateway adds
+# The file of each script by its address, in the order in which the page runs them.
 SCRIPTS = {"saves.js": "saves.js", "sets.js": "gene_sets.js", "viewer.js": "strip.js"}
 
-# What to run for a dataset: (dataset, socket) → the command as a list.
+# Returns the command to run, as a list, for a dataset and a socket.
 WorkerCommand = Callable[[Dataset, Path], Sequence[str]]
 
 
 @dataclass(frozen=True)
 class WorkerEnvironment:
-    """Where workers live: `sockets` is a 0700 folder with a short name, `logs` is kept for the administrator."""
+    """The environment of workers: `sockets` is a 0700 folder with a short name, `logs` is for the administrator."""
 
     sockets: Path
     logs: Path
@@ -34,13 +34,13 @@ class WorkerEnvironment:
     starter: Starter = field(default_factory=Ordinary)
 
     def log_of(self, dataset: Dataset) -> Path:
-        """Each file's own log: two datasets may have the same name in two folders."""
+        """Return the log file of a dataset, which is its own even if another folder has a dataset of that name."""
         digest = hashlib.blake2b(os.fsencode(dataset.real), digest_size=4).hexdigest()
         return self.logs / f"{dataset.real.stem[:100]}-{digest}.log"
 
 
 def clean_environment(environment: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
-    """What a worker may know of its surroundings: no token of a hub, of Jupyter or of Galaxy is among it."""
+    """Return the environment variables for a worker: no token of a hub, of Jupyter or of Galaxy is among them."""
     names = {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"}
     starts = ("LC_", "MKL_", "NUMBA_", "OMP_", "OPENBLAS_", "XDG_")
     kept = {name: value for name, value in environment.items() if name in names or name.startswith(starts)}
@@ -49,21 +49,21 @@ def clean_environment(environment: Mapping[str, str], more: Mapping[str, str]) -
 
 
 def viewer_command(viewer: Sequence[str], order: Callable[[Dataset, Path], ServeOrder]) -> WorkerCommand:
-    """The command line of the real worker, `python -m cxg_proxy.viewer serve …`."""
+    """Return the function that makes the real worker's command, `python -m cxg_proxy.viewer serve …`."""
     return lambda dataset, socket: [*viewer, "serve", *order(dataset, socket).to_arguments()]
 
 
 def with_our_scripts(options: Mapping[str, Any]) -> dict[str, Any]:
-    """cellxgene's options for a dataset; whatever scripts they name, ours come first."""
+    """Return cellxgene's options for a dataset, with the gateway's scripts before any that the options name."""
     scripts = options.get("scripts") or []
     ours = [OURS + name for name in SCRIPTS]
     return {**options, "scripts": [*ours, *(scripts if isinstance(scripts, list) else [scripts])]}
 
 
 def command_and_fingerprint(order: WorkerCommand, dataset: Dataset, socket: Path) -> tuple[Sequence[str], str]:
-    """The command for a dataset, and a word for all that decides what its worker will reply, as it is now.
+    """Return the command for a dataset, and a digest of everything that decides its worker's replies now.
 
-    All but the versions of what is installed where it runs. Looks at the disk.
+    Only the versions of the packages installed in the worker's environment are left out. Accesses the disk.
     """
     command = order(dataset, socket)
     try:
@@ -71,5 +71,5 @@ def command_and_fingerprint(order: WorkerCommand, dataset: Dataset, socket: Path
         beside = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
     except OSError as reason:
         beside = (reason.errno or 0,) * 4
-    told = [word for word in command if word != str(socket)]  # each has a socket of its own
+    told = [word for word in command if word != str(socket)]  # each worker has a socket of its own
     return command, digest(__version__, dataset.fingerprint, beside, told)

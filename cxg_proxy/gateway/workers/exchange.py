@@ -1,4 +1,4 @@
-"""One HTTP exchange with a worker, streamed both ways over its unix socket; nothing is held whole.
+"""An HTTP exchange with a worker, streamed both ways over its unix socket and never held in memory as a whole.
 
 Each side reads only as fast as the other writes, so a reply of any size costs a few chunks of memory.
 """
@@ -16,14 +16,14 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from cxg_proxy.errors import BadRequest
 
-STALL_SECONDS = 300.0  # who neither sends nor reads for so long is cut off; jupyter-server-proxy waits as long
+STALL_SECONDS = 300.0  # a client that neither sends nor reads for this long is cut off; as in jupyter-server-proxy
 
-# RFC 9110, section 7.6.1, and what belongs to one connection by custom.
+# The headers that belong to one connection, by RFC 9110, section 7.6.1, or by custom.
 HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
     "upgrade".split()
 )
-# Who asks is the host's business; a worker that never learns it cannot leak it.
+# Identifying the user is the host's business; a worker that never receives credentials cannot leak them.
 NOT_FOR_WORKERS = frozenset({"cookie", "authorization", "x-xsrftoken", "expect"})
 NOT_FROM_WORKERS = frozenset({"set-cookie", "server", "date"})
 
@@ -42,7 +42,7 @@ class WorkerGone(Exception):
 
 
 def refuse_odd_framing(method: str, headers: HTTPHeaders) -> None:
-    """Raise BadRequest where a body's length could be read in two ways: its rest would become a request of its own.
+    """Raise BadRequest if the length of a body is ambiguous: the rest of it could be taken for another request.
 
     tornado's client sends a body in chunks for three methods only, and cellxgene needs no other.
     """
@@ -59,12 +59,12 @@ def refuse_odd_framing(method: str, headers: HTTPHeaders) -> None:
 
 
 def for_worker(headers: HTTPHeaders) -> HTTPHeaders:
-    """The request headers a worker may see."""
+    """Return the request headers that a worker may see."""
     return _without(headers, NOT_FOR_WORKERS)
 
 
 def from_worker(headers: HTTPHeaders) -> HTTPHeaders:
-    """The reply headers that may leave a worker."""
+    """Return the reply headers that may leave a worker."""
     return _without(headers, NOT_FROM_WORKERS)
 
 
@@ -79,14 +79,14 @@ def _without(headers: HTTPHeaders, dropped: frozenset[str]) -> HTTPHeaders:
 
 
 class Connections:
-    """Kept-alive connections to one worker's socket."""
+    """The kept-alive connections to one worker's socket."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._idle: list[IOStream] = []
 
     async def take(self, *, fresh: bool) -> tuple[IOStream, bool]:
-        """A connection, and whether it was used before; raises WorkerGone if nobody listens."""
+        """Return a connection, and whether it was used before; raises WorkerGone if nothing listens on the socket."""
         while self._idle and not fresh:
             stream = self._idle.pop()
             if not stream.closed():
@@ -108,13 +108,13 @@ class Connections:
             self._idle.append(stream)
 
     def close(self) -> None:
-        """Close those that are idle."""
+        """Close the idle connections."""
         while self._idle:
             self._idle.pop().close()
 
 
 class Exchange(HTTPMessageDelegate):
-    """One request to a worker: `start`, `send` its body piece by piece, `receive` the reply, or `cancel`."""
+    """One request to a worker: `start` it, `send` its body piece by piece, `receive` the reply, or `cancel`."""
 
     def __init__(self, connections: Connections, head: Head, body: Body) -> None:
         self._connections = connections
@@ -125,8 +125,8 @@ class Exchange(HTTPMessageDelegate):
         self.begun = False  # a part of the reply has been passed on
 
     async def start(self, method: str, target: str, headers: HTTPHeaders, *, fresh: bool = False) -> bool:
-        """Send the request line and headers; True if the connection was an old one, which may turn out dead."""
-        fresh = fresh or method not in SAFE_METHODS  # only what may be asked twice risks an old connection
+        """Send the request line and the headers; return True if the connection is an old one, which may be dead."""
+        fresh = fresh or method not in SAFE_METHODS  # only a request that may be repeated risks an old connection
         self._stream, old = await self._connections.take(fresh=fresh)
         params = HTTP1ConnectionParameters(chunk_size=CHUNK, max_body_size=1 << 62)
         self._connection = HTTP1Connection(self._stream, True, params)
@@ -156,7 +156,7 @@ class Exchange(HTTPMessageDelegate):
             self._connections.give_back(self._stream)
 
     def cancel(self) -> None:
-        """The client has gone: break the exchange off."""
+        """Break the exchange off, because the client has gone."""
         if self._stream is not None and not self._complete:
             self._stream.close()
 
@@ -164,7 +164,7 @@ class Exchange(HTTPMessageDelegate):
         try:
             await writing
         except StreamClosedError:
-            # The worker may have replied before it read everything (413, say): `receive` will tell.
+            # The worker may have replied before it read everything (with 413, say): `receive` will find out.
             return
 
     # --- what tornado calls while it reads the reply ----------------------------------------------------------
@@ -172,7 +172,7 @@ class Exchange(HTTPMessageDelegate):
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
-        """The reply's head."""
+        """Pass on the status and the headers of the reply."""
         assert isinstance(start_line, ResponseStartLine)
         if start_line.code < 200:
             return None
@@ -180,12 +180,12 @@ class Exchange(HTTPMessageDelegate):
         return asyncio.ensure_future(self._head(start_line.code, start_line.reason, from_worker(headers)))
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        """A piece of the reply's body."""
+        """Pass on a piece of the reply's body."""
         return self._body(chunk)
 
     def finish(self) -> None:
-        """The reply is whole."""
+        """Note that the reply is complete."""
         self._complete = True
 
     def on_connection_close(self) -> None:
-        """The worker closed the connection before the end."""
+        """Do nothing: `receive` notices that the worker closed the connection before the end."""

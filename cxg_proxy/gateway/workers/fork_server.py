@@ -1,7 +1,7 @@
-"""Workers that are there at once: one parent has cellxgene imported already, and forks a worker for each dataset.
+"""The fork server: a parent process that has imported cellxgene already, and forks a worker for each dataset.
 
-The parent is started when somebody may soon open a dataset, and ends when that is long ago. Nobody ever waits for it
-in vain or sees a problem of it: while it is not there, or cannot fork, workers are started the ordinary way.
+With it, workers start at once. The parent is started when somebody may soon open a dataset, and ends when that was long
+ago. Its failures never reach a user: while it is missing, or cannot fork, workers are started the ordinary way.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from .forked import Forked, StdioPipes
 from .log import logging_to
 from .process import Started, fresh, running, within
 
-IMPORT_SECONDS = 60.0  # nobody waits longer for a parent that has not imported everything
-RETRY_SECONDS = 60.0  # before another parent is tried after one that was of no use
-ROOM = " " * 2000  # bytes of its command line, for what `ps` shows of its workers; see `viewer/title.py`
+IMPORT_SECONDS = 60.0  # the longest wait for a parent that has not imported everything yet
+RETRY_SECONDS = 60.0  # before another parent is tried after one that never forked a worker
+ROOM = " " * 2000  # bytes of the parent's command line, for what `ps` shows of its workers; see `viewer/fork_server.py`
 
 _log = logging.getLogger(__name__)
 
-_MAX_PACKET_BYTES = 1 << 16  # bytes of a packet
+_MAX_PACKET_BYTES = 1 << 16  # the most that is read of one packet
 
 
 class ForkServer:
-    """Has a parent while it is of use, and workers from it.
+    """Keeps a parent while that is of use, and starts workers from it.
 
-    `idle_seconds` 0 is never to have one. `patience` is what a parent gets to fork a worker that speaks, in seconds.
+    With `idle_seconds` 0 there is never a parent. `patience` is how many seconds a parent has to fork a worker that
+    writes its first output.
     """
 
     def __init__(
@@ -56,33 +57,33 @@ class ForkServer:
         self._viewer, self._idle_seconds, self._patience = list(viewer), idle_seconds, patience
         self._cwd, self._environment, self._file = cwd, environment, log
         self._parent: Parent | None = None
-        # The life of the parent, and those of earlier ones that have workers still.
+        # The tasks of the current parent, and of earlier ones that still have workers.
         self._lives: dict[asyncio.Task[None], Parent] = {}
         self._touched = 0.0
         self._not_before = 0.0
-        self._closed = not idle_seconds or not hasattr(os, "pidfd_open")  # which only Linux has
+        self._closed = not idle_seconds or not hasattr(os, "pidfd_open")  # pidfd_open exists only on Linux
 
     def touch(self) -> None:
-        """Somebody may soon open a dataset: have a parent then."""
+        """Start a parent unless there is one, because somebody may soon open a dataset."""
         self._touched = time.monotonic()
         there = self._parent is not None and not self._parent.retired
         if not self._closed and not there and self._touched >= self._not_before:
             try:
                 self._parent = Parent(self._patience)
-            except OSError:  # too many files are open: whoever looks at the list need not know
+            except OSError:  # too many files are open, which does not matter to a user who looks at the list
                 return
             life = asyncio.ensure_future(self._live(self._parent))
             self._lives[life] = self._parent
             life.add_done_callback(self._lives.pop)
 
     async def warm(self) -> None:
-        """Wait until a parent can fork, or will not: it imports what else would have to be imported anew."""
+        """Wait until a parent can fork, or never will: without it, the worker would have to import everything again."""
         self.touch()
         if self._parent is not None:
             await within(IMPORT_SECONDS, self._parent.settled)
 
     async def start(self, command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str]) -> Started:
-        """Fork a worker if that can be done now, else start it the ordinary way, which may raise OSError."""
+        """Fork a worker if that is possible now, else start it the ordinary way, which may raise OSError."""
         parent, length = self._parent, len(self._viewer)
         if parent is not None and parent.usable and list(command[:length]) == self._viewer:
             try:
@@ -92,15 +93,15 @@ class ForkServer:
         return await fresh(command, cwd, environment)
 
     async def close(self) -> None:
-        """End the parent; its workers end with their blocks."""
+        """End the parent; its workers end with their own blocks."""
         self._closed = True
         for parent in self._lives.values():
-            parent.lose("the gateway ends")  # not by cancelling: asyncio.wait_for may lose that when news comes with it
+            parent.lose("the gateway ends")  # not cancelled: asyncio.wait_for may lose a cancellation when news arrives
         if self._lives:
             await asyncio.wait(list(self._lives))
 
     async def _live(self, parent: Parent) -> None:
-        """The life of one parent, until it is of no use any more."""
+        """Run one parent until it is of no use any more."""
         tail: deque[str] = deque(maxlen=20)
         command = [*self._viewer, "preload", "--control", str(parent.theirs.fileno()), ROOM]
         start = functools.partial(fresh, keep=[parent.theirs.fileno()])
@@ -114,7 +115,7 @@ class ForkServer:
                 if not parent.usable:
                     self._complain(parent, parent.reason)
                     parent.lose(parent.reason)
-                self._touched = time.monotonic()  # however long it took, it was not idle
+                self._touched = time.monotonic()  # however long the import took, the parent was not idle
                 await self._until_needless(parent)
                 parent.retire("it was not needed any more")
         except OSError as reason:  # the viewer's Python does not exist, or the system is at its limits
@@ -123,9 +124,10 @@ class ForkServer:
             parent.close()
 
     async def _until_needless(self, parent: Parent) -> None:
-        """Wait until it is lost, or nobody has looked for long and it has no workers.
+        """Wait until the parent is lost, or nobody has looked for long and it has no workers.
 
-        Only it can say how they end; and the memory that it would free is in use by them anyway.
+        A parent with workers stays, because only it can report how they end, and the memory that its end would free is
+        in use by them anyway.
         """
         while not parent.lost:
             parent.news.clear()
@@ -138,7 +140,7 @@ class ForkServer:
                 return
 
     def _complain(self, parent: Parent, reason: str) -> None:
-        """Say it to the administrator; after a parent that never was of use, try no other for a while."""
+        """Log the reason for the administrator; after a parent that never forked a worker, try no other for a while."""
         if self._closed:
             return
         _log.warning("no preloaded cellxgene, so viewers start slower: %s; see %s", reason, self._file)
@@ -147,11 +149,14 @@ class ForkServer:
 
 
 class NotForked(Exception):
-    """Why the parent could not fork a worker."""
+    """The parent could not fork a worker; the text gives the reason."""
 
 
 class Parent:
-    """One parent, from the pair of sockets on; `patience` is for its reply, and for a worker's first word."""
+    """One parent, from the creation of its sockets on.
+
+    `patience` is how many seconds it has to reply, and a worker to write its first output.
+    """
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
@@ -160,12 +165,12 @@ class Parent:
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Forked]] = {}
         self.workers: dict[int, Forked] = {}
-        self.settled = asyncio.Event()  # it can fork now, or never will
-        self.news = asyncio.Event()  # it is lost, not used any more, or has no workers any more
-        self.reason = "it does not get ready"  # why it cannot fork, if so
-        self.retired = False  # it is to fork no more
-        self.lost = False  # it is not even to tell how its workers end
-        self.proven = False  # it has forked a worker that spoke
+        self.settled = asyncio.Event()  # set when it can fork, or never will
+        self.news = asyncio.Event()  # set when it is lost, not used any more, or has no workers any more
+        self.reason = "it does not get ready"  # why it cannot fork, if it cannot
+        self.retired = False  # it must not fork any more
+        self.lost = False  # not even its reports on how its workers end are read
+        self.proven = False  # it has forked a worker that has written something
 
     @property
     def usable(self) -> bool:
@@ -174,28 +179,28 @@ class Parent:
 
     @property
     def busy(self) -> bool:
-        """Whether it has workers, or is asked for one."""
+        """Whether it has workers, or has been asked for one."""
         return bool(self.workers or self._asked)
 
     def listen(self) -> None:
-        """Hear what it says from now on; it has its end of the socket."""
+        """Read its messages from now on; it has its end of the socket already."""
         self.theirs.close()
         asyncio.get_running_loop().add_reader(self._ours, self._hear)
 
     def retire(self, reason: str) -> None:
-        """Have it fork no more."""
+        """Let it fork no more workers, and note the reason."""
         if not self.retired:
             self.retired, self.reason = True, reason
         self.settled.set()
         self.news.set()
 
     def lose(self, reason: str) -> None:
-        """Have no more to do with it; its workers go on."""
+        """Give it up; its workers go on."""
         self.lost = True
         self.retire(reason)
 
     def close(self) -> None:
-        """Close the socket, which ends it."""
+        """Close the socket, which ends the parent."""
         if self._ours.fileno() < 0:
             return
         self.lose("it has ended")
@@ -209,7 +214,7 @@ class Parent:
             worker.left_alone()
 
     async def fork(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Forked:
-        """A new worker, which has said its first word; raises NotForked."""
+        """Return a new worker that has written its first output; raises NotForked."""
         number = next(self._numbers)
         order = {"number": number, "arguments": arguments, "cwd": str(cwd), "environment": dict(environment)}
         ends = StdioPipes()
@@ -240,7 +245,7 @@ class Parent:
             self.news.set()
 
     async def _greeted(self, worker: Forked, ends: StdioPipes) -> None:
-        """Connect to a worker and wait for its first word; without that, nothing of it stays."""
+        """Connect to a worker and wait for its first output; if there is none, kill the worker."""
         greeted = False
         try:
             await worker.connect(ends)
@@ -255,7 +260,7 @@ class Parent:
             raise NotForked(self.reason)
         self.proven = True
 
-    # --- what it says -----------------------------------------------------------------------------------------
+    # --- what it reports --------------------------------------------------------------------------------------
 
     def _hear(self) -> None:
         try:
@@ -281,7 +286,7 @@ class Parent:
         elif "status" in said:
             if number in self.workers:
                 self.workers[number].told(said["status"])
-        else:  # or we have too many files open to be given another one
+        else:  # or this process has too many files open to receive another one
             self.retire(said.get("refused", "its worker cannot be taken over"))
             if asked is not None and not asked.done():
                 asked.set_exception(NotForked(self.reason))
@@ -294,7 +299,7 @@ class Parent:
         self.workers[number] = worker
         if asked is not None and not asked.done():
             asked.set_result(worker)
-        else:  # whoever asked has given up; without its leash it ends
+        else:  # the request was given up; without its leash the worker ends
             worker.free()
 
     def _free(self, number: int) -> None:
@@ -302,5 +307,5 @@ class Parent:
         if not self.workers:
             self.news.set()
         if not self.lost:
-            with contextlib.suppress(OSError):  # it has ended
+            with contextlib.suppress(OSError):  # the parent has ended
                 self._ours.send(json.dumps({"free": number}).encode())

@@ -1,7 +1,8 @@
-"""A worker that was forked for us by another process: to `process.running` it is a child like every other.
+"""A forked worker: one that another process forked for the gateway, and that `process.running` treats like any child.
 
-It is not our child, so the system tells us neither its exit status nor keeps its number for us. Its parent does both,
-and where that has gone, the descriptor of the process (pidfd_open(2)) still tells that it has ended, if not how.
+It is not a child of the gateway, so the system neither reports its exit status to the gateway nor reserves its process
+id. Its parent does both. If the parent has gone, the descriptor of the process (pidfd_open(2)) still shows that it has
+ended, though not how.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from typing import IO, Any
 
 from .process import MAX_LINE_BYTES, UNKNOWN
 
-STATUS_SECONDS = 2.0  # between the end of a worker and its parent's word on how it ended
+STATUS_SECONDS = 2.0  # how long after a worker's end its parent may take to report how it ended
 
 
 class StdioPipes:
-    """Both ends of a worker's standard input, output and error, until they are with those who use them."""
+    """Both ends of a worker's standard input, output and error, until those who use them have taken them over."""
 
     def __init__(self) -> None:
         self._all = contextlib.ExitStack()
@@ -39,21 +40,24 @@ class StdioPipes:
         return self._all.enter_context(os.fdopen(reading, "rb", buffering=0)), writing
 
     def close_theirs(self) -> None:
-        """The worker has them, or never will: only with ours alone here, its end is heard."""
+        """Close the worker's ends here, once the worker has them or never will.
+
+        Only when no copy of them is left in this process do the streams close with the worker.
+        """
         self._theirs.close()
 
     def taken(self) -> None:
-        """Ours are somebody else's to close now."""
+        """Give up the gateway's ends, which their new owner closes."""
         self._all.pop_all()
 
     def close(self) -> None:
-        """Close what is still here."""
+        """Close the ends that are still here."""
         self._theirs.close()
         self._all.close()
 
 
 class _Output(asyncio.StreamReader):
-    """A stream that knows whether anything has come."""
+    """A stream that knows whether any data has arrived."""
 
     def __init__(self) -> None:
         super().__init__(limit=MAX_LINE_BYTES)
@@ -71,7 +75,7 @@ class _Output(asyncio.StreamReader):
 
 
 class Forked:
-    """One such worker; made at once when it is heard of, so that its end cannot be missed."""
+    """One forked worker; it is created as soon as its process id arrives, so that its end cannot be missed."""
 
     stdin: asyncio.StreamWriter
     stderr: asyncio.StreamReader
@@ -89,7 +93,7 @@ class Forked:
         self._loop.add_reader(descriptor, self._ended)
 
     async def connect(self, ends: StdioPipes) -> None:
-        """Have our ends of its streams; raises OSError."""
+        """Connect to the gateway's ends of its streams; raises OSError."""
         _, self.stdin = await asyncio.open_unix_connection(sock=ends.stdin)
         self.stderr = asyncio.StreamReader(limit=MAX_LINE_BYTES)
         self._transports.append(self.stdin.transport)
@@ -100,11 +104,11 @@ class Forked:
         ends.taken()
 
     async def first_word(self) -> bool:
-        """Wait until it has said something; False if it ended before."""
+        """Wait until it has written something; return False if it ended before."""
         await self._output.begun.wait()
         return not self._output.silent
 
-    # --- what `process.Started` wants -------------------------------------------------------------------------
+    # --- what `process.Started` requires ----------------------------------------------------------------------
 
     @property
     def returncode(self) -> int | None:
@@ -112,19 +116,19 @@ class Forked:
         return self._status.result() if self._status.done() else None
 
     async def wait(self) -> int:
-        """Wait for its end."""
+        """Wait for the worker to end, and return its exit status."""
         return await asyncio.shield(self._status)
 
     def signal_group(self, number: int) -> None:
-        """Send a signal to it and its children, unless it has ended."""
-        # Its parent keeps its number from others until `free`. Where that has gone, there is only the moment between
-        # these two lines, in which its number would have to be given to somebody else.
+        """Send a signal to the worker and its children, unless it has ended."""
+        # Its parent reserves its process id until `free`. If the parent has gone, the id could be given to another
+        # process only in the moment between this check and the signal.
         if not self._freed and not _readable(self._descriptor):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
     def free(self) -> None:
-        """Close what leads to it, and let its parent reap it."""
+        """Close the streams that lead to it, and let its parent reap it."""
         if not self._freed:
             self._freed = True
             self._loop.remove_reader(self._descriptor)
@@ -136,12 +140,12 @@ class Forked:
     # --- its end ----------------------------------------------------------------------------------------------
 
     def told(self, status: int) -> None:
-        """Its parent says how it ended."""
+        """Record the exit status that its parent reports."""
         if not self._status.done():
             self._status.set_result(status)
 
     def left_alone(self) -> None:
-        """Its parent has gone: nobody will say how it ends."""
+        """Note that its parent has gone, so that nobody will report how it ends."""
         self._alone = True
         if not self._freed and _readable(self._descriptor):
             self.told(UNKNOWN)

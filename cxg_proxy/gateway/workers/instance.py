@@ -1,7 +1,7 @@
-"""One worker on one dataset, from the wish to open it to its end.
+"""An instance: one worker on one dataset, from the request to open it to its end.
 
-Its life is one task that reads like a biography (`_live`): queued, (downloading,) starting, loading, ready, closing,
-closed; or failed, with the reason. Nothing restarts by itself.
+Its life is one task (`_live`), which passes through these phases: queued, (downloading,) starting, loading, ready,
+closing, closed; or failed, with the reason. Nothing restarts by itself.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from .report import death, no_worker, steps
 from .usage import oom_kills
 
 LOG_LINES = 20
-ROOM_SECONDS = 15.0  # longer than the ladder that ends a worker
+ROOM_SECONDS = 15.0  # longer than it takes to end a worker
 
-# Have the file of a remote dataset here; the function hears what share of it is.
+# Downloads a remote dataset and returns it; the function argument receives the share downloaded so far.
 Fetch = Callable[[Dataset, Callable[[float | None], None]], Coroutine[None, None, Dataset]]
 
 
 class Instance:
-    """One worker on one dataset, from the wish to open it to its end."""
+    """One worker on one dataset, from the request to open it to its end."""
 
     def __init__(
         self,
@@ -54,11 +54,11 @@ class Instance:
         self.id = secrets.token_hex(8)
         self.dataset = dataset
         self.phase = Phase.QUEUED
-        self.done: float | None = None  # the share of the phase; when it is ready, that of gene expression
-        self.note = ""  # what a person should read although all is well
+        self.done: float | None = None  # the share of the phase that is over; when it is ready, that of gene expression
+        self.note = ""  # what a person should read although nothing went wrong
         self.problem: Problem | None = None
         self.since = self.used = time.time()
-        self.exchanges = 0  # requests under way
+        self.exchanges = 0  # the number of requests in progress
         self.state = ""  # what the tags of its replies are made from
         self.log: deque[str] = deque(maxlen=LOG_LINES)
         self.socket = surroundings.sockets / f"{self.id}.sock"
@@ -68,7 +68,7 @@ class Instance:
         self.expected = visit.seconds if visit and dataset.there else None
         self._command, self._surroundings, self._limits, self._visits = command, surroundings, limits, visits
         self._fetch = fetch
-        self._fetching = 0.0  # seconds, which the next opening will not need
+        self._fetching = 0.0  # seconds of download, which the next opening will not need
         self._oom_kills = oom_kills()
         self._heard = False
         self._python = ""
@@ -76,11 +76,11 @@ class Instance:
         self._close_asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    # --- for those who look -----------------------------------------------------------------------------------
+    # --- its state --------------------------------------------------------------------------------------------
 
     @property
     def over(self) -> bool:
-        """Whether its life has ended."""
+        """Whether the instance has ended."""
         return self.phase in OVER
 
     @property
@@ -90,37 +90,37 @@ class Instance:
 
     def of_another(self, dataset: Dataset) -> bool:
         """Whether the file has been replaced since this instance read it."""
-        # A download replaces it under our own eyes.
+        # While it is being downloaded, the instance itself replaces the file.
         return self.dataset.fingerprint != dataset.fingerprint and self.phase is not Phase.DOWNLOADING
 
     @property
     def elapsed(self) -> float:
-        """Seconds since it was asked for."""
+        """Seconds since the instance was requested."""
         return time.time() - self.since
 
     def touch(self) -> None:
-        """Somebody uses it now."""
+        """Note that the instance is being used now."""
         self.used = time.time()
 
     def in_use(self) -> bool:
-        """Whether closing it would take it from under somebody's eyes."""
+        """Whether it is at work or was used recently, so that it must not be closed to make room for another."""
         return not self.over and (self.at_work() or time.time() - self.used < self._limits.in_use_seconds)
 
     def at_work(self) -> bool:
-        """Whether it answers, opens or prepares gene expression, which the next visit would begin anew."""
+        """Whether it serves a request, opens, or prepares gene expression (which the next visit would begin again)."""
         return self.exchanges > 0 or self.phase is not Phase.READY or self.done is not None
 
     @property
     def next_change(self) -> asyncio.Event:
-        """Set at the next step after now."""
+        """The event that is set at the next change from now on."""
         return self._changed
 
     async def change(self, timeout: float) -> None:
-        """Wait for the next step, at most `timeout` seconds."""
+        """Wait for the next change, at most `timeout` seconds."""
         await within(timeout, self.next_change)
 
     async def ready(self) -> None:
-        """Wait until it is ready; raises the Problem that prevents it."""
+        """Wait until the instance is ready; raises the Problem that prevents it."""
         while self.phase is not Phase.READY:
             if self.problem is not None:
                 raise self.problem
@@ -131,22 +131,25 @@ class Instance:
     # --- its life ---------------------------------------------------------------------------------------------
 
     def start(self, after: Awaitable[object] | None, over: Callable[[Instance], None]) -> None:
-        """Begin, once `after` (the end of the instances that make room) is over; `over` is called at the end."""
+        """Start the instance once `after` (the end of the instances that make room) is over.
+
+        `over` is called when this instance has ended.
+        """
         self._task = asyncio.ensure_future(self._live(after))
         self._task.add_done_callback(lambda _: over(self))
 
     def ask_to_close(self) -> None:
-        """Have it end soon."""
+        """Request the end of the instance, without waiting for it."""
         self._close_asked.set()
 
     async def close(self) -> None:
-        """End it and wait until nothing of it is left; the labels are on disk already."""
+        """End the instance and wait until nothing of it is left; the labels are on disk already."""
         self.ask_to_close()
         if self._task is not None:
             await asyncio.wait({self._task})
 
     async def _live(self, after: Awaitable[object] | None) -> None:
-        """The whole life of one worker; only here its phase changes."""
+        """Run the whole life of one worker; the phase changes only in this task."""
         try:
             if after is not None:
                 await self._until_there_is_room(after)
@@ -156,7 +159,7 @@ class Instance:
                 self._enter(Phase.CLOSED)
                 return
             self._enter(Phase.STARTING)
-            # In a thread: it looks at the labels' folder, on a disk that may hang.
+            # In a thread, because it accesses the folder of labels, on a disk that may hang.
             command, under = await on_disk(lambda: command_and_fingerprint(self._command, self.dataset, self.socket))
             self._python = str(command[0])
             warming = asyncio.ensure_future(self._surroundings.starter.warm())
@@ -182,7 +185,7 @@ class Instance:
             self._fail(problem)
         except OSError as reason:
             self._fail(ViewerMissing(str(reason.filename or ""), detail=str(reason.strerror)))
-        except Exception as reason:  # the edge of the task: whatever went wrong is shown, never swallowed
+        except Exception as reason:  # the outermost level of the task, where every error is shown and none is swallowed
             logging.getLogger(__name__).exception("instance of %s", self.dataset.name)
             self._fail(Died(self.dataset.label, detail=repr(reason)))
         finally:
@@ -196,7 +199,7 @@ class Instance:
             raise StartTimeout(self.dataset.label, detail="the viewer that was to make room does not end")
 
     async def _until_here(self) -> None:
-        """Download what is not here; the wish to close breaks that off, and what has come is kept."""
+        """Download what is missing; a request to close interrupts that, and what has arrived is kept."""
         assert self._fetch is not None
         self._enter(Phase.DOWNLOADING)
         before = self.elapsed
@@ -227,7 +230,7 @@ class Instance:
             await asyncio.gather(listening, return_exceptions=True)
 
     async def _listen(self, child: Child, under: str) -> None:
-        """Follow the worker's steps until it is ready; raises the Problem it reports or its death."""
+        """Follow the worker's steps until it is ready; raises the Problem that it reports or that ended it."""
         async for step in steps(child):
             self._heard = True
             if step.version and step.version != __version__:
@@ -236,7 +239,7 @@ class Instance:
                 raise step.problem or Died(self.dataset.label)
             if step.phase is Phase.READY:
                 await self._refuse_changed()
-                self.touch()  # however long it took to open, it is new to whoever waits
+                self.touch()  # however long it took to open, it has just become usable
                 seconds = round(self.elapsed - self._fetching, 2)
                 self.state = step.state
                 self._visits.add(self.dataset.real, Visit(time.time(), seconds, step.state, under))
@@ -249,20 +252,20 @@ class Instance:
         raise self._death(await child.wait())
 
     async def _hear_on(self, child: Child) -> None:
-        """Follow what a worker that is ready still has to do."""
+        """Follow the work that a ready worker still has to do."""
         async for step in steps(child):
             if step.phase is self.phase is Phase.READY:
                 self.done, self.note = step.done, step.note
                 self._tell()
 
     async def _refuse_changed(self) -> None:
-        """What the worker read must be what this instance says it shows."""
+        """Raise ChangedMeanwhile unless the file is still the one that this instance claims to show."""
         found = await on_disk(lambda: os.stat(self.dataset.real))
         if (found.st_size, found.st_mtime_ns, found.st_ino) != self.dataset.fingerprint[1:]:
             raise ChangedMeanwhile(self.dataset.label)
 
     async def _until_over(self, child: Child) -> None:
-        """Wait for the wish to close; raises the worker's death if that comes first."""
+        """Wait for a request to close; raises the Problem that ended the worker if it ends before."""
         if self._close_asked.is_set():
             return
         dying, hearing = asyncio.ensure_future(child.wait()), asyncio.ensure_future(self._hear_on(child))
@@ -276,7 +279,7 @@ class Instance:
             await asyncio.gather(hearing, return_exceptions=True)
 
     async def _first(self, other: asyncio.Future[Any], timeout: float | None) -> bool:
-        """Wait for `other` or the wish to close; False if neither came within `timeout` seconds."""
+        """Wait for `other` or a request to close; return False if neither came within `timeout` seconds."""
         asked = asyncio.ensure_future(self._close_asked.wait())
         try:
             done, _ = await asyncio.wait({other, asked}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -285,7 +288,7 @@ class Instance:
             asked.cancel()
 
     def _death(self, status: int) -> Problem:
-        """Why the worker ended, as far as can be known."""
+        """Return the reason why the worker ended, as far as it can be known."""
         label, log = self.dataset.label, list(self.log)
         if not self._heard and 0 < status < UNKNOWN:
             return no_worker(self._python, status, log)
@@ -305,17 +308,17 @@ class Instance:
         self._enter(Phase.FAILED if self.phase is not Phase.CLOSING else Phase.CLOSED)
 
     def _tell(self) -> None:
-        """Wake everybody who waits for a change."""
+        """Wake everything that waits for a change."""
         self._changed.set()
         self._changed = asyncio.Event()
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long and how many: times in seconds, 0 for never."""
+    """The limits of instances; times are in seconds, and 0 means never."""
 
     most: int = 4
     idle_seconds: float = 1800
     start_timeout: float = 600
     patience: float = 3
-    in_use_seconds: float = 120  # used within this long: never closed to make room for another
+    in_use_seconds: float = 120  # an instance used within this time is not closed to make room for another

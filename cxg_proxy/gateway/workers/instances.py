@@ -1,4 +1,4 @@
-"""Running viewers: one instance per dataset, opened once for any number of visits, closed when nobody looks."""
+"""The running instances: one per dataset, opened once for any number of visits and closed when nobody looks."""
 
 from __future__ import annotations
 
@@ -37,35 +37,35 @@ class Instances:
         return iter(sorted(self._all.values(), key=lambda each: each.since))
 
     def find(self, identifier: str) -> Instance | None:
-        """The instance of this id."""
+        """Return the instance of this id, None if there is none."""
         return next((each for each in self._all.values() if each.id == identifier), None)
 
     def of(self, real: Path) -> Instance | None:
-        """The instance on this file: running or failed."""
+        """Return the instance on this file, running or failed, None if there is none."""
         return self._all.get(real)
 
     def at(self, address: str) -> Instance | None:
-        """The instance that was opened last at this address; a symlink there may lead to another file by now."""
+        """Return the instance last opened at this address; a symlink there may lead to another file by now."""
         instance = self._at.get(address)
         return None if instance is None or instance.phase is Phase.CLOSED else instance
 
     def addressed(self, path: str) -> str | None:
-        """The address of an instance that a path begins with."""
+        """Return the address of an instance that a path begins with, None if there is none."""
         return next((address for address in self._at if path.startswith(f"{address}/") and self.at(address)), None)
 
     def ready_in(self, folder: str) -> Instance | None:
-        """A ready instance whose address lies in this folder."""
+        """Return a ready instance whose address lies directly in this folder, None if there is none."""
         inside = [each for address, each in self._at.items() if address.rpartition("/")[0] == folder]
         return next((each for each in inside if each.phase is Phase.READY), None)
 
     def running(self) -> list[Instance]:
-        """Those whose life has not ended."""
+        """Return the instances that have not ended."""
         return [each for each in self._all.values() if not each.over]
 
     def state_of(self, dataset: Dataset) -> str:
-        """What the tags of its replies are made from if its last worker was started for what is there now, else "".
+        """Return the state that the tags of a dataset's replies are made from, or "" if it is unknown.
 
-        Looks at the disk.
+        It is known if the last worker was started for exactly what exists now. Accesses the disk.
         """
         visit = self._visits.get(dataset.real)
         if visit is None or not visit.state:
@@ -74,15 +74,15 @@ class Instances:
         return visit.state if visit.circumstances == now else ""
 
     async def open(self, dataset: Dataset, *, again: bool = False) -> Instance:
-        """Join the instance on this dataset or start one; raises TooManyInstances.
+        """Return the instance on this dataset, started if necessary; raises TooManyInstances.
 
-        A failed instance is returned as it is unless `again`: nothing restarts by itself. One whose file was
-        replaced meanwhile gives way to a new one.
+        A failed instance is returned as it is unless `again`, because nothing restarts by itself. An instance whose
+        file was replaced meanwhile gives way to a new one.
         """
         there = self._all.get(dataset.real)
         while there is not None and not there.over and (there.closing or there.of_another(dataset)):
             await there.close()
-            there = self._all.get(dataset.real)  # somebody else who waited may have been first
+            there = self._all.get(dataset.real)  # another request that waited may have opened it first
         failed = there is not None and there.phase is Phase.FAILED and not again and not there.of_another(dataset)
         if there is not None and (failed or not there.over):
             there.touch()
@@ -97,20 +97,23 @@ class Instances:
         return instance
 
     def _move(self, address: str, instance: Instance) -> None:
-        """Let an address lead to an instance; the one it led to before is closed unless another address does."""
+        """Let an address lead to an instance; the previous one is closed unless another address leads to it."""
         before = self._at.get(address)
         self._at[address] = instance
         if before is not None and before is not instance and before not in self._at.values():
             before.ask_to_close()
 
     def _forget(self, instance: Instance) -> None:
-        """A closed instance is no news; a failed one stays, with its reason, until it is tried again."""
+        """Remove a closed instance; a failed one stays, with its reason, until it is tried again."""
         if instance.phase is Phase.CLOSED:
             self._at = {address: each for address, each in self._at.items() if each is not instance}
             self._all = {real: each for real, each in self._all.items() if each is not instance}
 
     def _make_room(self) -> Awaitable[object] | None:
-        """Have the longest unused instance end if all places are taken; raises TooManyInstances if each is in use."""
+        """Ask the longest unused instance to end if all places are taken; raises TooManyInstances if all are in use.
+
+        Returns what a new instance must wait for, None if there is room already.
+        """
         running = self.running()
         staying = [each for each in running if not each.closing]
         if len(staying) >= self._limits.most:
@@ -122,13 +125,13 @@ class Instances:
         return None if len(running) < self._limits.most else asyncio.gather(*(each.close() for each in ending))
 
     async def close_idle(self) -> None:
-        """Close what nobody has used for `idle_seconds`, unless it still prepares what the next visit needs."""
+        """Close the instances unused for `idle_seconds`, unless they still prepare what the next visit needs."""
         now = time.time()
         idle = [each for each in self.running() if not each.at_work() and now - each.used > self._limits.idle_seconds]
         if self._limits.idle_seconds and idle:
             await asyncio.gather(*(each.close() for each in idle))
 
     async def close(self) -> None:
-        """End all of them together."""
+        """End all instances together."""
         self._closing = True
         await asyncio.gather(*(each.close() for each in self.running()))

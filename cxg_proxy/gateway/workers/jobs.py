@@ -1,4 +1,4 @@
-"""What is done beside the viewers, each in a child of the viewer's environment: annotated copies, checks of tables."""
+"""The side jobs, each in a child of the viewer's environment: annotated copies and checks of tables."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from cxg_proxy.steps import Phase, Step
 
 from .process import running, words
 
-MAX_COPIES = 2  # at once: each takes the room of its dataset
-MAX_CHECKS = 2  # at once: each takes memory; others wait for their turn
+MAX_COPIES = 2  # at once, because each takes the disk space of its dataset
+MAX_CHECKS = 2  # at once, because each takes memory; others wait for their turn
 _PREFIX = "cxg-proxy-"
 _NAME = "annotated.h5ad"
 
 
 class Jobs:
-    """Starts them, and keeps what they write in folders that go with this gateway."""
+    """Starts the side jobs, and keeps what they write in folders that are removed with this gateway."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class Jobs:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody waits for a copy."""
+        """Whether an annotated copy is being made."""
         return self._copies > 0
 
     @contextlib.asynccontextmanager
     async def annotated(self, dataset: Dataset, labels: Path) -> AsyncIterator[IO[bytes]]:
-        """A copy of the dataset with its labels, open and already without a name: nothing of it can be left behind.
+        """Yield a copy of the dataset with its labels, as an open file that has no name and cannot be left behind.
 
-        Raises Busy, or the problem that prevents it.
+        Raises Busy, or the Problem that prevents the copy.
         """
         if self._copies >= MAX_COPIES:
             raise Busy(dataset.label, detail="copies of other datasets are being prepared")
@@ -71,7 +71,7 @@ class Jobs:
             self._copies -= 1
 
     async def annotate(self, dataset: Dataset, labels: Path, file: Path) -> None:
-        """Make or renew a file with such a copy, in one step; raises the problem that prevents it."""
+        """Create or replace `file` with such a copy, in one step; raises the Problem that prevents it."""
         beside = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
         self._copies += 1
         try:
@@ -96,7 +96,10 @@ class Jobs:
             raise NotPrepared(_NAME, detail=log[-1] if log else "the program that makes it stopped", log=log)
 
     async def check(self, dataset: Dataset, labels: Path, table: Path, output: Path) -> Checked:
-        """How a table of labels fits the dataset; `output` is the table that can be saved. Raises its problem."""
+        """Return how a table of labels fits the dataset, and write the table that can be saved to `output`.
+
+        Raises the Problem that prevents the check.
+        """
         said: dict[str, Any] | None = None
         log: deque[str] = deque(maxlen=20)
         more = ["--input", str(table), "--output", str(output)]
@@ -113,7 +116,7 @@ class Jobs:
     async def _lines(
         self, name: str, dataset: Dataset, labels: Path, more: Sequence[str], log: deque[str]
     ) -> AsyncIterator[bytes]:
-        """What a child says, until it ends; it ends with the block that listens."""
+        """Yield the lines that a child writes until it ends; the child ends with this generator."""
         options = json.dumps(self._options(dataset))
         command = [*self._command, name, "--labels", str(labels), "--options", options, *more, "--", str(dataset.file)]
 
@@ -131,7 +134,7 @@ class Jobs:
 
     @contextlib.asynccontextmanager
     async def folder(self) -> AsyncIterator[Path]:
-        """A private folder below the cache; those of killed gateways are removed by the next one made."""
+        """Yield a private folder below the cache; making one removes those that killed gateways left behind."""
         block = contextlib.ExitStack()
         try:
             folder = await on_disk(lambda: block.enter_context(_made(self._folder)))

@@ -1,4 +1,4 @@
-"""A worker's log: a file that turns over, and the last lines for the page."""
+"""The log of a worker: a file that is rotated, and the last lines for the page."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from queue import SimpleQueue
 
 LOG_BYTES = 1_000_000
 LOG_LINES_WAITING = 10_000
-LOG_PATIENCE = 50  # hundredths of a second that the last lines get
+LOG_PATIENCE = 50  # hundredths of a second that the writing of the last lines may take
 
 
 @contextlib.asynccontextmanager
 async def logging_to(file: Path, tail: deque[str]) -> AsyncIterator[Callable[[bytes], None]]:
-    """What to do with a line of a worker's standard error: keep it in `tail`, and in a rotating file."""
+    """Yield a function that stores a line of a worker's standard error in `tail` and in a rotating file."""
     lines: SimpleQueue[str | None] = SimpleQueue()
-    # In a thread, and a daemon: the log lies in the user's home, which may hang.
+    # A daemon thread, because the log lies in the user's home, which may hang.
     writing = threading.Thread(target=_write, args=(file, lines), daemon=True, name="log")
     writing.start()
 
@@ -50,7 +50,7 @@ def _write(file: Path, lines: SimpleQueue[str | None]) -> None:
 
 
 def _log_file(file: Path) -> RotatingFileHandler | None:
-    """None where it cannot be written: a full disk must not keep a viewer closed."""
+    """Return the handler of the file, None if it cannot be written: a full disk must not prevent a viewer."""
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handler = RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=1, errors="replace")

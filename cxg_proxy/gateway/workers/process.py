@@ -1,12 +1,12 @@
-"""One child process, alive exactly as long as a block.
+"""A child process that lives exactly as long as a block.
 
 ::
 
-    async with running(["python", "-m", "…"], cwd=folder, environment={…}, hear=log.write) as child:
+    async with running(["python", "-m", "…"], cwd=folder, environment={…}, on_line=log.write) as child:
         async for line in child.lines(): ...
 
-Leaving the block, for whatever reason, ends the child and all of its group: its standard input closes (the
-leash: a child whose parent was killed sees the same), then TERM, then after `patience` seconds KILL.
+Leaving the block, for whatever reason, ends the child and its whole process group: its standard input closes (the
+leash, which also closes if the parent is killed), then it gets TERM, and after `patience` seconds KILL.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from pathlib import Path
 from typing import Protocol
 
-# A step is a line of JSON with up to 20 log lines in it; anything longer is not ours.
+# A step is a line of JSON with up to 20 log lines in it; a longer line cannot be a step.
 MAX_LINE_BYTES = 1 << 20
 KILL_SECONDS = 5.0
-UNKNOWN = 256  # stands for the exit status of a child that somebody else reaped: real ones end at 255
+UNKNOWN = 256  # stands for the exit status of a child that another process reaped; real ones end at 255
 
 
 class Started(Protocol):
-    """A process that was started, by us or for us: what `running` needs to listen to it and to end it."""
+    """A process started by the gateway or on its behalf: what `running` needs to read its output and to end it."""
 
     pid: int
     stdin: asyncio.StreamWriter
@@ -39,23 +39,23 @@ class Started(Protocol):
         """The exit status, negative for the signal that ended it, UNKNOWN, or None while it runs."""
 
     async def wait(self) -> int:
-        """Wait for its end."""
+        """Wait for the process to end, and return its exit status."""
 
     def signal_group(self, number: int) -> None:
-        """Send a signal to it and its children; never when its number may belong to somebody else."""
+        """Send a signal to the process and its children, but never if its id may belong to another process."""
 
     def free(self) -> None:
-        """Let go of it and of what leads to it; nothing of it is asked afterwards."""
+        """Release the process and its pipes; nothing is requested of it afterwards."""
 
 
 Start = Callable[[Sequence[str | Path], Path, Mapping[str, str]], Awaitable[Started]]
 
 
 class Starter(Protocol):
-    """Starts workers."""
+    """The interface of what starts workers."""
 
     async def warm(self) -> None:
-        """Wait for what makes the next start quicker, if that is sensible."""
+        """Wait for whatever makes the next start quicker, if that is sensible."""
 
     async def start(self, command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str]) -> Started:
         """Start a worker now; raises OSError if it cannot be started."""
@@ -80,20 +80,20 @@ class _Own:
         return await self._process.wait()
 
     def signal_group(self, number: int) -> None:
-        if self.returncode is None:  # once it is reaped, its number may belong to somebody else
+        if self.returncode is None:  # once it is reaped, its id may belong to another process
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
     def free(self) -> None:
-        """Nothing: asyncio closes what leads to it."""
+        """Do nothing: asyncio closes the pipes."""
 
 
 async def fresh(
     command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str], *, keep: Sequence[int] = ()
 ) -> Started:
-    """Start a program as a child of our own; `keep` are the descriptors that it is to have beside the usual three.
+    """Start a program as a direct child of this process; raises OSError if it cannot be started.
 
-    Raises OSError if it cannot be started.
+    `keep` are the file descriptors that it inherits besides the usual three.
     """
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -104,31 +104,31 @@ async def fresh(
         stderr=PIPE,
         limit=MAX_LINE_BYTES,
         pass_fds=keep,
-        start_new_session=True,  # a Ctrl-C in the gateway's terminal is the gateway's to pass on
+        start_new_session=True,  # Ctrl-C in the terminal must reach the gateway only, which passes it on
     )
     return _Own(process)
 
 
 class Ordinary:
-    """Starts each worker as a program of its own."""
+    """Starts each worker as a separate program."""
 
     async def warm(self) -> None:
-        """Nothing makes it quicker."""
+        """Do nothing: no preparation makes it quicker."""
 
     async def start(self, command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str]) -> Started:
-        """Start it as a child of our own."""
+        """Start the worker as a direct child of this process."""
         return await fresh(command, cwd, environment)
 
 
 class Child:
-    """A running process: its steps, its end."""
+    """A running child process: its steps and its end."""
 
     def __init__(self, process: Started) -> None:
         self._process = process
         self.pid: int = process.pid
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """The lines of its standard output, until it closes."""
+        """Yield the lines of its standard output until that closes."""
         while True:
             try:
                 line = await self._process.stdout.readline()
@@ -139,7 +139,7 @@ class Child:
             yield line
 
     async def wait(self) -> int:
-        """Wait for its end; the exit status, negative for the signal that ended it."""
+        """Wait for the child to end; return the exit status, negative for the signal that ended it."""
         return await self._process.wait()
 
     @property
@@ -148,7 +148,7 @@ class Child:
         return self._process.returncode
 
     async def tell(self, text: bytes) -> None:
-        """Write to its standard input; a child that has gone is not an error here, its end is told elsewhere."""
+        """Write to its standard input; a child that has ended is no error, because its end is reported elsewhere."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._process.stdin.write(text)
             await self._process.stdin.drain()
@@ -164,18 +164,19 @@ async def running(
     patience: float = 3.0,
     start: Start = fresh,
 ) -> AsyncIterator[Child]:
-    """Start `command` (a list, never shell text) and end it with the block.
+    """Start `command` (a list, never shell text), and end it with the block.
 
-    `on_line` gets every line of its standard error. `patience` is in seconds. Raises OSError if it cannot be started.
+    `on_line` receives every line of its standard error. `patience` is in seconds. Raises OSError if it cannot be
+    started.
     """
     process = await start(command, cwd, environment)
     hearing = asyncio.ensure_future(_hear(process, on_line))
     try:
         yield Child(process)
     finally:
-        # The ladder must be climbed to its end even when this task is cancelled meanwhile.
+        # The child must be ended completely, even if this task is cancelled meanwhile.
         await _uninterrupted(_end(process, patience))
-        # Grandchildren may keep the pipe open; what the child itself wrote is there at once.
+        # Grandchildren may keep the pipe open; what the child itself wrote can be read at once.
         await asyncio.wait({hearing}, timeout=0.2)
         hearing.cancel()
         process.free()
@@ -194,14 +195,14 @@ async def _hear(process: Started, on_line: Callable[[bytes], None]) -> None:
 
 
 async def _end(process: Started, patience: float) -> None:
-    """Close the leash, TERM, wait `patience` seconds, KILL the group."""
+    """Close the leash, send TERM, wait `patience` seconds, then send KILL to the group."""
     process.stdin.close()
-    process.signal_group(signal.SIGTERM)  # its children too: once it is reaped, nobody could name them
+    process.signal_group(signal.SIGTERM)  # also to its children: once it is reaped, its group cannot be signalled
     try:
         await asyncio.wait_for(asyncio.shield(process.wait()), patience)
     except asyncio.TimeoutError:
         process.signal_group(signal.SIGKILL)
-        with contextlib.suppress(asyncio.TimeoutError):  # what not even KILL ends hangs in its disk
+        with contextlib.suppress(asyncio.TimeoutError):  # a process that not even KILL ends hangs on its disk
             await asyncio.wait_for(asyncio.shield(process.wait()), KILL_SECONDS)
 
 
@@ -220,7 +221,7 @@ async def _uninterrupted(work: Coroutine[None, None, None]) -> None:
 
 
 def words(status: int) -> str:
-    """An exit status as a person would say it."""
+    """Return an exit status as a person would describe it."""
     if status == UNKNOWN:
         return "nobody could see how it ended"
     if status >= 0:
@@ -243,6 +244,6 @@ async def within(timeout: float, event: asyncio.Event) -> None:
     """Wait for an event, at most `timeout` seconds."""
     waiting = asyncio.ensure_future(event.wait())
     try:
-        await asyncio.wait({waiting}, timeout=timeout)  # not wait_for, as in `disk`
+        await asyncio.wait({waiting}, timeout=timeout)  # not wait_for, for the same reason as in `files.disk`
     finally:
         waiting.cancel()

@@ -1,4 +1,4 @@
-"""What a child says of itself, step by step, and why it ended."""
+"""The report of a worker: the steps that it writes, and the reason why it ended."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from .process import UNKNOWN, Child, words
 
 
 async def steps(child: Child) -> AsyncIterator[Step]:
-    """What a worker says, step by step, until it ends."""
+    """Yield the steps that a worker reports, until it ends."""
     async for line in child.lines():
         try:
             step = Step.parse(line)
         except (ValueError, TypeError):
-            continue  # not ours: some library wrote to standard output
+            continue  # not a step: some library wrote to standard output
         yield step
 
 
 def no_worker(python: str, status: int, log: Sequence[str]) -> Problem:
-    """What was started ended before its first word: it is no worker of ours."""
+    """Return the Problem of a process that ended before its first step, so that it was no worker of cxg-proxy."""
     without = any("No module named" in line and "cxg_proxy" in line for line in log)
     return ViewerMissing(python, detail="it has no cxg-proxy" if without else words(status), log=log)
 
 
 def death(label: str, status: int, log: Sequence[str], *, for_memory: bool) -> Problem:
-    """Why a worker ended, as far as can be known; `for_memory` if the system has ended something for lack of it."""
+    """Return the Problem of a worker that ended, as far as it can be known.
+
+    `for_memory` means that the system has ended some process for lack of memory meanwhile.
+    """
     if status == -9 and for_memory:
         return NotEnoughMemory(label, detail="the system ended it for lack of memory", log=log)
     if status == -9:

@@ -1,4 +1,4 @@
-"""What is in each dataset (cells, genes, embeddings, a preview), read by a short-lived child and remembered.
+"""The summaries of datasets (cells, genes, embeddings, a preview), read by a short-lived child and remembered.
 
 The gateway itself never opens a dataset: a file that makes its reader crash, hang or grow can only end that child.
 """
@@ -25,20 +25,20 @@ from cxg_proxy.gateway.library.dataset import Dataset
 
 from .process import Child, running, words
 
-RETRY_SECONDS = 60  # a problem may go away without the file changing, as a permission does
-FORMAT = 3  # counted up when the content of a summary changes
+RETRY_SECONDS = 60  # a problem, such as a missing permission, may go away without a change of the file
+FORMAT = 3  # increased when the content of a summary changes
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the list shows of one dataset. Its picture's points stay on disk; `drawn` says whether there are any."""
+    """What the list shows of a dataset. The points of its picture stay on disk; `drawn` says whether there are any."""
 
     cells: int | None = None
     genes: int | None = None
     embeddings: tuple[str, ...] = ()
     drawn: bool = False
     identifiers: str | None = None  # `annotations.identifiers_digest` of the cells
-    columns: tuple[str, ...] = ()  # of the cells' table, which no labels can be named like
+    columns: tuple[str, ...] = ()  # of the cells' table; labels cannot have these names
     problem: Problem | None = None
 
     @staticmethod
@@ -57,7 +57,7 @@ class Summary:
 
 
 class Summaries:
-    """Summaries by file fingerprint: in memory, on disk, or wanted."""
+    """The summaries by the fingerprint of their file: in memory, on disk, or still wanted."""
 
     def __init__(
         self,
@@ -80,11 +80,11 @@ class Summaries:
         self._closed = False
 
     def get(self, dataset: Dataset) -> Summary | None:
-        """The summary of the file as it is now, None if it has not been read yet."""
+        """Return the summary of the file as it is now, None if it has not been read yet."""
         return self._known.get(dataset.fingerprint)
 
     async def preview(self, dataset: Dataset) -> dict[str, Any] | None:
-        """The plain data that `preview.draw` turns into a picture, None if there is none."""
+        """Return the plain data that `thumbnail.draw` turns into a picture, None if there is none."""
         summary = self.get(dataset)
         if summary is None or not summary.drawn:
             return None
@@ -95,7 +95,7 @@ class Summaries:
         return kept
 
     def want(self, datasets: Sequence[Dataset]) -> None:
-        """Have these read soon, before anything that was wanted earlier."""
+        """Read these datasets soon, before any that were wanted earlier."""
         now = time.monotonic()
         for key in [key for key, when in self._failed.items() if now - when > RETRY_SECONDS]:
             del self._failed[key]
@@ -121,7 +121,7 @@ class Summaries:
     async def _read_wanted(self) -> None:
         try:
             await self._read_until_none_is()
-        except Problem as problem:  # the disk does not answer: the next look at the list asks again
+        except Problem as problem:  # the disk does not respond; the next look at the list tries again
             self._wanted.clear()
             logging.getLogger(__name__).warning("%s", problem)
 
@@ -134,7 +134,7 @@ class Summaries:
                 await self._read_with_child()
 
     async def _read_with_child(self) -> None:
-        """One child reads until nothing is wanted; a file that ends it is named as the one that did."""
+        """Let one child read everything that is wanted; a file that ends it is recorded as the cause."""
         log: deque[bytes] = deque(maxlen=20)
         try:
             async with running(
@@ -183,7 +183,7 @@ class Summaries:
         return self.folder / f"{key.hexdigest()}.json"
 
     def _recall(self, datasets: Sequence[Dataset]) -> list[Dataset]:
-        """Read what is on disk already; the datasets that were."""
+        """Read the summaries that are on disk already, and return their datasets."""
         found = []
         for dataset in datasets:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -194,6 +194,6 @@ class Summaries:
     def _keep(self, dataset: Dataset, data: object) -> bool:
         try:
             write_whole(self._file(dataset), json.dumps(data).encode())
-        except OSError:  # it will be read again another time
+        except OSError:  # the dataset will be read again another time
             return False
         return True

@@ -1,4 +1,4 @@
-"""What the system says of processes and memory, read from /proc; unknown (None or 0) where there is no /proc."""
+"""The usage of memory and processors, read from /proc; unknown (None or 0) where there is no /proc."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ PROC = Path("/proc")
 
 
 def oom_kills() -> int:
-    """How many processes this machine has ended for lack of memory since it started."""
+    """Return how many processes this machine has ended for lack of memory since it started."""
     return _number(PROC / "vmstat", "oom_kill") or 0
 
 
 def memory() -> tuple[int, int]:
-    """Total and available memory of the machine, in bytes."""
+    """Return the total and the available memory of the machine, in bytes."""
     file = PROC / "meminfo"
     return 1024 * (_number(file, "MemTotal:") or 0), 1024 * (_number(file, "MemAvailable:") or 0)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Memory in bytes, with a fair share of what is shared with others, and the processor time so far in seconds."""
+    """Memory in bytes, counting a fair share of what other processes share, and processor time so far in seconds."""
 
     memory: int
     seconds: float
 
 
 def usage(pid: int) -> Usage | None:
-    """What a process uses now, None if it has gone."""
+    """Return what a process uses now, None if it has ended."""
     try:
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
     ticks = os.sysconf("SC_CLK_TCK")
-    # Workers share what they were forked with and the datasets' stores: as resident it would be counted for each.
+    # Workers share what they were forked with and the datasets' stores; resident memory would count it for each of
+    # them.
     share = _number(PROC / str(pid) / "smaps_rollup", "Pss:")
     # proc(5): fields 14, 15 are the times in user and kernel mode, 24 the resident pages; here the first is field 3.
     resident = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
