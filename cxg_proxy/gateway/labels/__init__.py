@@ -1,1 +1,1 @@
-"""What the page of labels knows: timeline, recognition, uploads, outbox."""
+"""The labels as their page shows them: timeline, recognition, uploads, outbox."""

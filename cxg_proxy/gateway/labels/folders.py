@@ -1,4 +1,4 @@
-"""Which folder holds a user's labels for a dataset."""
+"""The folders of a user's labels, one for each dataset."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cxg_proxy.gateway.library.library import REMOTE
 
 
 class LabelFolders:
-    """The folders of one user's labels: one below `home` for each dataset, or `single` for the only one that is shown.
+    """The folders of one user's labels: one below `home` for each dataset, or `single` for the only dataset shown.
 
-    A file in `copies`, the folder of downloads, may move: its labels go by its name and not by its path.
+    A file in `copies`, the folder of downloads, may move, so its labels are found by its name and not by its path.
     """
 
     def __init__(self, home: Path, copies: Path, single: Path | None) -> None:
@@ -23,11 +23,11 @@ class LabelFolders:
         self._folder_of = functools.lru_cache(maxsize=100_000)(self.of_file)
 
     def of(self, dataset: Dataset) -> Path:
-        """The folder for a dataset."""
+        """Return the folder for a dataset."""
         return self.of_file(dataset.real)
 
     def of_file(self, real: Path) -> Path:
-        """The folder for a dataset whose file, with links followed, is `real`."""
+        """Return the folder for a dataset whose file, with links followed, is `real`."""
         if self._single is not None:
             return self._single
         if real.parent == self._copies:
@@ -35,7 +35,7 @@ class LabelFolders:
         return directory(self._home, real)
 
     def saved(self, files: Iterable[Path]) -> dict[Path, float]:
-        """When labels of these files were saved last; the home is listed once, however many files there are."""
+        """Return when labels of these files were last saved; `home` is listed once, however many files there are."""
         try:
             existing = set(os.listdir(self._home))
         except OSError:

@@ -1,4 +1,4 @@
-"""What the pages of labels show of one dataset, as plain data; the words around it are the templates'."""
+"""The models of the labels pages: plain data about one dataset, which the templates put into words."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .outbox import Sent
 
 @dataclass(frozen=True)
 class Change:
-    """What a version did to one category or gene set; `count` is in cells or genes."""
+    """What a version changed in one category or gene set; `count` is in cells or genes."""
 
-    how: str  # first, new, removed, changed; `rows` is the table itself
+    how: str  # first, new, removed or changed; `rows` concerns the whole table
     name: str = ""
     count: int = 0
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One version in the list. Times are seconds since 1970."""
+    """One version in the list. Times are in seconds since 1970."""
 
     id: str
     kind: str  # labels or gene-sets
@@ -31,7 +31,7 @@ class Entry:
     origin: str
     changes: Sequence[Change] = ()
     more: int = 0  # changes that are not listed
-    replaced: Sequence[str] = ()  # what somebody else had changed too, in the version `before`
+    replaced: Sequence[str] = ()  # what somebody else had also changed, in the version `before`
     before: str = ""  # id of the next older version of its kind, "" if there is none
     lost: bool = False  # part of it was replaced by a save from elsewhere
     current: bool = False
@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Day:
-    """The versions of one day, the latest first; `folded` ones are listed only when asked for."""
+    """The versions of one day, the latest first; the `folded` ones are listed only on request."""
 
     time: float
     entries: Sequence[Entry]
@@ -50,7 +50,7 @@ class Day:
 
 @dataclass(frozen=True)
 class Bar:
-    """How many cells have a label, or how many genes a set has."""
+    """A bar with the number of cells that have a label, or of genes in a set."""
 
     name: str
     count: int
@@ -58,7 +58,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Category:
-    """A column of labels: the most frequent ones, and how many more there are."""
+    """A column of labels: the most frequent labels, and the number of the remaining ones."""
 
     name: str
     cells: int
@@ -70,11 +70,11 @@ class Category:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is in one version, or in the current file."""
+    """The content of one version, or of the current file."""
 
     kind: str
     time: float
-    entry: Entry | None = None  # None: the current file, that no version holds yet
+    entry: Entry | None = None  # None: the current file, which no version holds yet
     current: bool = True
     categories: Sequence[Category] = ()
     more: int = 0  # categories or gene sets that are not listed
@@ -102,29 +102,29 @@ class LabelsView:
 
     name: str
     label: str
-    href: str  # of the viewer
-    page: str  # of this page
-    api: str  # of what changes and downloads
+    href: str  # link of the viewer
+    page: str  # link of this page
+    api: str  # link below which changes and downloads are
     shown: Sequence[Shown] = ()
     days: Sequence[Day] = ()
     older: Sequence[Day] = ()
     versions: int = 0
-    saved: Sequence[str] = ()  # the kinds of which something is saved now
-    there: bool = True  # the dataset's file is here
-    large: bool = False  # too large for some hosts to hand on with its labels
+    saved: Sequence[str] = ()  # the kinds of which there is a saved file now
+    there: bool = True  # whether the dataset's file exists on this machine
+    large: bool = False  # whether it is too large for some hosts to pass on with its labels
     offers: Sequence[Offer] = ()
-    looking: bool = False  # what is said about other labels or other cells is being found out
-    fit: Checked | None = None  # how the current labels fit, when the dataset's cells are others than before
-    said: str = ""  # what was done a moment ago: restored, adopted, uploaded
+    looking: bool = False  # whether offers or the fit are still being determined
+    fit: Checked | None = None  # how the current labels fit, if the dataset's cells have changed since
+    said: str = ""  # what was done a moment ago: restored, adopted, uploaded, sent
     of: float | None = None  # the time of the version that was restored
-    waiting: str = ""  # link of an upload that waits to be saved
-    sender: str = ""  # what labels can be saved to beside the home, such as a host's history
+    waiting: str = ""  # link of the upload that waits to be saved
+    sender: str = ""  # where labels can be saved besides the home, such as a host's history
     sent: Sent | None = None
 
 
 @dataclass(frozen=True)
 class UploadView:
-    """An uploaded table, checked; nothing of it is written yet."""
+    """An uploaded table that has been checked; nothing of it is written yet."""
 
     name: str
     label: str

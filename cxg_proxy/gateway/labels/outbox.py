@@ -1,4 +1,4 @@
-"""Sends labels and gene sets to where the host wants them, and remembers what was sent."""
+"""The outbox, which sends labels and gene sets to the host and remembers what was sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A file to send: what it is called there, and what is in it."""
+    """A file to send: its name at the host, and its content."""
 
     name: str
     content: bytes
@@ -23,19 +23,19 @@ class Sender(Protocol):
     name: str  # as in “Save to history now”
 
     async def send(self, files: Sequence[Outgoing]) -> Sequence[str]:
-        """Take the files and return what they are called there; raises NotSent."""
+        """Send the files, and return their names at the host; raises NotSent."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What was sent last; in seconds since 1970."""
+    """The names of the files sent last, and the time, in seconds since 1970."""
 
     time: float
     names: Sequence[str]
 
 
 class Outbox:
-    """The way to one sender."""
+    """The outbox for one sender."""
 
     def __init__(self, sender: Sender) -> None:
         self.name = sender.name
@@ -43,11 +43,11 @@ class Outbox:
         self._last: dict[str, Sent] = {}
 
     async def send(self, dataset: str, files: Sequence[Outgoing]) -> Sent:
-        """Send what is saved for a dataset; raises NotSent."""
+        """Send the saved files of a dataset; raises NotSent."""
         sent = Sent(time.time(), tuple(await self._sender.send(files)))
         self._last[dataset] = sent
         return sent
 
     def last(self, dataset: str) -> Sent | None:
-        """What was sent last for a dataset."""
+        """Return what was last sent for a dataset, None if nothing was."""
         return self._last.get(dataset)

@@ -1,4 +1,4 @@
-"""Recognises a dataset by its cells: labels under another name that would fit it, labels that fit it no more."""
+"""The recognition of a dataset by its cells: labels under another name that fit it, and labels that no longer do."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ Key = tuple[object, ...]
 
 
 class Recognition:
-    """What is found out about cells, in the background, and remembered."""
+    """Finds out in the background which labels fit a dataset's cells, and remembers the results."""
 
     def __init__(self, home: Path, labels: Callable[[Dataset], Path], summaries: Summaries, jobs: Jobs) -> None:
         self.home = home
@@ -33,18 +33,18 @@ class Recognition:
         self._offered: dict[Key, bool] = {}
 
     def identifiers(self, dataset: Dataset) -> str | None:
-        """The digest of the dataset's cells, None if it is not known (yet)."""
+        """Return the digest of the dataset's cells, None if it is not known (yet)."""
         self._summaries.want([dataset])
         summary = self._summaries.get(dataset)
         return summary.identifiers if summary else None
 
     def columns(self, dataset: Dataset) -> frozenset[str]:
-        """The dataset's own columns, as far as they are known: the viewer shows no labels named like them."""
+        """Return the dataset's own columns, as far as known: the viewer shows no labels with such names."""
         summary = self._summaries.get(dataset)
         return frozenset(summary.columns if summary else ())
 
     def looking(self, dataset: Dataset) -> bool:
-        """Whether that is being found out."""
+        """Whether the dataset's cells, or how its labels fit them, are still being determined."""
         return (dataset.there and self._summaries.get(dataset) is None) or dataset.fingerprint in self._waiting
 
     @property
@@ -52,7 +52,7 @@ class Recognition:
         return {key[0] for key, look in self._looks.items() if not look.done()}
 
     async def offers(self, dataset: Dataset) -> list[Offer]:
-        """Labels of other datasets with these cells."""
+        """Return the labels of other datasets that have these cells."""
         identifiers = self.identifiers(dataset)
         if identifiers is None:
             return []
@@ -60,18 +60,18 @@ class Recognition:
         return await on_disk(lambda: timeline.offers(self.home, identifiers, excluding=where, own=own), place="labels")
 
     async def offered(self, dataset: Dataset) -> bool:
-        """Whether there are some for a dataset without labels; a "no" stands for this state of its file."""
+        """Whether a dataset without labels has such offers; a "no" is final for this state of its file."""
         identifiers = self.identifiers(dataset)
         key: Key = (dataset.fingerprint,)
-        if identifiers is not None and self._offered.get(key, True):  # one that was taken up is no offer any more
+        if identifiers is not None and self._offered.get(key, True):  # an offer that was taken up is none any more
             where, own = self._labels(dataset), self.columns(dataset)
-            self._offered[key] = False  # a home that hangs is not asked again and again
+            self._offered[key] = False  # so that a home that hangs is not accessed again and again
             self._forget(self._offered)
             self._offered[key] = await on_disk(lambda: _offered(self.home, identifiers, where, own), place="labels")
         return self._offered.get(key, False)
 
     def record(self, dataset: Dataset) -> Callable[[], annotations.DatasetRecord] | None:
-        """What to write down beside labels, if the cells are known."""
+        """Return a function for the record to write beside labels, None if the cells are not known."""
         summary = self._summaries.get(dataset)
         if summary is None or summary.identifiers is None:
             return None
@@ -80,7 +80,7 @@ class Recognition:
         return lambda: record
 
     async def fit(self, dataset: Dataset) -> Checked | None:
-        """How the saved labels fit the dataset if its cells have changed since; None if not, or not known yet."""
+        """Return how the saved labels fit the dataset if its cells have changed since; None if not, or not known."""
         identifiers, where = self.identifiers(dataset), self._labels(dataset)
         record, version = await on_disk(
             lambda: (annotations.described(where), annotations.version(where, annotations.LABELS)), place="labels"
@@ -110,7 +110,7 @@ class Recognition:
             del remembered[next(iter(remembered))]
 
     async def close(self) -> None:
-        """Stop looking."""
+        """Stop the checks in the background."""
         for look in list(self._looks.values()):
             look.cancel()
         with contextlib.suppress(asyncio.CancelledError):

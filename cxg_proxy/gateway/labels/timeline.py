@@ -1,4 +1,4 @@
-"""From what is on the disk to what the page of labels shows: versions as days, tables as bars. All of it blocks."""
+"""The timeline of a dataset's labels, read from the disk: versions as days, tables as bars. All calls block."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ MAX_CATEGORIES = 40
 MAX_CHANGES = 4
 MAX_OFFERS = 10
 MAX_REMEMBERED = 32
-OPEN_ENTRIES = 8  # of one day
+OPEN_ENTRIES = 8  # of one day, that are not folded
 OPEN_DAYS = 14
 DAY_SECONDS = 86_400
 
@@ -32,7 +32,7 @@ _remembered: dict[str, Shown] = {}
 
 @dataclass(frozen=True)
 class Timeline:
-    """The versions of one dataset's labels, and what is in those that are shown."""
+    """The versions of one dataset's labels, and the content of those that are shown."""
 
     shown: Sequence[Shown]
     days: Sequence[Day]
@@ -43,7 +43,7 @@ class Timeline:
 
 
 def look(where: Path, version: str = "") -> Timeline:
-    """Everything that is saved, with the current files shown, or the one version of this id.
+    """Return everything that is saved, with the current files shown, or only the version of this id.
 
     Raises NoSuchVersion, and NotReadable if the folder cannot be read.
     """
@@ -60,14 +60,17 @@ def look(where: Path, version: str = "") -> Timeline:
 
 
 def offers(home: Path, identifiers: str, *, excluding: Path, own: Collection[str] = ()) -> list[Offer]:
-    """What was saved for other datasets with the same cells, the latest first, beside the dataset's own columns."""
+    """Return what was saved for other datasets with the same cells, the latest first.
+
+    `own` are the dataset's own columns, which are not offered.
+    """
     found = annotations.same_cells(home, identifiers, excluding=excluding)[:MAX_OFFERS]
     offers = [_offer(folder, record, own) for folder, record in found]
     return [offer for offer in offers if offer.categories or offer.gene_sets or not offer.own]
 
 
 def offered(home: Path, identifiers: str, name: str, *, excluding: Path) -> Path:
-    """The folder of an offer by its name; raises NoSuchVersion for anything that is not offered."""
+    """Return the folder of an offer by its name; raises NoSuchVersion for anything that is not offered."""
     for folder, _ in annotations.same_cells(home, identifiers, excluding=excluding):
         if folder.name == name:
             return folder
@@ -75,7 +78,10 @@ def offered(home: Path, identifiers: str, name: str, *, excluding: Path) -> Path
 
 
 def content_of(where: Path, kind: str, version: str = "") -> bytes | None:
-    """The CSV of the current file (None if there is none), or of a version; raises NoSuchVersion or NotReadable."""
+    """Return the CSV of the current file (None if there is none) or of a version.
+
+    Raises NoSuchVersion or NotReadable.
+    """
     if not version:
         _refuse_unreadable(where)
         return _read(where, NAMES[kind])
@@ -95,7 +101,7 @@ def _read(where: Path, name: str) -> bytes | None:
 
 
 def _refuse_unreadable(where: Path) -> None:
-    """A folder that may not be read is not an empty one."""
+    """Raise NotReadable for a folder that cannot be read, which must not be taken for an empty one."""
     try:
         os.listdir(where)
     except FileNotFoundError:
@@ -108,7 +114,7 @@ def _refuse_unreadable(where: Path) -> None:
 
 
 def _entries(versions: Sequence[Version], live: Mapping[str, bytes], shown: str) -> list[Entry]:
-    """The versions as entries, newest first, each told by its difference from the next older one of its kind."""
+    """Return the versions as entries, newest first, each with its changes from the next older one of its kind."""
     older: dict[str, Version] = {}
     before: dict[str, Version | None] = {}
     for version in reversed(versions):
@@ -143,7 +149,7 @@ def _entry(version: Version, before: Version | None) -> Entry:
 
 
 def _changes(version: Version, before: Version | None) -> Iterator[Change]:
-    """The most important first: what is gone, what is new, what is different."""
+    """Yield the changes, the most important first: removed, new, different."""
     if before is None:
         yield Change("first")
     old = before.columns if before else ()
@@ -162,12 +168,12 @@ def _falling(counts: Mapping[str, int]) -> functools.partial[int]:
 def _days(entries: Iterable[Entry]) -> Iterator[Day]:
     for _, group in groupby(entries, key=lambda entry: entry.time // DAY_SECONDS):
         day = list(group)
-        folded = day[OPEN_ENTRIES:] if len(day) > OPEN_ENTRIES + 1 else []  # a fold for one would save nothing
+        folded = day[OPEN_ENTRIES:] if len(day) > OPEN_ENTRIES + 1 else []  # folding a single one would save nothing
         unfolded = day[: len(day) - len(folded)]
         yield Day(day[0].time, unfolded, folded, open=any(entry.shown for entry in folded))
 
 
-# --- what is in them -----------------------------------------------------------------------------------------------
+# --- contents ------------------------------------------------------------------------------------------------------
 
 
 def _current(where: Path, kind: str, content: bytes, entries: Sequence[Entry]) -> Shown:
@@ -186,13 +192,13 @@ def _version(where: Path, entries: Mapping[str, Entry], version: str) -> Shown:
 
 
 def _contents(kind: str, content: bytes) -> Shown:
-    """What is in a file; remembered, for a page that is looked at is often looked at again."""
+    """Return the content of a file, and remember it, because a page is often requested more than once."""
     key = f"{kind} {digest(content)}"
     shown = _remembered.get(key)
     if shown is None:
         shown = _counted(kind, content)
         if len(_remembered) >= MAX_REMEMBERED:
-            _remembered.clear()  # another thread may do so at any moment
+            _remembered.clear()  # another thread may clear it at any moment
         _remembered[key] = shown
     return shown
 
@@ -209,7 +215,7 @@ def _counted(kind: str, content: bytes) -> Shown:
 
 
 def category(name: str, counts: Mapping[str, int]) -> Category:
-    """A column as bars, the most frequent label first."""
+    """Return a column as bars, the most frequent label first."""
     bars = [Bar(label, count) for label, count in counts.items() if label != UNASSIGNED]
     cells, labelled = sum(counts.values()), sum(bar.count for bar in bars)
     return Category(name, cells, labelled, len(bars), bars[:MAX_BARS], len(bars[MAX_BARS:]))

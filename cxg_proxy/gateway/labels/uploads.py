@@ -1,4 +1,4 @@
-"""Tables of labels that somebody uploaded and that wait, checked, to be saved: one at a time, and not for long."""
+"""The uploads of tables of labels: they have been checked and wait to be saved, one at a time and not for long."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ WAIT_SECONDS = 900.0
 
 @dataclass
 class Upload:
-    """A checked table, and the folder it lies in."""
+    """A checked table, and the folder that it lies in."""
 
     id: str
     address: str  # of its dataset
-    version: str  # of that dataset's file, when it was checked
-    name: str  # the file's, as the browser said it
+    version: str  # of that dataset's file, when the table was checked
+    name: str  # the file's name, as the browser sent it
     checked: Checked
     table: Path
     block: contextlib.AsyncExitStack
 
 
 class Uploads:
-    """The one that waits, if there is one."""
+    """The upload that waits, if there is one."""
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs = jobs
@@ -40,7 +40,7 @@ class Uploads:
     async def take(
         self, dataset: Dataset, labels: Path, table: Path, name: str, block: contextlib.AsyncExitStack
     ) -> Upload:
-        """Check a table that lies in the folder of `block`; it replaces the one that waits. Raises its problem."""
+        """Check a table in the folder of `block`, then let it replace the waiting one; raises the check's Problem."""
         try:
             checked = await self.jobs.check(dataset, labels, table, table.with_name("checked.csv"))
             await self.forget()
@@ -55,11 +55,11 @@ class Uploads:
         return upload
 
     def of(self, address: str) -> Upload | None:
-        """The one that waits for a dataset."""
+        """Return the upload that waits for a dataset, None if there is none."""
         return self._waiting if self._waiting and self._waiting.address == address else None
 
     def find(self, address: str, identifier: str) -> Upload:
-        """The one of this id; raises NoSuchPage if it was saved, cancelled, replaced or forgotten meanwhile."""
+        """Return the upload of this id; raises NoSuchPage if it was saved, cancelled, replaced or forgotten."""
         upload = self.of(address)
         if upload is None or upload.id != identifier:
             raise NoSuchPage(
@@ -68,11 +68,11 @@ class Uploads:
         return upload
 
     async def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove what is left of the waiting upload."""
         await self.forget()
 
     async def forget(self) -> None:
-        """Remove what waits."""
+        """Remove the waiting upload, if there is one."""
         if self._timer is not None:
             self._timer.cancel()
         upload, self._waiting = self._waiting, None
