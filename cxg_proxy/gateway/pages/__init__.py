@@ -1,1 +1,1 @@
-"""Plain data in, HTML out."""
+"""The pages of the gateway: plain data in, HTML out."""

@@ -1,4 +1,4 @@
-"""What the pages show, as plain data."""
+"""The models of the pages: plain data for the templates."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from cxg_proxy.errors import Problem
 
 @dataclass(frozen=True)
 class Site:
-    """What every page shows: the site's title, the way from this page to the gateway's root, and the form token.
+    """What every page shows: the site's title, the link from this page to the gateway's root, and the form token.
 
-    `root` is "" on the library page and "../" repeated on deeper ones, so that no link depends on the prefix a
-    host adds. `xsrf` goes into every form as the hidden field `_xsrf`. `now` is seconds since 1970.
+    `root` is "" on the library page and "../" repeated on deeper ones, so that no link depends on the prefix that a
+    host adds. `xsrf` goes into every form as the hidden field `_xsrf`. `now` is in seconds since 1970.
     """
 
     title: str
@@ -21,28 +21,28 @@ class Site:
     xsrf: str
     now: float
     read_only: bool = False
-    alone: bool = False  # one dataset is shown, and there is no list to lead to
+    alone: bool = False  # one dataset is shown, and there is no list to link to
 
 
 @dataclass(frozen=True)
 class FolderCard:
-    """A folder (or a whole library) in the list: its link, and how many datasets lie below it."""
+    """A folder (or a whole library) in the list: its link, and the number of datasets below it."""
 
     name: str
     href: str
     datasets: int
-    problem: str = ""  # why the library's root cannot be listed, if so
+    problem: str = ""  # why the library's root cannot be listed, "" if it can
 
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """A dataset in the list. Times are seconds since 1970; None means unknown (yet) or never."""
+    """A dataset in the list. Times are in seconds since 1970; None means unknown (yet) or never."""
 
     name: str  # <library>/<path>, for people
     label: str  # the file name without .h5ad
-    folder: str  # where it lies, shown in search results
+    folder: str  # the folder that it lies in, shown in search results
     href: str  # relative to the gateway's root
-    bytes: int | None  # None: at a remote address, not downloaded yet
+    bytes: int | None  # None: at a remote address and not downloaded yet
     modified: float | None
     cells: int | None = None
     genes: int | None = None
@@ -60,7 +60,7 @@ class DatasetCard:
 
 @dataclass(frozen=True)
 class InstanceRow:
-    """A running (or failed) viewer. Memory in bytes, CPU in percent of one core, times in seconds since 1970."""
+    """A running (or failed) viewer. Memory is in bytes, CPU in percent of one core, times in seconds since 1970."""
 
     id: str
     name: str
@@ -71,18 +71,18 @@ class InstanceRow:
     memory: int | None = None
     memory_limit: int | None = None
     cpu: float | None = None
-    exchanges: int = 0  # requests under way
+    exchanges: int = 0  # the number of requests in progress
     log: Sequence[str] = ()
     problem: Problem | None = None
 
 
 @dataclass(frozen=True)
 class LibraryView:
-    """One page of the list."""
+    """One page of the list of datasets."""
 
     datasets: Sequence[DatasetCard]
     folders: Sequence[FolderCard] = ()
-    crumbs: Sequence[tuple[str, str]] = ()  # (text, link), the last one is this page
+    crumbs: Sequence[tuple[str, str]] = ()  # (text, link); the last one is this page
     query: str = ""
     folder: str = ""  # address of the folder shown, "" at the top
     total: int = 0  # datasets that match, on all pages
@@ -91,7 +91,7 @@ class LibraryView:
     page: int = 1
     pages: int = 1
     scanning: int | None = None  # datasets found so far while the first scan still runs
-    limit: int | None = None  # the scan limit, when it cut the list
+    limit: int | None = None  # the scan limit, if it cut the list short
     roots: Sequence[tuple[str, str]] = ()  # (library, directory), to say where to put files
 
 
@@ -113,14 +113,14 @@ class OpeningView:
 
 @dataclass(frozen=True)
 class ProblemView:
-    """A problem, and what can be done from here."""
+    """A problem, and what the user can do about it here."""
 
     problem: Problem
     name: str = ""
-    instance: str = ""  # Try again is a POST to this instance, or a plain reload if there is none
-    running: Sequence[InstanceRow] = field(default=())  # with Stop buttons, when there are too many
-    href: str = ""  # of this page, relative to the gateway's root: where Stop comes back to
-    own: bool = False  # it is said at the viewer's own address
+    instance: str = ""  # “Try again” posts to this instance, or just reloads if there is none
+    running: Sequence[InstanceRow] = field(default=())  # the instances to stop, if there are too many
+    href: str = ""  # of this page, relative to the gateway's root, for the way back after Stop
+    own: bool = False  # whether the page is shown at the viewer's own address
 
 
 @dataclass(frozen=True)

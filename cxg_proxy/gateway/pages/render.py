@@ -1,4 +1,4 @@
-"""The pages people see: plain data in, HTML out. Links are relative to the page; nothing here reads files or clocks."""
+"""The rendering of pages: plain data in, HTML out. Links are relative to the page; no files or clocks are read here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .models import InstanceRow, LibraryView, Machine, OpeningView, ProblemView,
 
 
 def library(site: Site, view: LibraryView) -> str:
-    """The list of datasets."""
+    """Return the page with the list of datasets."""
     view = _showable(view)
     page = view.page if view.page > 1 else ""
     here = {"q": view.query, "folder": view.folder, "sort": view.sort if view.sort != "name" else ""}
@@ -34,27 +34,27 @@ def library(site: Site, view: LibraryView) -> str:
 
 
 def opening(site: Site, view: OpeningView) -> str:
-    """The page shown while a viewer starts; it reloads itself without script."""
+    """Return the page shown while a viewer starts; it reloads itself where scripts are disabled."""
     return _render("opening.html", site, view=view, phases=json.dumps(formatting.PHASES))
 
 
 def problem(site: Site, view: ProblemView) -> str:
-    """What happened, which file, what to do next."""
+    """Return the page of a problem: what happened, to which file, and what to do next."""
     return _render("problem.html", site, view=view, problem=view.problem, back=view.href)
 
 
 def instances(site: Site, rows: Sequence[InstanceRow], machine: Machine) -> str:
-    """What runs, with Stop buttons."""
+    """Return the page of running viewers, with Stop buttons."""
     return _render("instances.html", site, rows=rows, machine=machine, back="instances")
 
 
 def labels(site: Site, view: LabelsView) -> str:
-    """One dataset's labels and gene sets: their versions, and what is in one of them."""
+    """Return the page of one dataset's labels and gene sets: their versions, and the content of one of them."""
     return _render("annotations.html", site, view=view)
 
 
 def upload(site: Site, view: UploadView) -> str:
-    """How an uploaded table fits, before anything of it is saved."""
+    """Return the page that shows how an uploaded table fits, before anything of it is saved."""
     return _render("upload.html", site, view=view)
 
 
@@ -71,13 +71,13 @@ def _templates() -> Loader:
 
 
 def _query(values: dict[str, Any]) -> str:
-    """A link to the list, relative to the gateway's root; "" parts are left out."""
+    """Return a link to the list, relative to the gateway's root, without the parts that are "" or None."""
     kept = {name: value for name, value in values.items() if value not in ("", None)}
     return "?" + urlencode(kept)
 
 
 def _showable(value: Any) -> Any:
-    """The same data with every text cleaned, so that any file name can be part of a page."""
+    """Return the same data with every text cleaned, so that any file name can be part of a page."""
     if isinstance(value, str):
         return formatting.clean(value)
     if isinstance(value, Problem):

@@ -1,7 +1,7 @@
-"""The picture on a dataset's card: a sample of its cells as SVG, small enough to be sent in one piece.
+"""The thumbnail on a dataset's card: a sample of its cells as SVG, small enough to be sent in one piece.
 
-What is drawn comes from a file anybody may have written, so every value is checked here; nothing but numbers
-and colours reaches the picture.
+The data comes from a file that anybody may have written, so every value is checked here; only numbers and colours reach
+the picture.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _SHAPE = 4 / 3
 
 
 def draw(preview: dict[str, Any]) -> str:
-    """An SVG picture, 4:3 and transparent, of a summary's preview; an empty one if nothing in it can be drawn."""
+    """Return the SVG picture, 4:3 and transparent, of a summary's preview; it is empty if nothing can be drawn."""
     groups = _groups(preview)
     cells = [cell for group in groups.values() for cell in group]
     left, top, width, height, radius = _frame(cells)
-    # The most frequent colour lies lowest, so that a rare kind of cell is not buried.
+    # The most frequent colour is drawn lowest, so that a rare kind of cell is not hidden.
     paths = (
         f'<path stroke="{colour}" d="{"".join(f"M{x} {y}h0" for x, y in group)}"/>'
         for colour, group in sorted(groups.items(), key=lambda item: -len(item[1]))
@@ -36,7 +36,7 @@ def draw(preview: dict[str, Any]) -> str:
 
 
 def _groups(preview: dict[str, Any]) -> dict[str, set[tuple[int, int]]]:
-    """The places of the cells by colour, y pointing down."""
+    """Return the positions of the cells by colour, with y pointing down."""
     palette = _items(preview.get("palette"))
     groups: dict[str, set[tuple[int, int]]] = {}
     cells = zip(_items(preview.get("x")), _items(preview.get("y")), _items(preview.get("color")), strict=False)
@@ -61,7 +61,7 @@ def _colour(palette: Sequence[Any], index: Any) -> str:
 
 
 def _frame(cells: list[tuple[int, int]]) -> tuple[float, float, float, float, float]:
-    """Left, top, width and height of a 4:3 frame around the cells, and a radius that suits their number."""
+    """Return left, top, width and height of a 4:3 frame around the cells, and a radius that suits their number."""
     if not cells:
         return 0, 0, 1000 * _SHAPE, 1000, 0
     xs, ys = [x for x, _ in cells], [y for _, y in cells]

@@ -1,5 +1,5 @@
-// A frame in JupyterLab or in a notebook's output bears one dataset's name, and its menu means this one: so what leads
-// to anything else opens a tab of the browser.
+// A frame in JupyterLab or in a notebook's output is named after one dataset, and its menu refers to that dataset.
+// Links that lead to anything else therefore open a new tab of the browser.
 "use strict";
 if (window !== window.parent) {
   const which = (path) => /\/(?:view|annotations)\/(.+?\.h5ad)(?:\/|$)/.exec(path)?.[1] ?? path;

@@ -1,5 +1,5 @@
-// Improves pages that work without it: copying, the key "/", menus, forms that leave no page behind, lists that
-// refresh themselves while somebody looks, and the progress of an opening dataset.
+// Improves the pages, which also work without it: copying, the key "/", menus, forms that leave no page in the history,
+// lists that refresh themselves while they are visible, and the progress of a dataset that is being opened.
 "use strict";
 document.documentElement.classList.add("js");
 
@@ -70,7 +70,7 @@ document.addEventListener("pointerover", (event) => {
   if (time) time.title = new Date(time.dateTime).toLocaleString();
 });
 
-// --- lists that renew themselves: only while visible, and not for ever, or an idle server would never rest ---
+// --- lists that refresh themselves: only while visible, and not for ever, because the server must be able to idle ---
 
 function place(element) {
   const home = element.closest("[id]");
@@ -82,7 +82,7 @@ async function renew() {
   if (!reply?.ok) return;
   const next = new DOMParser().parseFromString(await reply.text(), "text/html").querySelector("main");
   const main = document.querySelector("main");
-  if (!next || main.querySelector(".menu[open], :required:valid")) return; // nor under a file that was chosen
+  if (!next || main.querySelector(".menu[open], :required:valid")) return; // nor while a file is chosen
   for (const log of main.querySelectorAll("details[id][open]")) {
     next.querySelector("#" + CSS.escape(log.id))?.setAttribute("open", "");
   }
@@ -100,7 +100,7 @@ async function keepFresh(rounds) {
 }
 keepFresh(-1); // the page itself is round 0
 
-// --- forms whose page should not stay in the history: Back must not start again what was stopped ---
+// --- forms whose page should not stay in the history: Back must not restart a viewer that was stopped ---
 
 document.addEventListener("submit", async (event) => {
   const form = event.target;
@@ -110,7 +110,7 @@ document.addEventListener("submit", async (event) => {
   const body = new URLSearchParams(new FormData(form));
   const reply = await fetch(form.action, { method: "POST", body, redirect: "manual" }).catch(() => null);
   form.closest(".menu")?.removeAttribute("open");
-  if (!reply?.ok && reply?.type !== "opaqueredirect") form.submit(); // the server says what is wrong
+  if (!reply?.ok && reply?.type !== "opaqueredirect") form.submit(); // the server's reply shows what is wrong
   else if (form.dataset.soft === "#") renew();
   else location.replace(form.dataset.soft || here());
 });
@@ -124,7 +124,7 @@ function follow(page) {
   const leave = () => location.replace(here());
   const tell = (step) => {
     const words = phases[step.phase];
-    if (words && phase.textContent !== words) phase.textContent = words; // else it would be read out again
+    if (words && phase.textContent !== words) phase.textContent = words; // else a screen reader would read it out again
     if (typeof step.done === "number") bar.value = step.done;
     else bar.removeAttribute("value");
     done.textContent = typeof step.done === "number" ? `${Math.round(100 * step.done)}\u202f%` : "";
