@@ -1,1 +1,1 @@
-"""HTTP: handlers by noun, routes, security, forwarding."""
+"""The web interface of the gateway: HTTP handlers by noun, routes, security, forwarding."""

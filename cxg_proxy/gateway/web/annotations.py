@@ -1,4 +1,4 @@
-"""`annotations/<library>/<path.h5ad>`: the page of a dataset's labels, and what changes and downloads them."""
+"""The annotations of a dataset: the page at `annotations/<library>/<path.h5ad>`, with its changes and downloads."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from cxg_proxy.gateway.workers.exchange import STALL_SECONDS
 from .handler import Handler
 
 PIECE = 1 << 20
-HANDED_ON = 100_000_000  # bytes: jupyter-server-proxy hands on no larger reply
+HANDED_ON = 100_000_000  # bytes: jupyter-server-proxy passes on no larger reply
 SAVE_SECONDS = 30.0  # longer than a save waits for another server that saves to the same folder
 SAID = ("restored", "adopted", "uploaded", "sent")
 KINDS = {annotations.LABELS: "cell labels", annotations.GENE_SETS: "gene sets"}
@@ -34,23 +34,23 @@ Result = TypeVar("Result")
 
 
 class AnnotationsHandler(Handler):
-    """What the addresses of a dataset's labels have in common."""
+    """The base class of the handlers for a dataset's labels."""
 
     async def at_home(self, work: Callable[[], Result]) -> Result:
-        """Call what touches the folder of labels; raises StorageSilent."""
+        """Call `work`, which accesses the folder of labels; raises StorageSilent."""
         return await on_disk(work, place="labels", patience=SAVE_SECONDS)
 
     def wants_json(self) -> bool:
-        """Whether the reply goes to a program. People get files and send forms below `/api` too."""
+        """Whether the reply goes to a program; people get files and send forms below `/api` too."""
         return "text/html" not in self.request.headers.get("Accept", "") and super().wants_json()
 
     def refuse_changes(self) -> None:
-        """Raise ReadOnly where nothing is saved."""
+        """Raise ReadOnly if this gateway saves nothing."""
         if self.services.read_only:
             raise errors.ReadOnly
 
     def back(self, dataset: Dataset, **query: Any) -> None:
-        """To the page of the dataset's labels, or its JSON for a program."""
+        """Redirect to the page of the dataset's labels, or send its address as JSON to a program."""
         if self.wants_json():
             self.say({"page": f"annotations/{dataset.address}", **query})
             return
@@ -59,10 +59,10 @@ class AnnotationsHandler(Handler):
 
 
 class LabelsPage(AnnotationsHandler):
-    """The versions, and what is in one of them."""
+    """The page of the versions, and of the content of one of them."""
 
     async def get(self, address: str) -> None:
-        """The current labels, those of `?version=`, or a table that waits to be saved (`?upload=`)."""
+        """Show the current labels, those of `?version=`, or a table that waits to be saved (`?upload=`)."""
         dataset = await self.dataset(address)
         if self.get_query_argument("upload", ""):
             self._show_upload(dataset)
@@ -119,10 +119,10 @@ class LabelsPage(AnnotationsHandler):
 
 
 class LabelsFile(AnnotationsHandler):
-    """The labels or the gene sets as the CSV file they are."""
+    """The labels or the gene sets as their CSV file."""
 
     async def get(self, address: str, kind: str) -> None:
-        """The current one, or that of `?version=`."""
+        """Send the current file, or that of `?version=`."""
         dataset = await self.dataset(address)
         where, version = self.services.labels(dataset), self.get_query_argument("version", "")
         content = await self.at_home(lambda: timeline.content_of(where, kind, version))
@@ -135,12 +135,12 @@ class LabelsFile(AnnotationsHandler):
 
 
 class AnnotatedFile(AnnotationsHandler):
-    """A copy of the dataset with the labels in it, made while somebody waits for it."""
+    """A copy of the dataset with the labels in it, made while a client waits for it."""
 
     _work: asyncio.Task[None] | None = None
 
     async def get(self, address: str) -> None:
-        """Streamed from a file that has no name any more."""
+        """Stream the copy from a file that has no name any more."""
         self.refuse_foreign_starts()
         self._work = asyncio.ensure_future(self._send(await self.dataset(address)))
         with contextlib.suppress(asyncio.CancelledError):
@@ -155,22 +155,22 @@ class AnnotatedFile(AnnotationsHandler):
                     self.write(piece)
                     await asyncio.wait_for(self.flush(), STALL_SECONDS)
                     self.services.touched()
-            except (StreamClosedError, asyncio.TimeoutError):  # the reader has gone, or keeps others from their turn
+            except (StreamClosedError, asyncio.TimeoutError):  # the client has gone, or makes others wait
                 assert isinstance(self.request.connection, HTTP1Connection)
                 self.request.connection.close()
 
     def on_connection_close(self) -> None:
-        """Nobody waits any more: the child that makes the file is ended."""
+        """End the child that makes the file, because its client has gone."""
         super().on_connection_close()
         if self._work is not None:
             self._work.cancel()
 
 
 class LabelsChange(AnnotationsHandler):
-    """Restore a version, take over another dataset's labels, save or forget an uploaded table, send to the history."""
+    """A change of labels: restore a version, adopt other labels, save or cancel an upload, or send to the history."""
 
     async def post(self, address: str, action: str) -> None:
-        """POST with the token of the form."""
+        """Make the change; the request must hold the token of the form."""
         self.require_token()
         if action != "send":
             self.refuse_changes()
@@ -178,7 +178,7 @@ class LabelsChange(AnnotationsHandler):
         await getattr(self, f"_{action}")(dataset, self.services.labels(dataset))
 
     async def get(self, address: str, action: str) -> None:  # noqa: ARG002 - tornado passes both
-        """Nothing changes by GET; a person who reloads the page of a refused form is led to where it can be sent."""
+        """Change nothing; lead a person who reloads the page of a refused form to where it can be sent."""
         if self.wants_json():
             raise HTTPError(405)
         self.redirect(f"{self.root}annotations/{(await self.dataset(address)).address}")
@@ -208,13 +208,13 @@ class LabelsChange(AnnotationsHandler):
 
     async def _save(self, dataset: Dataset, where: Path) -> None:
         upload = self.services.uploads.find(dataset.address, self.form("upload"))
-        if upload.version != dataset.version:  # what was checked and shown was how it fits other cells
+        if upload.version != dataset.version:  # the check showed how the table fits other cells
             raise errors.Replaced(dataset.label, steps=["Upload the table again."])
         record, limit = self.services.recognition.record(dataset), self.services.history_limit
 
         def save() -> None:
             content = upload.table.read_bytes()
-            known = annotations.SeenState()  # of what is there: all of it stays that the table does not have
+            known = annotations.SeenState()  # it has seen nothing, so whatever the table does not have is kept
             annotations.write(
                 where, annotations.LABELS, content, known=known, origin="uploaded", record=record, history_limit=limit
             )
@@ -224,7 +224,7 @@ class LabelsChange(AnnotationsHandler):
         self.back(dataset, said="uploaded")
 
     async def _send(self, dataset: Dataset, where: Path) -> None:
-        """Have what is saved now in the host's history too."""
+        """Send what is saved now to the host's history too."""
         if self.services.outbox is None:
             raise errors.NoSuchPage(self.request.path)
         found = [(name, await self.at_home(partial(annotations.read, where, name))) for name in KINDS]
@@ -234,14 +234,14 @@ class LabelsChange(AnnotationsHandler):
         sent = await self.services.outbox.send(dataset.address, files)
         self.back(dataset, said="sent", **({"names": sent.names} if self.wants_json() else {}))
 
-    async def _cancel(self, dataset: Dataset, where: Path) -> None:  # noqa: ARG002 - as the others
+    async def _cancel(self, dataset: Dataset, where: Path) -> None:  # noqa: ARG002 - same signature as the others
         self.services.uploads.find(dataset.address, self.form("upload"))
         await self.services.uploads.forget()
         self.back(dataset)
 
 
 def attach(handler: Handler, name: str, kind: str) -> None:
-    """Have the reply saved as a file of this name, whatever letters are in it (RFC 6266)."""
+    """Let the browser save the reply as a file of this name, whatever letters are in it (RFC 6266)."""
     plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_. ") else "_" for letter in name)
     exact = quote(name.encode(errors="replace"), safe="")
     handler.set_header("Content-Type", kind)

@@ -1,4 +1,4 @@
-"""One request that a worker answers: its body goes on to the worker, and the worker's reply to the browser."""
+"""The forwarding of one request to a worker: its body goes to the worker, and the worker's reply to the browser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .handler import Handler
 
 
 def client_of(handler: Handler) -> HTTP1Connection:
-    """The connection to the browser, or to the proxy in front of it."""
+    """Return the connection to the browser, or to the proxy in front of it."""
     assert isinstance(handler.request.connection, HTTP1Connection)
     return handler.request.connection
 
@@ -54,12 +54,12 @@ class Forwarding:
             self.release()
 
     def cancel(self) -> None:
-        """End the exchange: the browser has gone."""
+        """End the exchange, because the browser has gone."""
         self._exchange.cancel()
         self.release()
 
     def release(self) -> None:
-        """Let the instance go."""
+        """Stop counting the instance as in use by this request."""
         if not self._released:
             self._released = True
             self._instance.exchanges -= 1
@@ -74,18 +74,18 @@ class Forwarding:
         try:
             await self._exchange.receive()
         except WorkerGone:
-            # A kept-alive connection may have ended just before it was used; what may be asked twice is.
+            # A kept-alive connection may have closed just before its use; a request that may be repeated is sent again.
             if self._exchange.begun or not self._reused or client_of(self._handler).stream.closed():
                 raise
             await self._ask(fresh=True)
             await self._exchange.receive()
 
     async def _tell_broken(self) -> None:
-        """Say that the worker's reply broke off, or never began."""
+        """Cut off a reply that has begun; if it has not, raise the Problem that prevented it."""
         if self._exchange.begun:
             client_of(self._handler).close()  # a cut-off reply must not look complete
             return
-        for _ in range(3):  # the instance's own task tells of its death a moment later
+        for _ in range(3):  # the instance's own task reports its end a moment later
             if self._instance.problem is None:
                 await self._instance.change(0.3)
         raise self._instance.problem or errors.NoAnswer(self._instance.dataset.label)
@@ -96,7 +96,7 @@ class Forwarding:
         handler.set_status(code, reason)
         handler.clear_header("Content-Type")
         for name in headers:
-            handler.clear_header(name)  # the worker knows better than our defaults
+            handler.clear_header(name)  # the worker's header replaces the gateway's default
         for name, value in headers.get_all():
             handler.add_header(name, handler.framed(value) if name == "Content-Security-Policy" else value)
         await self._flush()
@@ -110,6 +110,6 @@ class Forwarding:
             flushing = self._handler.flush()
             if not flushing.done():
                 await asyncio.wait_for(flushing, STALL_SECONDS)
-        except (StreamClosedError, asyncio.TimeoutError):  # the reader has gone, or stopped reading
+        except (StreamClosedError, asyncio.TimeoutError):  # the client has gone, or stopped reading
             client_of(self._handler).close()
             self._exchange.cancel()

@@ -1,4 +1,4 @@
-"""What every address has in common: the lock, the headers, and problems → status codes, in one table."""
+"""The handler that all others are based on: access control, headers, and the table of status codes."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ STATIC = str(resources.files("cxg_proxy.gateway.pages") / "static")
 
 
 class Handler(RequestHandler):
-    """What all our addresses have in common: the lock, the headers, and problems shown as pages or JSON."""
+    """The base class of all handlers: access control, headers, and problems shown as pages or JSON."""
 
     def initialize(self, services: Services) -> None:
-        """Called by tornado for each request."""
+        """Take the services; tornado calls this for each request."""
         self.services = services
-        self.set_default_headers()  # again: only now it is known who may frame our pages
+        self.set_default_headers()  # again, because only now it is known which site may frame the pages
 
     def framed(self, policy: str) -> str:
-        """The policy with the site that may show our pages in a frame."""
+        """Return the policy, extended by the site that may show the gateway's pages in a frame."""
         site = self.services.frame_ancestors if hasattr(self, "services") else ""
         return policy.replace(security.FRAMES, f"{security.FRAMES} {site}".rstrip())
 
     def set_default_headers(self) -> None:
-        """Set what binds the browser, on errors too."""
+        """Set the headers that restrict the browser, on errors too."""
         self.clear_header("Server")
         for name, value in security.HEADERS.items():
             self.set_header(name, value)
@@ -48,12 +48,15 @@ class Handler(RequestHandler):
         self.set_header("Cache-Control", "no-store")
 
     async def prepare(self) -> None:
-        """Check the lock before anything else."""
+        """Check access before anything else."""
         self.unlock()
         self.services.touched()
 
     def unlock(self) -> None:
-        """Let in who holds the gateway's token (on a unix socket it has none); a link's token becomes a cookie."""
+        """Admit a request that holds the gateway's token; a token in a link becomes a cookie. Raises Refused.
+
+        On a unix socket there is no token, and every request is admitted.
+        """
         if not self.services.token or security.same(self.services.token, security.bearer(self.request.headers)):
             return
         if security.same(self.services.token, self.get_cookie(self.services.cookie, "") or ""):
@@ -74,7 +77,7 @@ class Handler(RequestHandler):
         )
 
     def holds_token(self) -> bool:
-        """Whether the request shows that its sender is no foreign page: a host's or our own token."""
+        """Whether a token, the host's or the form's, shows that the request comes from no foreign page."""
         said = self.request.headers.get("X-XSRFToken", "") or self.form("_xsrf")
         return bool(security.bearer(self.request.headers)) or security.same(self.services.xsrf, said)
 
@@ -90,16 +93,16 @@ class Handler(RequestHandler):
         return await on_disk(lambda: self.services.library.find(address), place=disk_of(address))
 
     def refuse_foreign_starts(self) -> None:
-        """A picture on another site starts nothing here; a link there may. Raises Refused."""
+        """Raise Refused if another site embeds this address, as a picture, say; a link from there is allowed."""
         if self.request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
             security.refuse_other_sites(self.request.headers, token_seen=True)
 
     def form(self, name: str) -> str:
-        """A field of the posted form, "" if there is none."""
+        """Return a field of the posted form, or "" if it is missing."""
         return self.get_body_argument(name, "") or ""
 
     def site(self, root: str) -> models.Site:
-        """What each page shows; `root` leads from it to the gateway's root."""
+        """Return what every page shows; `root` leads from the page to the gateway's root."""
         return models.Site(
             self.services.title,
             root,
@@ -111,11 +114,11 @@ class Handler(RequestHandler):
 
     @property
     def root(self) -> str:
-        """The relative way from this address up to the gateway's root."""
+        """The relative link from this address up to the gateway's root."""
         return "../" * (self.request.path.count("/") - 1)
 
     def check_xsrf_cookie(self) -> None:
-        """Ours is a token in the form, not tornado's cookie: a cookie would meet Jupyter's own of the same name."""
+        """Do nothing: the form holds a token, as tornado's cookie would clash with Jupyter's of the same name."""
 
     def wants_json(self) -> bool:
         """Whether the client is a program."""
@@ -128,7 +131,7 @@ class Handler(RequestHandler):
         self.finish(json.dumps(data, default=plain))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Show what went wrong, to people or to programs."""
+        """Show what went wrong, as a page or as JSON."""
         reason = kwargs.get("exc_info", (None, None))[1]
         if isinstance(reason, errors.Problem):
             problem = reason
@@ -141,7 +144,7 @@ class Handler(RequestHandler):
         self.show(problem)
 
     def show(self, problem: errors.Problem, *, name: str = "", instance: str = "", href: str = "") -> None:
-        """Reply with the page of a problem, or its JSON twin."""
+        """Reply with the page of a problem, or with its JSON."""
         self.set_status(status_of(problem) if self.get_status() == 200 else self.get_status())
         if self.wants_json():
             self.say({"problem": problem.to_json()})
@@ -152,33 +155,33 @@ class Handler(RequestHandler):
         self.finish(render.problem(self.site(self.root), view))
 
     def _handle_request_exception(self, e: BaseException) -> None:
-        """Turn a problem into its status code; anything else is tornado's."""
-        if isinstance(e, errors.Problem) and self._finished:  # answered already
+        """Reply to a problem with its status code; tornado handles everything else."""
+        if isinstance(e, errors.Problem) and self._finished:  # the reply has been sent already
             return
         if isinstance(e, errors.Problem):
             self.send_error(status_of(e), exc_info=(type(e), e, e.__traceback__))
-        elif not isinstance(e, StreamClosedError):  # nobody is left to be told
+        elif not isinstance(e, StreamClosedError):  # the client has gone, so no reply is needed
             super()._handle_request_exception(e)
 
 
 class Broken(Handler):
-    """Every address of a gateway whose configuration is wrong."""
+    """The handler of every address if the gateway's configuration is wrong."""
 
-    def initialize(self, problem: errors.Problem) -> None:  # type: ignore[override]  # there is no services yet
-        """Called by tornado for each request."""
+    def initialize(self, problem: errors.Problem) -> None:  # type: ignore[override]  # there are no services yet
+        """Take the problem; tornado calls this for each request."""
         self.problem = problem
 
     async def prepare(self) -> None:
-        """Say what is wrong, whatever was asked."""
+        """Show what is wrong, whatever was requested."""
         self.show(self.problem)
 
     def site(self, root: str) -> models.Site:
-        """As much as is known."""
+        """Return what every page shows, as far as it is known."""
         return models.Site("cellxgene", root, "", time.time())
 
 
 def row(instance: Instance, memory_limit: int) -> models.InstanceRow:
-    """What the list of instances shows of one."""
+    """Return what the list of instances shows of one instance."""
     now = usage(instance.pid) if instance.pid else None
     return models.InstanceRow(
         id=instance.id,
@@ -197,12 +200,12 @@ def row(instance: Instance, memory_limit: int) -> models.InstanceRow:
 
 
 def _share(now: Usage, instance: Instance) -> float:
-    """Percent of one core since the instance began."""
+    """Return the average use of processors since the instance began, in percent of one core."""
     return round(100 * now.seconds / max(instance.elapsed, 0.1), 1)
 
 
 def plain(value: Any) -> Any:
-    """Our objects as JSON."""
+    """Return an object of the gateway as plain data for JSON; raises TypeError for anything else."""
     if isinstance(value, errors.Problem):
         return value.to_json()
     if is_dataclass(value) and not isinstance(value, type):
@@ -211,23 +214,23 @@ def plain(value: Any) -> Any:
 
 
 class Static(StaticFileHandler):
-    """Our stylesheet, script and pictures; the same for everybody, so no token is asked."""
+    """The stylesheet, scripts and pictures; they are the same for everybody, so no token is required."""
 
     def set_default_headers(self) -> None:
-        """On errors too."""
+        """Set the security headers, on errors too."""
         self.clear_header("Server")
         for name, value in security.HEADERS.items():
             self.set_header(name, value)
 
     def set_extra_headers(self, path: str) -> None:  # noqa: ARG002 - tornado's signature
-        """Revalidated, so that an upgrade shows at once."""
+        """Let browsers revalidate the file, so that an upgrade shows at once."""
         self.set_header("Cache-Control", "no-cache")
 
 
 class NotFound(Handler):
-    """Every other address."""
+    """The handler of every other address."""
 
     async def prepare(self) -> None:
-        """Say so for any method."""
+        """Raise NoSuchPage for any method."""
         self.unlock()
         raise errors.NoSuchPage(self.request.path)

@@ -1,4 +1,4 @@
-"""The viewers that run: their page, what ends or retries one, and the steps of an opening."""
+"""The instances that run: their page, the action that stops or retries one, and the progress of an opening."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LAST = {Phase.READY.value, Phase.FAILED.value, Phase.CLOSED.value}
 
 
 class InstancesPage(Handler):
-    """What runs."""
+    """The page of the instances."""
 
     async def get(self) -> None:
-        """Each instance with what it uses."""
+        """Show each instance with the memory and processor time that it uses."""
         rows = [row(each, self.services.memory_limit) for each in self.services.instances]
         if self.wants_json():
             self.say({"instances": rows})
@@ -39,7 +39,7 @@ class InstanceAction(Handler):
     """Stop an instance, or try a failed one again."""
 
     async def post(self, identifier: str, action: str) -> None:
-        """POST with the token of the form; back to `next`, or to the viewer."""
+        """Do the action, then redirect to `next`, or to the viewer; the request must hold the token of the form."""
         self.require_token()
         instance = self.services.instances.find(identifier)
         if instance is None and (self.wants_json() or action == "retry"):
@@ -52,7 +52,7 @@ class InstanceAction(Handler):
         self._done(instance, self.form("next").lstrip("./"))
 
     async def get(self, identifier: str, action: str) -> None:  # noqa: ARG002 - tornado passes both
-        """Nothing changes by GET; a person who reloads the page of a refused form is led to where it can be sent."""
+        """Change nothing; lead a person who reloads the page of a refused form to where it can be sent."""
         if self.wants_json():
             raise HTTPError(405)
         instance = self.services.instances.find(identifier)
@@ -73,22 +73,22 @@ class InstanceAction(Handler):
             self.redirect("../../../" + _inside(target), status=303)
 
     def wants_json(self) -> bool:
-        """Whether the reply goes to a program; a form's goes to a person."""
+        """Whether the reply goes to a program; the reply to a form goes to a person."""
         return "text/html" not in self.request.headers.get("Accept", "")
 
 
 class Progress(Handler):
-    """How far the opening of a dataset is: once as JSON, or as a stream of events."""
+    """The progress of an opening dataset: once as JSON, or as a stream of events."""
 
     gone = False
 
     def on_connection_close(self) -> None:
-        """Nobody listens any more."""
+        """Note that the client has gone."""
         super().on_connection_close()
         self.gone = True
 
     async def get(self, address: str) -> None:
-        """The stream ends when the viewer is ready, failed or closed."""
+        """Send the progress; a stream ends when the viewer is ready, failed or closed."""
         dataset = await self.dataset(address)
         instance = self.services.instances.of(dataset.real)
         if instance is None:
@@ -104,7 +104,7 @@ class Progress(Handler):
             await self.flush()
             if said["phase"] in LAST:
                 return
-            instance.touch()  # somebody looks
+            instance.touch()  # somebody is looking
             self.services.touched()
             await within(BEAT_SECONDS, change)
 
@@ -120,5 +120,5 @@ def _progress(instance: Instance) -> dict[str, object]:
 
 
 def _inside(target: str) -> str:
-    """A link that cannot lead away from the gateway."""
+    """Return the link, or "" if it could lead away from the gateway."""
     return target if target.isascii() and ":" not in target and "//" not in target and "\\" not in target else ""

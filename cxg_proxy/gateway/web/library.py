@@ -1,4 +1,4 @@
-"""The list of datasets, their pictures, and which dataset a file is (a file browser and a notebook ask for that)."""
+"""The library as a list of datasets, with their pictures, and the search for the dataset that a file is."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cxg_proxy.gateway.pages import render, thumbnail
 
 from .handler import Handler
 
-HOME = Path("~/cellxgene")  # where notebooks look for labels unless they are told
+HOME = Path("~/cellxgene")  # where notebooks look for labels by default
 
 
 class LibraryPage(Handler):
     """The list of datasets, as a page and as JSON."""
 
     async def get(self) -> None:
-        """Search, sort and page are in the query, so that a list can be linked."""
+        """Show the list; search, order and page are in the query, so that a list can be linked."""
         if self.services.alone and not self.wants_json():
             await self._lead_to_the_viewer()
             return
@@ -44,7 +44,7 @@ class LibraryPage(Handler):
     head = get
 
     async def _lead_to_the_viewer(self) -> None:
-        """One dataset that is shown alone has no list: what is wrong with it is said at its own address."""
+        """Redirect to the dataset that is shown alone: its problems, if any, are shown at its own address."""
         name = await on_disk(lambda: only_dataset(self.services.library.roots))
         self.redirect(f"./view/{escape(name)}/")
 
@@ -53,7 +53,7 @@ class Preview(Handler):
     """The small picture of a dataset's embedding."""
 
     async def get(self, address: str) -> None:
-        """SVG, revalidated by the file's fingerprint."""
+        """Send the picture as SVG; the browser revalidates it each time."""
         dataset = await self.dataset(address)
         points = await self.services.summaries.preview(dataset)
         if points is None:
@@ -64,14 +64,14 @@ class Preview(Handler):
 
 
 class Find(Handler):
-    """The dataset that a file is, where it is shown, and whether it is open."""
+    """The dataset that a file is, where it is shown, and whether it is open; file browsers and notebooks request it."""
 
     async def prepare(self) -> None:
-        """An open tab asks every few seconds: that is use neither of the gateway nor of a viewer."""
+        """Check access only: an open tab asks every few seconds, which does not count as use of gateway or viewer."""
         self.unlock()
 
     async def get(self) -> None:
-        """The path as it was sent: tornado's own reading takes blanks and control characters away."""
+        """Find the path exactly as it was sent: tornado's own parsing removes blanks and control characters."""
         asked = os.fsdecode(self.request.query_arguments.get("path", [b""])[-1])
         if not asked or "\0" in asked:
             raise BadRequest(detail="it names no file: say which with `path`")
@@ -81,7 +81,7 @@ class Find(Handler):
             {
                 "name": dataset.name,
                 "title": dataset.label,
-                # What is shown alone is listed by a link of ours, which goes with the gateway.
+                # A dataset that is shown alone is listed through a link that ends with the gateway.
                 "file": str(dataset.real if self.services.alone else dataset.file),
                 "view": f"view/{dataset.address}/",
                 "labels": f"annotations/{dataset.address}",
@@ -93,7 +93,7 @@ class Find(Handler):
         )
 
     def _home(self) -> str:
-        """Where labels are, unless notebooks look there by themselves."""
+        """Return the folder of labels, or "" if notebooks look there by default."""
         return "" if self.services.home == HOME.expanduser() else str(self.services.home)
 
     async def _found(self, asked: str) -> Dataset:
@@ -102,7 +102,7 @@ class Find(Handler):
         near = await on_disk(lambda: looked_at(library, absolute(asked, folder)), place=place)
         if near is not None:
             return near
-        # From here on the disks of other libraries are asked too: one that hangs must not be taken for this one.
+        # From here on the disks of other libraries are accessed too; one that hangs must not count as this one.
         path, found = await on_disk(lambda: looked_up(library, asked, folder), place=ELSEWHERE)
         if isinstance(found, Dataset):
             return found
@@ -112,7 +112,7 @@ class Find(Handler):
         return listed
 
     def _outside(self, asked: str) -> OutsideLibraries:
-        """What may be told of a file that is not ours to show: the path that was asked for, and the libraries."""
+        """Return the problem of a file that is in no library; it names only the requested path and the libraries."""
         path, library = Path(os.path.normpath(self.services.folder / expanded(asked))), self.services.library
         file = shlex.quote(str(path))
         if self.services.alone:

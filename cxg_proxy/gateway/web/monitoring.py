@@ -1,4 +1,4 @@
-"""Whether the gateway is well, for probes: `api/health` and `metrics`."""
+"""The monitoring of the gateway by probes: `api/health` and `metrics`."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from .handler import Handler
 
 
 class Health(Handler):
-    """For probes; needs no token and tells nothing."""
+    """The health check for probes; it needs no token and reveals nothing but the version."""
 
     def unlock(self) -> None:
-        """A probe has no token."""
+        """Check no token, because a probe has none."""
 
     async def prepare(self) -> None:
-        """A probe is no use of the gateway."""
+        """Do nothing, because a probe does not count as use of the gateway."""
 
     def get(self) -> None:
-        """Replies if the gateway is alive."""
+        """Reply that the gateway is alive."""
         self.say({"status": "ok", "version": __version__})
 
     head = get
 
 
 class Metrics(Handler):
-    """Prometheus text."""
+    """The metrics as Prometheus text."""
 
     async def prepare(self) -> None:
-        """A scrape is no use of the gateway."""
+        """Check access only, because a scrape does not count as use of the gateway."""
         self.unlock()
 
     def get(self) -> None:
-        """Instances by phase, their memory, and the datasets found."""
+        """Send the number of instances by phase, their memory, and the number of datasets found."""
         phases: dict[str, int] = {}
         for each in self.services.instances:
             phases[each.phase.value] = phases.get(each.phase.value, 0) + 1

@@ -1,4 +1,4 @@
-"""Reads a posted form with a file in it from the disk: neither the form nor the file is ever in memory as a whole."""
+"""A multipart form with a file in it, read from the disk: neither form nor file is ever in memory as a whole."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Form:
-    """The small fields, and where the file lies in the body."""
+    """The small fields of a form, and the position of its file in the body."""
 
     fields: dict[str, str]
     filename: str
@@ -29,7 +29,7 @@ class Form:
 
 
 def boundary_of(content_type: str) -> bytes:
-    """What stands between the parts; raises BadRequest if this is no form with a file."""
+    """Return what separates the parts; raises BadRequest if this is no form with a file."""
     header = Message()
     header["Content-Type"] = re.sub(r"[\r\n]", " ", content_type)
     boundary = header.get_boundary("")
@@ -39,7 +39,10 @@ def boundary_of(content_type: str) -> bytes:
 
 
 def read(body: Path, boundary: bytes, name: str) -> Form:
-    """The form in a file, with the part `name` as its file; raises BadRequest, or NothingChosen without that part."""
+    """Return the form in the file `body`, in which the part `name` is the form's file.
+
+    Raises BadRequest, or NothingChosen without that part.
+    """
     with body.open("rb") as opened:
         try:
             whole = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)

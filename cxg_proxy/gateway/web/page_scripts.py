@@ -1,4 +1,4 @@
-"""What we add to cellxgene's page: scripts of ours, and the state of the viewer that they ask for."""
+"""The scripts that the gateway adds to cellxgene's page, and the state of the viewer that they request."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ TEXTS["viewer.js"] = f"globalThis.LOOK = {_LOOK};\n".encode() + TEXTS["viewer.js
 
 
 def script(name: str, services: Services, dataset: Dataset) -> bytes:
-    """One of the scripts, which knows the version of the file that its page shows."""
+    """Return one of the scripts, after a line with the version of the file that its page shows."""
     there = services.instances.of(dataset.real)
     version = there.dataset.version if there else dataset.version
     return f'"use strict";\nglobalThis.OPENED = "{version}";\n'.encode() + TEXTS[name]
 
 
 def state(services: Services, dataset: Dataset, root: str) -> dict[str, object]:
-    """How the viewer is; `root` leads from the page to the gateway's root."""
+    """Return the state of the viewer; `root` leads from the page to the gateway's root."""
     instance = services.instances.of(dataset.real)
     if instance is not None and not instance.over:
-        instance.touch()  # a visible tab asks for this: somebody looks
+        instance.touch()  # a visible tab requests this, so somebody is looking
     ready = instance is not None and instance.phase is Phase.READY
     return {
         "phase": instance.phase.value if instance else Phase.CLOSED.value,

@@ -1,4 +1,4 @@
-"""Which address is answered by which handler."""
+"""The routes: which handler replies at which address."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .viewer import View
 
 
 def broken_routes(problem: Problem) -> list[tuple[Any, ...]]:
-    """What a gateway answers whose configuration is wrong: the same page everywhere."""
+    """Return the routes of a gateway whose configuration is wrong: the same page everywhere."""
     return [(r"/static/(.+)", Static, {"path": STATIC}), (r".*", Broken, {"problem": problem})]
 
 
 def routes(services: Services) -> list[tuple[Any, ...]]:
-    """All addresses, below whatever prefix the host adds and strips."""
+    """Return all routes, without the prefix that the host may add in front and strip."""
     with_services = {"services": services}
     return [
         (r"/", LibraryPage, with_services),

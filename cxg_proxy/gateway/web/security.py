@@ -1,4 +1,4 @@
-"""Who may ask for what: the gateway's token, requests from other sites, and the headers that bind a browser."""
+"""The security of requests: the gateway's token, requests from other sites, and the headers that restrict a browser."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from cxg_proxy.errors import Refused
 
-DRAIN_LIMIT = 1_000_000_000  # so many bytes of a refused request are read and dropped, then the connection ends
+DRAIN_LIMIT = 1_000_000_000  # bytes of a refused request that are read and dropped before the connection ends
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    # The viewer's logo is asked for one level too high; its Referer says by which viewer.
+    # The viewer's logo is requested one level too high; the Referer header names the viewer.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -26,10 +26,10 @@ _PREFIX = re.compile(r"(/[A-Za-z0-9_.~%-]+)+/?")
 
 
 def refuse_other_sites(headers: Mapping[str, str], *, token_seen: bool) -> None:
-    """Raise Refused unless a request that changes something comes from our own pages.
+    """Raise Refused unless a request that changes something comes from the gateway's own pages.
 
-    Browsers say where a request comes from: Sec-Fetch-Site, or Origin in older ones. A client that says neither is no
-    browser's page; it must hold a token, which no foreign page can make a browser send.
+    Browsers report where a request comes from: in Sec-Fetch-Site, or in Origin if they are older. A client that sends
+    neither is not a page in a browser; it must hold a token, which no foreign page can make a browser send.
     """
     site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
     if site is not None:
@@ -43,39 +43,39 @@ def refuse_other_sites(headers: Mapping[str, str], *, token_seen: bool) -> None:
 
 
 def declared_length(headers: Mapping[str, str]) -> int | None:
-    """The length of the body as its sender says: 0 if it says none, None if what it says is no number."""
+    """Return the length of the body that the sender declares: 0 if none is, None if it is not a number."""
     length = headers.get("Content-Length", "0").strip()
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
 
 
 def announces_body(headers: Mapping[str, str]) -> bool:
-    """Whether something follows the headers."""
+    """Whether a body follows the headers."""
     return "Transfer-Encoding" in headers or declared_length(headers) != 0
 
 
 def worth_draining(headers: Mapping[str, str]) -> bool:
-    """Whether a refusal waits for the body, which is dropped: whoever is cut off while sending sees no reply."""
+    """Whether a refusal waits for the body, which is dropped: a client cut off while sending sees no reply."""
     length = declared_length(headers)
     return "Transfer-Encoding" in headers or (length is not None and 0 < length <= DRAIN_LIMIT)
 
 
 def same(secret: str, said: str) -> bool:
-    """Compare without telling by the time taken how much was right."""
+    """Whether both are equal and not empty; the time that this takes does not show how much was right."""
     return bool(secret) and hmac.compare_digest(secret.encode(), said.encode(errors="replace"))
 
 
 def prefix(headers: Mapping[str, str], name: str) -> str:
-    """The path below which a proxy shows us, as its header says; "/" if there is none, or none that can be one."""
+    """Return the path below which a proxy shows the gateway, from its header; "/" if that is missing or invalid."""
     said = headers.get(name, "") if name else ""
     return said.rstrip("/") + "/" if _PREFIX.fullmatch(said) else "/"
 
 
 def over_https(headers: Mapping[str, str]) -> bool:
-    """Whether the first proxy on the way was asked by https, as far as it says; who lies there only harms himself."""
+    """Whether the first proxy on the way was reached by https, as far as reported; a lie harms only its sender."""
     return headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower() == "https"
 
 
 def bearer(headers: Mapping[str, str]) -> str:
-    """The token in `Authorization: token …` or `Bearer …`, "" if there is none."""
+    """Return the token in `Authorization: token …` or `Bearer …`, or "" if there is none."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() in ("token", "bearer") else ""

@@ -1,4 +1,4 @@
-"""A table of labels from somebody's own disk: received, checked and shown, before anything is saved."""
+"""The upload of a table of labels from a user's own disk: received, checked and shown before anything is saved."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ _leaving: set[asyncio.Task[None]] = set()
 
 @stream_request_body
 class LabelsUpload(AnnotationsHandler):
-    """Writes the form to the disk as it comes: neither it nor its table is ever in memory as a whole."""
+    """Writes the form to the disk as it arrives: neither it nor its table is ever in memory as a whole."""
 
     _body: IO[bytes] | None = None
     _refusal: Exception | None = None
 
     async def prepare(self) -> None:
-        """Let in only what may be large. A refusal waits for the body: who is cut off while sending sees no reply."""
+        """Check whether the request may be large.
+
+        A refusal waits for the body, because a client that is cut off while sending sees no reply.
+        """
         self._block = contextlib.AsyncExitStack()
         try:
             await super().prepare()
@@ -56,7 +59,7 @@ class LabelsUpload(AnnotationsHandler):
         self._body = self._block.enter_context(await on_disk(lambda: form.open("wb")))
 
     async def data_received(self, chunk: bytes) -> None:
-        """A piece of the form, dropped if the form is refused."""
+        """Write a piece of the form, or drop it if the form is refused."""
         body = self._body
         if body is None or self._refusal is not None:
             return
@@ -67,7 +70,7 @@ class LabelsUpload(AnnotationsHandler):
         self.services.touched()
 
     async def post(self, address: str) -> None:
-        """To the page that shows how the table fits."""
+        """Check the table, and redirect to the page that shows how it fits."""
         if self._refusal is not None or self._body is None:
             raise self._refusal or errors.NothingChosen()
         dataset, form, table = await self.dataset(address), self._folder / "form", self._folder / "table.csv"
@@ -86,7 +89,7 @@ class LabelsUpload(AnnotationsHandler):
         self.back(dataset, upload=upload.id)
 
     async def get(self, address: str) -> None:
-        """Nothing changes by GET; a person who reloads is led to where a table can be chosen."""
+        """Change nothing; lead a person who reloads to where a table can be chosen."""
         self.redirect(f"{self.root}annotations/{(await self.dataset(address)).address}")
 
     def _holds(self, said: str) -> bool:
@@ -97,11 +100,11 @@ class LabelsUpload(AnnotationsHandler):
         return self.request.connection
 
     def on_finish(self) -> None:
-        """Leave nothing behind but what waits to be saved."""
+        """Remove everything but the upload that waits to be saved."""
         self._leave()
 
     def on_connection_close(self) -> None:
-        """The sender has gone."""
+        """Clean up, because the sender has gone."""
         super().on_connection_close()
         self._leave()
 

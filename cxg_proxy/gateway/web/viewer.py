@@ -1,4 +1,4 @@
-"""`view/<library>/<path.h5ad>/…`: the opening page, the problem page, and once it is ready cellxgene itself."""
+"""The viewer at `view/<library>/<path.h5ad>/…`: the page of its opening, of its problem, or cellxgene itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .page_scripts import script, state
 
 MAX_SECONDS = 86_400.0
 _READING_METHODS = ("GET", "HEAD")
-_DATA = "/api/v0."  # below a viewer's address: what its page asks for
+_DATA = "/api/v0."  # below a viewer's address, where its page requests data
 
 
 @stream_request_body
@@ -35,15 +35,16 @@ class View(Handler):
     """One request to a viewer, whatever state that viewer is in."""
 
     async def prepare(self) -> None:
-        """Decide who answers; for the worker the exchange begins here, so that the body can stream.
+        """Decide who replies; an exchange with the worker begins here, so that the body can stream.
 
-        A refusal waits until the body has been read (and dropped): whoever is cut off while sending sees no reply.
+        A refusal waits until the body has been read (and dropped), because a client that is cut off while sending sees
+        no reply.
         """
         self._forwarding: Forwarding | None = None
         self._refusal: errors.Problem | HTTPError | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._reading, self._answered = True, False
-        client_of(self).set_body_timeout(MAX_SECONDS)  # the whole body's; a pause has a shorter one
+        client_of(self).set_body_timeout(MAX_SECONDS)  # for the whole body; a pause in it has a shorter limit
         try:
             await super().prepare()
             if not self._answered:
@@ -56,7 +57,7 @@ class View(Handler):
             self._refusal = problem
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> asyncio.Future[None]:
-        """Reply, but not before the request was read whole: after that tornado would close a kept-alive connection."""
+        """Reply only after the whole request has been read: tornado would close a kept-alive connection otherwise."""
         if not self._reading:
             return super().finish(chunk)
         if chunk is not None:
@@ -73,7 +74,7 @@ class View(Handler):
         if address is None:
             return
         if not self.request.path.startswith(f"/view/{address}/"):
-            self.redirect(f"./{address.rpartition('/')[2]}/" + self._query())  # cellxgene's address needs its slash
+            self.redirect(f"./{address.rpartition('/')[2]}/" + self._query())  # cellxgene's address ends in a slash
         elif rest.startswith(OURS):
             await self._ours(address, rest[len(OURS) :])
         elif tag := rest and await _held_tag(self, address, f"/{rest}{self._query()}"):
@@ -90,12 +91,12 @@ class View(Handler):
         return "/api/v0." in self.request.path or super().wants_json()
 
     def holds_token(self) -> bool:
-        """As everywhere, but the body is not a form: it belongs to the worker."""
+        """Whether the headers hold a token; unlike elsewhere, the body is no form but belongs to the worker."""
         said = self.request.headers.get("X-XSRFToken", "")
         return bool(security.bearer(self.request.headers)) or security.same(self.services.xsrf, said)
 
     async def data_received(self, chunk: bytes) -> None:
-        """A piece of the body goes on to the worker, no faster than it reads."""
+        """Pass a piece of the body on to the worker, no faster than it reads."""
         self._rest()
         if self._forwarding is not None:
             await self._forwarding.send(chunk)
@@ -106,7 +107,7 @@ class View(Handler):
             self._stall.cancel()
 
     async def reply(self) -> None:
-        """The body is complete: pass the worker's reply on."""
+        """Pass the worker's reply on, now that the request's body is complete."""
         self._rest()
         self._reading = False
         if self._refusal is not None:
@@ -120,16 +121,16 @@ class View(Handler):
     get = head = post = put = options = delete = patch = reply
 
     def on_connection_close(self) -> None:
-        """The client has gone: so does its exchange."""
+        """Cancel the exchange, because the client has gone."""
         super().on_connection_close()
         self._rest()
         if self._forwarding is not None:
             self._forwarding.cancel()
 
-    # --- who answers ------------------------------------------------------------------------------------------
+    # --- who replies ------------------------------------------------------------------------------------------
 
     async def _split(self) -> tuple[str | None, str]:
-        """The dataset's address and the rest; (None, "") if the viewer's own logo was asked for and is under way."""
+        """Return the dataset's address and the rest; (None, "") if the viewer's own logo is being sent."""
         tail = self.request.path[len("/view/") :]
         address = self.services.instances.addressed(tail)
         if address is not None:
@@ -137,7 +138,7 @@ class View(Handler):
         try:
             address, rest = await on_disk(lambda: self.services.library.split(tail), place=disk_of(tail))
         except errors.DatasetNotFound:
-            # cellxgene asks for its logo at `../static/…`, one level above its own address.
+            # cellxgene requests its logo at `../static/…`, one level above its own address.
             folder, static, asset = tail.partition("/static/")
             beside = self.services.instances.ready_in(folder) if static else None
             if beside is None:
@@ -147,15 +148,15 @@ class View(Handler):
         return address, rest
 
     async def _open(self, address: str) -> None:
-        """The viewer's own address: cellxgene if it is ready, else a page that says how far it is."""
+        """Reply at the viewer's own address: with cellxgene if it is ready, else with the progress of its opening."""
         if self.request.method not in ("GET", "HEAD"):
             raise HTTPError(405)
         self.refuse_foreign_starts()
         dataset = await self.dataset(address)
-        if dataset.address != address:  # typed by a person; all that follows must speak of one address
+        if dataset.address != address:  # typed by a person; all further requests must use one address
             self.redirect(f"{self.root}view/{dataset.address}/" + self._query())
             return
-        if self.request.method == "HEAD":  # a look at the headers starts nothing
+        if self.request.method == "HEAD":  # a HEAD request starts nothing
             return
         try:
             instance = await self.services.instances.open(dataset)
@@ -171,9 +172,9 @@ class View(Handler):
             self.finish(render.opening(self.site(self.root), view))
 
     async def _running(self, address: str) -> Instance:
-        """The instance for a request of an open viewer; one that was closed meanwhile is opened again and waited for.
+        """Return the ready instance for a request of an open viewer; one that was closed meanwhile is opened again.
 
-        So that a label set after a long pause is saved and not refused. A failed one stays failed.
+        This way, a label set after a long pause is saved and not refused. A failed instance stays failed.
         """
         there = self.services.instances.at(address)
         if there is not None and there.phase is Phase.READY:
@@ -181,7 +182,7 @@ class View(Handler):
         self.refuse_foreign_starts()
         dataset = await self.dataset(address)
         instance = await self.services.instances.open(dataset)
-        instance.exchanges += 1  # whoever waits for it uses it
+        instance.exchanges += 1  # a request that waits for it counts as use
         try:
             await instance.ready()
         finally:
@@ -189,12 +190,12 @@ class View(Handler):
         return instance
 
     def _refuse_old_pages(self, instance: Instance) -> None:
-        """A page of a file that was replaced gets and saves nothing: its labels would land on other cells."""
+        """Raise Replaced for a page of a file that was replaced: its labels would land on other cells."""
         if self.request.headers.get("X-Dataset-Version") not in (None, instance.dataset.version):
             raise errors.Replaced(instance.dataset.label)
 
     async def _ours(self, address: str, name: str) -> None:
-        """What we add to the viewer: its scripts, and the state they ask for."""
+        """Reply with what the gateway adds to the viewer: its scripts, and the state that they request."""
         if name not in (*SCRIPTS, "state"):
             raise errors.NoSuchPage(self.request.path)
         dataset = await self.dataset(address)
@@ -219,7 +220,7 @@ class View(Handler):
         client_of(self).set_max_body_size(self.services.max_body)
 
     async def _begin(self, instance: Instance, path: str) -> None:
-        """Ask the worker; `reply` passes its answer on, when the request's body is complete."""
+        """Begin the exchange with the worker; `reply` passes its reply on when the request's body is complete."""
         self._forwarding = Forwarding(self, instance, path + self._query())
         try:
             await self._forwarding.begin()
@@ -228,13 +229,13 @@ class View(Handler):
             raise
 
     def _query(self) -> str:
-        """The query without the host's token, which a link from Binder holds: it is no worker's business."""
+        """Return the query without the host's token, which a link from Binder holds and no worker may see."""
         words = [word for word in self.request.query.split("&") if word and not word.startswith("token=")]
         return f"?{'&'.join(words)}" if words else ""
 
 
 def opening(dataset: Dataset, instance: Instance, card: models.DatasetCard) -> models.OpeningView:
-    """What the opening page shows of a dataset's instance; the picture is the card's."""
+    """Return what the opening page shows of a dataset's instance; the picture is that of the card."""
     return models.OpeningView(
         name=dataset.name,
         label=dataset.label,
@@ -250,10 +251,10 @@ def opening(dataset: Dataset, instance: Instance, card: models.DatasetCard) -> m
 
 
 async def _held_tag(handler: Handler, address: str, target: str) -> str | None:
-    """The tag that the request holds and that its reply would have now; None if the worker must say.
+    """Return the tag that the request holds and that its reply would have now; None if the worker must reply.
 
-    `target` is the path below the viewer's address, with the query. Raises what any request for a dataset raises that
-    is not there, or not for this user.
+    `target` is the path below the viewer's address, with the query. Raises what any request raises for a dataset that
+    is missing, or not for this user.
     """
     request = handler.request
     tags, accept = request.headers.get("If-None-Match"), request.headers.get("Accept", "")
@@ -265,14 +266,14 @@ async def _held_tag(handler: Handler, address: str, target: str) -> str | None:
 
 
 async def _state_of(handler: Handler, address: str) -> str:
-    """The state of the dataset that replies are about now, "" if it is unknown or not the one that the page shows."""
+    """Return the state of the dataset that replies depend on now, "" if unknown or not the one that the page shows."""
     instances = handler.services.instances
     there = instances.at(address)
     if there is not None and there.phase is Phase.READY:
         dataset, known = there.dataset, there.state
-        there.touch()  # a page that is loaded again is looked at
+        there.touch()  # a page that is loaded again is being looked at
     elif there is not None and there.over:
-        return ""  # it failed: that must be said
+        return ""  # it failed, which the reply must show
     else:
         handler.refuse_foreign_starts()
         dataset = await handler.dataset(address)

@@ -1,5 +1,6 @@
-// Ours inside cellxgene's page: where gene sets are not saved, nobody can make or change one. cellxgene's page would let
-// everybody do so, and lose them without a word. They can be looked at and coloured by all the same.
+// Added to cellxgene's page by the gateway: where gene sets are not saved, nobody can create or change one. Otherwise
+// cellxgene's page would let everybody do so, and lose the changes silently. Gene sets can still be viewed and used as
+// colours.
 (() => {
   const SAID = "Gene sets cannot be changed in this viewer.";
   const CREATE = '[data-testid="open-create-geneset-dialog"]';
@@ -21,7 +22,7 @@
     const style = new CSSStyleSheet();
     style.replaceSync(EDIT);
     document.adoptedStyleSheets = [...document.adoptedStyleSheets, style];
-    new MutationObserver(disable).observe(document.body, { childList: true, subtree: true }); // React makes it anew
+    new MutationObserver(disable).observe(document.body, { childList: true, subtree: true }); // React recreates it
     disable();
   });
 })();

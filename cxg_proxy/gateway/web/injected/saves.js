@@ -1,14 +1,15 @@
-// Ours inside cellxgene's page: every request for data says which version of the file the page shows, so that neither
-// labels nor colours of one file land on the cells of another that took its place; and every save says what this page
-// knows of the labels or gene sets, so that it removes nothing that the page has never seen. What the viewer cannot
-// answer yet is asked again. Tells `viewer.js` of replies that a person should hear of or waits for.
+// Added to cellxgene's page by the gateway: every request for data names the version of the file that the page shows,
+// so that neither labels nor colours of one file land on the cells of another that took its place. Every save names
+// what this page knows of the labels or gene sets, so that it removes nothing that the page has never seen. A request
+// that the viewer cannot reply to yet is repeated. Replies that a person should know of, or waits for, are reported to
+// `strip.js`.
 (() => {
-  const opened = globalThis.OPENED || ""; // the gateway wrote it before this script
+  const opened = globalThis.OPENED || ""; // a line that the gateway puts in front of this script sets it
   const tab = [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-  const MOST_PARTS = 400; // columns that a header speaks of, as in `merging.py`: proxies keep a request's headers short
+  const MOST_PARTS = 400; // columns in one header, as in `annotations/merge.py`: proxies limit a request's headers
 
-  // Digests of the whole file and, 16 letters each, of its columns, as this page read or saved them last.
+  // Digests of the whole file and, 16 letters each, of its columns, as this page last read or saved them.
   class Known {
     whole = "";
     parts = new Map();
@@ -29,8 +30,8 @@
   const labels = new Known();
   const sets = new Known();
 
-  const PATIENCE = 1800000; // ms that a request is sent again for, while genes are prepared or others come first
-  const LATE = 1000; // ms after which a person may wonder
+  const PATIENCE = 1800000; // ms during which a request is repeated, while genes are prepared or others come first
+  const LATE = 1000; // ms after which a person may wonder about a reply
   const send = window.fetch;
   const tell = (detail) => window.dispatchEvent(new CustomEvent("cxg-proxy", { detail }));
 
@@ -70,7 +71,7 @@
     if (reply.ok && url.pathname.endsWith("/config")) heard.config = (await reply.clone().json()).config;
     if (!reply.ok && (saves || reply.status >= 422)) {
       const said = await reply.clone().json().catch(() => null);
-      const { problem } = (reply.status >= 422 && said) || {}; // as the gateway says it, when the viewer does not answer
+      const { problem } = (reply.status >= 422 && said) || {}; // from the gateway, if the viewer does not reply
       heard.problem = problem ? { message: problem.sentence, steps: problem.steps } : said;
     }
     for (const name of ["Merged", "Fit", "Own"]) heard[name.toLowerCase()] = JSON.parse(reply.headers.get(`X-Labels-${name}`));

@@ -1,21 +1,21 @@
-// Ours inside cellxgene's page: ways to the list of datasets and to the saved labels, and a strip that speaks up only
-// when the viewer behind the page is gone, failed, prepares gene expression, shows a file that has changed, or when
-// somebody else has saved too.
-// While the tab is visible it asks how things are, which also keeps the viewer from being closed under its reader's
-// eyes. A hidden tab or frame asks nothing.
+// Added to cellxgene's page by the gateway: links to the list of datasets and to the saved labels, and a strip that
+// appears only when the viewer behind the page is gone, failed, prepares gene expression, shows a file that has
+// changed, or when somebody else has saved too.
+// While the tab is visible, this script requests the viewer's state, which also keeps the viewer from being closed
+// while it is looked at. A hidden tab or frame requests nothing.
 "use strict";
 (() => {
   const EVERY = 60000;
-  const SOON = 10000; // when the connection is lost
-  const OFTEN = 1000; // while something is being prepared; what takes less is not told
-  const LOGO = 138; // where cellxgene's logo ends, in px from the left, as in `viewer.css`
+  const SOON = 10000; // ms, when the connection is lost
+  const OFTEN = 1000; // ms, while something is being prepared; shorter preparations are not shown
+  const LOGO = 138; // where cellxgene's logo ends, in px from the left, as in the labextension's `viewer.css`
   const own = new URL("./", document.currentScript.src); // …/cxg-proxy/
 
   const opened = globalThis.OPENED || ""; // the version of the file that this page shows: see `saves.js`
   const host = document.createElement("cxg-proxy");
   const shadow = host.attachShadow({ mode: "open" });
   const style = new CSSStyleSheet(); // works under a policy that forbids <style>
-  style.replaceSync(globalThis.LOOK); // the gateway wrote `strip.css` before this script
+  style.replaceSync(globalThis.LOOK); // a line that the gateway puts in front of this script holds `strip.css`
   shadow.adoptedStyleSheets = [style];
   const make = (kind, values) => Object.assign(document.createElement(kind), values);
   const nav = make("nav", { ariaLabel: "cxg_proxy" });
@@ -46,13 +46,13 @@
 
   let said = "";
   function say(text, ...actions) {
-    if (text === said) return; // else it would be read out again
+    if (text === said) return; // else a screen reader would read it out again
     said = text;
     strip.replaceChildren(...(text ? [text] : []), ...actions);
   }
   const reload = (textContent) => make("button", { textContent, onclick: () => location.reload() });
 
-  // What a person should hear once, until it is closed.
+  // A notice that a person should see once, until it is closed.
   let notice = [""];
   function tell(text, ...actions) {
     const close = make("button", { className: "close", textContent: "×", ariaLabel: "Close" });
@@ -62,7 +62,7 @@
   const versions = () => labels.cloneNode(true);
   const named = (names) => names.slice(0, 3).map((name) => `“${name}”`).join(", ") + (names.length > 3 ? " and more" : "");
 
-  let failed = false; // to save
+  let failed = false; // whether the last save failed
   window.addEventListener("cxg-proxy", ({ detail: { late, status, saves, problem, merged, fit, own: columns } }) => {
     if (late || status === 409) ask();
     if (saves && failed && !problem) say(...(notice = [""]));
@@ -88,7 +88,7 @@
     for (const link of state.labels ? [labels, ...notice, ...strip.children] : []) {
       if (link.className === "labels") link.href = new URL(state.labels, own);
     }
-    wanted = (state.title || "").replace(/[\t\n\f\r ]+/g, " ").trim(); // as it is read back, or it is set for ever
+    wanted = (state.title || "").replace(/[\t\n\f\r ]+/g, " ").trim(); // as the browser returns it, else set for ever
     name();
     const closed = ["closing", "closed", "failed"].includes(state.phase);
     if (state.problem) say(state.problem.sentence, reload("What to do"));
@@ -103,7 +103,7 @@
     [offered, slow] = [state.offer, preparing(state)];
   }
 
-  // JupyterLab hides the frame of a tab behind another one, which no event tells.
+  // JupyterLab hides the frame of a tab behind another one, and no event reports that.
   const hidden = () => !document.documentElement.getClientRects().length;
   let timer = 0;
   async function ask() {
