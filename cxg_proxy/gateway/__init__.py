@@ -1,1 +1,1 @@
-"""The supervisor of one user: it lists datasets, runs their viewers and passes requests on."""
+"""The gateway, the supervisor of one user: it lists datasets, starts their viewers and forwards requests to them."""

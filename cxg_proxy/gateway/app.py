@@ -1,4 +1,4 @@
-"""The gateway: `cxg-proxy`, a Jupyter application. Its life and its end."""
+"""The application `cxg-proxy`, a Jupyter application that runs the gateway from its start to its end."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from .sockets import Address, Sockets, private_folder
 from .standalone import Standalone
 
 SMALL_BODY = 64_000  # bytes
-END_SECONDS = 5.0  # whatever ends the gateway, everything is over after this long
+END_SECONDS = 5.0  # whatever ends the gateway, everything has ended after this time
 BEAT_SECONDS = 1.0
-FAILED_SECONDS = 120.0  # unused, and the only dataset cannot be shown: whoever waits has read why
+FAILED_SECONDS = 120.0  # how long it stays unused if the only dataset cannot be shown: enough to read why
 
 
 class Gateway(Options):
     """Starts one cellxgene per dataset, on demand, and forwards to it."""
 
     def initialize(self, argv: list[str] | None = None) -> None:
-        """Read the configuration; what is wrong with it is shown by `start`."""
-        self._parent = os.getppid()  # early: a parent that ends while we start must be missed too
+        """Read the configuration; `start` reports what is wrong with it."""
+        self._parent = os.getppid()  # early, so that a parent that ends during the start is noticed too
         self._wrong: BadConfiguration | None = None
         try:
             super().initialize(argv)
@@ -46,7 +46,7 @@ class Gateway(Options):
             self.socket = _socket_of(argv if argv is not None else sys.argv[1:])
 
     def _check_folders(self) -> None:
-        """Raise BadConfiguration for a folder that names an unknown user (`~somebody/…`)."""
+        """Raise BadConfiguration for a folder of an unknown user (`~somebody/…`) or a dataset that does not exist."""
         named = (self.root, self.home, self.cache, self.shared_cache, self.logs, self.dataset, self.labels_folder)
         for folder in (*self.libraries.values(), *named, self.annotated):
             try:
@@ -55,18 +55,18 @@ class Gateway(Options):
                 raise BadConfiguration(detail=f"{folder}: there is no such user on this machine") from reason
         try:
             there = not self.dataset or Path(self.dataset).expanduser().exists()
-        except OSError as reason:  # a folder that may not be searched, a name too long
+        except OSError as reason:  # the folder may not be searched, or a name is too long
             raise BadConfiguration(detail=f"{self.dataset}: {reason.strerror}") from reason
         if not there:
             raise BadConfiguration(detail=f"{self.dataset}: there is no such file")
 
     def exit_with(self, problem: Problem) -> None:
-        """End with a sentence; exit status 2 if nothing was started, 1 if the only dataset cannot be shown."""
+        """End with a message; exit status 2 if nothing was started, 1 if the only dataset cannot be shown."""
         print(f"cxg-proxy: {problem.sentence} {problem.steps[0]}", file=sys.stderr)  # noqa: T201 - to a person
         self.exit(2 if isinstance(problem, (BadConfiguration, CannotListen)) else 1)
 
     def start(self) -> None:
-        """Run until a signal, the parent's end or long idleness says to stop."""
+        """Run until a signal, the end of the parent process or long idleness."""
         try:
             if self._wrong is not None:
                 self._show_wrong(self._wrong)
@@ -77,7 +77,10 @@ class Gateway(Options):
             self.exit_with(problem)
 
     def _show_wrong(self, problem: BadConfiguration) -> None:
-        """Say it at the terminal; behind a socket, stay and say it on every page: a host would start us for ever."""
+        """Report the problem at the terminal, or, behind a socket, on every page.
+
+        Behind a socket the gateway keeps running, because otherwise its host would start it again for ever.
+        """
         if not self.socket:
             raise problem
         self.log.error("%s", problem.sentence)
@@ -102,9 +105,9 @@ class Gateway(Options):
             Sockets(Address(self.socket, self.ip, self.port, self.listening)) as listening,
         ):
             services = build_services(self, sockets, os.environ, listening.port, self._touched)
-            # Every request would be a line in the host's log; what fails is logged where it fails.
+            # Every request would be a line in the host's log; failures are logged where they occur.
             application = Application(routes(services), log_function=lambda _: None)
-            # A form is small; the viewer's own requests raise the limit for themselves, once they are let in.
+            # A form is small; the viewer's own requests raise the limit for themselves, once they have been admitted.
             server = HTTPServer(application, max_body_size=SMALL_BODY, body_timeout=60)
             server.add_sockets(listening.sockets)
             self._greet(services, listening.said)
@@ -113,11 +116,11 @@ class Gateway(Options):
             finally:
                 server.stop()
                 await self._end(services, sockets, listening)
-                # A connection may wait for a disk that does not answer.
+                # A connection may be waiting for a disk that does not respond.
                 await asyncio.wait({asyncio.ensure_future(server.close_all_connections())}, timeout=0.3)
 
     async def _show(self, services: Services) -> None:
-        """Be there until told to stop, or until nobody needs us; raises why the only dataset could not be shown."""
+        """Serve until stopped, or until unused for long; raises the Problem if the only dataset could not be shown."""
         if not self.dataset:
             await self._until_stopped(services)
             return
@@ -143,14 +146,14 @@ class Gateway(Options):
             await asyncio.wait({living})
 
     async def _or_stopped(self, work: asyncio.Future[Any]) -> None:
-        """Wait for some work, but no longer than until a signal."""
+        """Wait for `work`, but at most until a signal, and then cancel it."""
         stopped = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         for each in (work, stopped):
             each.cancel()
 
     def _tell_of_failure(self, work: asyncio.Future[Any]) -> None:
-        """What nobody foresaw would else be lost with the task."""
+        """Log an unforeseen error, which would otherwise be lost with the task."""
         if not work.cancelled() and (reason := work.exception()) is not None:
             self.log.error("the dataset’s copy is not renewed any more", exc_info=reason)
 
@@ -160,14 +163,14 @@ class Gateway(Options):
         ending = asyncio.gather(*(part.close() for part in parts))
         await asyncio.wait({ending}, timeout=END_SECONDS - 0.5)
         if not ending.done():
-            # What not even KILL ends hangs in its disk; waiting for it would only keep us from ending.
+            # A process that not even KILL ends hangs on its disk; waiting for it would only delay the gateway's end.
             self.log.error("a worker does not end: its disk does not answer; leaving it behind")
             shutil.rmtree(sockets, ignore_errors=True)
             listening.close()
             os._exit(1)
 
     async def _until_stopped(self, services: Services | None, alone: Standalone | None = None) -> None:
-        """Every second: has the parent gone, is a viewer idle, is the gateway itself?"""
+        """Check every second whether the parent has ended, a viewer is idle, or the gateway itself is."""
         idle: asyncio.Future[None] | None = None
         while not self._stop.is_set():
             with contextlib.suppress(asyncio.TimeoutError):
@@ -176,7 +179,7 @@ class Gateway(Options):
                 self.log.info("the process that started this gateway has ended: goodbye")
                 return
             if services is not None:
-                if idle is None or idle.done():  # not awaited: a signal must not wait for a deaf worker's end
+                if idle is None or idle.done():  # not awaited: a signal must not wait for a hung worker's end
                     idle = asyncio.ensure_future(services.instances.close_idle())
                 running = services.instances.running()
                 if services.jobs.busy or any(each.at_work() for each in running):
@@ -190,7 +193,7 @@ class Gateway(Options):
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """The handlers only note the signal; the loop acts on it."""
+        """Handle signals inside the block: the handlers only note the signal, and the loop acts on it."""
         loop = asyncio.get_running_loop()
         noted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         for each in noted:
@@ -205,13 +208,13 @@ class Gateway(Options):
         self._used = time.monotonic()
 
     def _greet(self, services: Services, said: str) -> None:
-        made_here = services.token and not self.token  # the host that made it knows it, and logs are read by others
+        made_here = services.token and not self.token  # a host that set the token knows it, and others read the logs
         where = f"{said}?token={services.token}" if made_here else said
         self.log.info("cxg-proxy %s listens on %s", __version__, where)
 
 
 def _socket_of(argv: list[str]) -> str:
-    """The socket named on a command line that could not be read as a whole."""
+    """Return the socket that a command line names, although the line as a whole could not be read."""
     for word, after in zip(argv, [*argv[1:], ""], strict=True):
         if word == "--socket":
             return after

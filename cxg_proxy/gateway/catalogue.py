@@ -1,4 +1,4 @@
-"""The list of datasets as its reader sees it: searched, sorted, cut into pages, with what is known of each."""
+"""The catalogue of datasets as a user sees it: searched, sorted, cut into pages, with what is known of each."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from cxg_proxy.gateway.workers.instances import Instances
 from cxg_proxy.gateway.workers.summaries import Summaries
 
 PAGE = 60  # datasets on one page
-MAX_READ = 2000  # datasets that are read for the sake of an order
-FEW = 30  # so few are shown without their folders
-FRESH_SECONDS = 2.0  # a list this old is looked through again
-PATIENCE_SECONDS = 0.15  # so long a page waits for that; then it shows the list it has
-LOOK_SECONDS = 5.0  # so long whoever looks for one file, which is in the list or nowhere
+MAX_READ = 2000  # datasets whose summaries are read in order to sort by them
+FEW = 30  # up to this many datasets are shown without their folders
+FRESH_SECONDS = 2.0  # the age at which a list is scanned again
+PATIENCE_SECONDS = 0.15  # how long a page waits for that before it shows the list as it is
+LOOK_SECONDS = 5.0  # how long a search for one file waits, because the file is in the list or nowhere
 
 SORTS = ("name", "cells", "size", "opened")
 
 
 class Catalogue:
-    """Everything the list shows, from the walk through the folders, the summaries, the visits and the instances."""
+    """Everything that the list shows, from the scan of the folders, the summaries, the visits and the instances."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Catalogue:
         self._labels: dict[str | None, Mapping[Path, float]] = {}
 
     async def refresh(self, *, patience: float = PATIENCE_SECONDS) -> None:
-        """Look through each library again if its list is old; a slow disk is not waited for."""
+        """Scan each library again if its list is old; a slow disk is waited for only `patience` seconds."""
         for scan in self._scans:
             walk = self._walks.get(scan.only)
             if walk is None or (walk.done() and time.monotonic() - self._walked[scan.only] > FRESH_SECONDS):
@@ -74,7 +74,10 @@ class Catalogue:
             self._walked[scan.only] = time.monotonic()
 
     async def listed(self, path: Path, *, place: str) -> Dataset | None:
-        """The dataset of the list that is the very file at `path`, whatever link leads to it; `place` is its disk."""
+        """Return the listed dataset that is the file at `path`, whatever link leads to it, or None.
+
+        `place` names the disk of the path.
+        """
         found = await on_disk(lambda: self._same(path), place=place)
         if found is None:
             await self.refresh(patience=LOOK_SECONDS)
@@ -82,7 +85,10 @@ class Catalogue:
         return found
 
     def _same(self, path: Path) -> Dataset | None:
-        """Looks at the disk; what was listed earlier may lead elsewhere by now."""
+        """Return the listed dataset that is the file at `path`, or None.
+
+        Accesses the disk, because the path of a listed dataset may lead elsewhere by now.
+        """
         real = Path(os.path.realpath(path))
         for each in self._found():
             with contextlib.suppress(DatasetNotFound, NotReadable):
@@ -92,7 +98,7 @@ class Catalogue:
 
     @property
     def complete(self) -> bool:
-        """Whether each library has been looked through."""
+        """Whether each library has been scanned."""
         return all(scan.complete for scan in self._scans)
 
     def _found(self) -> list[Dataset]:
@@ -102,7 +108,7 @@ class Catalogue:
         return {name: said for scan in self._scans for name, said in scan.problems.items()}
 
     def view(self, *, query: str = "", folder: str = "", sort: str = "name", page: int = 1) -> LibraryView:
-        """One page of the list: all that match `query` below `folder`, or what lies in `folder` itself."""
+        """Return one page of the list: the datasets that match `query` below `folder`, or those directly in it."""
         sort = sort if sort in SORTS else "name"
         top = not folder
         if top and len(self.library.names) == 1 and not self._problems():
@@ -134,17 +140,17 @@ class Catalogue:
         )
 
     def summary_of(self, dataset: Dataset) -> DatasetCard:
-        """The card of one dataset."""
+        """Return the card of one dataset."""
         self._summaries.want([dataset])
         return self._card(dataset)
 
     @property
     def count(self) -> int:
-        """Datasets found."""
+        """The number of datasets found."""
         return len(self._found())
 
     def _rank(self, dataset: Dataset, sort: str) -> tuple[float, str]:
-        """What to sort by: the largest and the latest first, what is unknown last, then the name."""
+        """Return what to sort by: the largest and the latest first, the unknown last, then the name."""
         name = dataset.name.lower()
         if sort == "cells":
             summary = self._summaries.get(dataset)
@@ -188,7 +194,7 @@ class Catalogue:
         return self._labels.get(dataset.library, {}).get(dataset.real)
 
     def _folders(self, inside: list[Dataset], folder: str) -> list[FolderCard]:
-        """The folders directly below `folder`; at the top, the libraries, empty and unreadable ones too."""
+        """Return the folders directly below `folder`; at the top, all libraries, even empty or unreadable ones."""
         counts = dict.fromkeys(self.library.roots, 0) if not folder else {}
         start = len(folder) + 1 if folder else 0
         for dataset in inside:

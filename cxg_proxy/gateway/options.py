@@ -1,4 +1,4 @@
-"""The gateway's options: one trait each, with its unit in its name and its help in one sentence."""
+"""The options of the gateway: one trait each, with its unit in its name and its help in one sentence."""
 
 from __future__ import annotations
 
@@ -63,23 +63,23 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?")
 
 
 class Addresses(Dict):
-    """Addresses by name. What is wrong with them is said without them: they may hold secrets."""
+    """Addresses by name. No error text contains an address, because addresses may hold secrets."""
 
     def error(self, obj: Any, value: Any, error: Any = None, info: Any = None) -> NoReturn:  # noqa: ARG002 - as traitlets'
-        """Refuse what is no dictionary."""
+        """Refuse a value that is not a dictionary."""
         raise TraitError(f"{self.name} is not of the form NAME=URL")
 
     def item_from_string(self, s: str) -> Any:
-        """NAME=URL."""
+        """Read NAME=URL."""
         return super().item_from_string(s) if "=" in s else self.error(None, s)
 
     def validate_elements(self, obj: Any, value: Any) -> Any:
-        """Names that a file can have, addresses that can be asked."""
+        """Check that each name can be a file's name, and that each address can be requested."""
         for name, address in value.items():
             if not isinstance(name, str) or not isinstance(address, str):
                 self.error(obj, value)
             if not _plain(name) or len(name.encode(errors="replace")) > MAX_NAME_BYTES or not name.isprintable():
-                # It may be an address, if the name was forgotten and there is a `=` in it.
+                # The name may be an address, if the real name was forgotten and there is a `=` in the address.
                 raise TraitError(f"{self.name}: a dataset's name is short, without a slash or a leading dot")
             if not usable(address):
                 raise TraitError(f"{self.name}: the address of {name!r} is not one that begins with http(s)://")
@@ -91,7 +91,7 @@ def _plain(name: str) -> bool:
 
 
 class StrictLoader(KVArgParseConfigLoader):
-    """Reads the command line; a mistyped option ends with a sentence instead of being passed over."""
+    """Reads the command line; a mistyped option ends the program with a message instead of being ignored."""
 
     def _handle_unrecognized_alias(self, arg: str) -> None:
         near = difflib.get_close_matches(arg, aliases, 1)
@@ -272,7 +272,7 @@ class Options(JupyterApp):
         self._take_dataset()
 
     def _take_dataset(self) -> None:
-        """The one word that is no option names the dataset; raises BadConfiguration if it makes no sense."""
+        """Take the one argument that is not an option as the dataset; raises BadConfiguration if that fails."""
         words = [*self.extra_args, *([self.dataset] if self.dataset else [])]
         if len(words) > 1:
             raise BadConfiguration(detail=f"{words[0]!r} and {words[1]!r}: one dataset can be shown alone, not two")
@@ -289,7 +289,7 @@ class Options(JupyterApp):
             raise BadConfiguration(detail=f"--annotated is the dataset itself: {self.dataset} is never written to")
 
     def exit(self, exit_status: int | str | None = 0) -> None:
-        """End the process; but a wrong option, for which traitlets would end it too, is raised as BadConfiguration."""
+        """End the process, or raise BadConfiguration for a wrong option, for which traitlets would end it too."""
         reason = sys.exc_info()[1]
         if isinstance(reason, (TraitError, ArgumentError)):
             raise BadConfiguration(detail=str(reason)) from reason

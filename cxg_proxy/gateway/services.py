@@ -32,7 +32,7 @@ from .options import Options
 
 @dataclass
 class Services:
-    """What the handlers work with; the application builds them once."""
+    """What the handlers work with; the application builds it once."""
 
     title: str
     library: Library
@@ -43,21 +43,21 @@ class Services:
     jobs: Jobs
     uploads: Uploads
     recognition: Recognition
-    outbox: Outbox | None  # the way to the host's history, where it has one
-    folder: Path  # the host's own, in which relative paths begin
-    home: Path  # of all labels
-    labels: Callable[[Dataset], Path]  # the folder of this user's labels for a dataset
+    outbox: Outbox | None  # the way to the host's history, if the host has one
+    folder: Path  # the folder in which relative paths begin
+    home: Path  # the folder of all labels
+    labels: Callable[[Dataset], Path]  # returns the folder of this user's labels for a dataset
     history_limit: int
-    alone: bool  # one dataset is shown, and no list
-    token: str  # "" behind a unix socket, where the file's permissions are the lock
+    alone: bool  # whether one dataset is shown, and no list
+    token: str  # "" behind a unix socket, where the file's permissions control access
     xsrf: str
     cookie: str
-    prefix_header: str  # names the prefix of the proxy in front, "" if none does
-    frame_ancestors: str  # a site that may show our pages in a frame, beside our own
+    prefix_header: str  # the header with the prefix of the proxy in front, "" if there is none
+    frame_ancestors: str  # a site, besides the gateway's own, that may show its pages in a frame
     read_only: bool
     max_body: int
     memory_limit: int
-    touched: Callable[[], None]  # told of every request, for the gateway's own idle end
+    touched: Callable[[], None]  # called at every request, so that the gateway knows when it is idle
 
 
 def build_services(
@@ -65,8 +65,8 @@ def build_services(
 ) -> Services:
     """Build all that the handlers work with from the options of a gateway.
 
-    `sockets` is the private folder of its workers, `environment` the one that it has itself, and `touched` is called
-    at every request.
+    `sockets` is the private folder for the sockets of its workers, `environment` the gateway's own environment, and
+    `touched` is called at every request.
     """
     cache, home = _folder(options.cache), _folder(options.home)
     viewer = [options.viewer_python, "-m", "cxg_proxy.viewer"]
@@ -76,7 +76,7 @@ def build_services(
     library = _library(options, remotes.folder, sockets)
     labels = LabelFolders(home, remotes.folder, _folder(options.labels_folder) if options.labels_folder else None)
     visits = Visits(cache / "visits.json")
-    # One dataset alone is opened at once: nothing would be loaded before it.
+    # One dataset alone is opened at once, so nothing could be loaded before it.
     idle_seconds = 0 if options.dataset else options.preload_idle_seconds
     fork_server = ForkServer(viewer, idle_seconds=idle_seconds, log=_folder(options.logs) / "preload.log", **where)
     surroundings = WorkerEnvironment(sockets, _folder(options.logs), inherited, fork_server)
@@ -97,7 +97,7 @@ def build_services(
         uploads=Uploads(jobs),
         recognition=Recognition(home, labels.of, summaries, jobs),
         outbox=Outbox(options.sender) if options.sender else None,
-        folder=_folder(options.root or os.curdir),  # or where a person has started us
+        folder=_folder(options.root or os.curdir),  # or the folder in which a person started the gateway
         home=home,
         labels=labels.of,
         alone=bool(options.dataset),
@@ -125,7 +125,7 @@ def _library(options: Options, copies: Path, sockets: Path) -> Library:
 
 
 def _share(options: Options, library: Library, dataset: Dataset) -> str:
-    """The link for a colleague; none where each has a folder of their own under the same name."""
+    """Return the link for a colleague, "" if each user has a different folder under the same name."""
     name = "" if options.dataset else dataset.name
     if options.share_prefix and dataset.library == "home" and not options.share_home:
         name = other_name(library.roots, dataset)
@@ -165,5 +165,5 @@ def _serve_order(options: Options, labels: LabelFolders, dataset: Dataset, socke
 
 
 def _folder(name: str) -> Path:
-    """Absolute, for the workers run elsewhere."""
+    """Return the absolute path, because the workers run in another folder."""
     return Path(name).expanduser().absolute()

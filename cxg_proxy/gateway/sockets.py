@@ -1,4 +1,4 @@
-"""Where the gateway listens, and the private folder its workers' sockets live in; both gone when their block ends."""
+"""The sockets that the gateway listens on, and the folder for those of its workers; both end with their block."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Address:
     socket: str
     ip: str
     port: int
-    already: Sequence[Listening] = ()  # that listen there
+    already: Sequence[Listening] = ()  # sockets that listen there already
 
 
 class Sockets:
-    """Listening sockets for as long as the block lasts; raises CannotListen."""
+    """The listening sockets, which are open inside the block; raises CannotListen."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -58,7 +58,7 @@ class Sockets:
         self.close()
 
     def close(self) -> None:
-        """Listen no more, and remove the socket's file."""
+        """Stop listening, and remove the socket's file."""
         for each in self.sockets:
             each.close()
         if self._address.socket:
@@ -103,7 +103,7 @@ def _tcp(ip: str, port: int) -> list[socket.socket]:
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A 0700 folder with a short name; those that killed gateways left behind are removed. Raises CannotListen."""
+    """Yield a 0700 folder with a short name, and remove those that killed gateways left; raises CannotListen."""
     base = _base()
     with contextlib.ExitStack() as block:
         try:
@@ -114,11 +114,12 @@ def private_folder() -> Iterator[Path]:
 
 
 def _base() -> Path:
-    """The first that is writable and short enough: the user's runtime folder, a temporary one, memory.
+    """Return the first writable folder with a short name: the user's runtime folder, a temporary one, memory.
 
-    A container may have nothing to write to but its memory and its working folder, whose name is long.
+    A container may have nothing to write to but its memory and its working folder, whose name is long. Raises
+    CannotListen.
     """
-    with warnings.catch_warnings():  # that there is no XDG_RUNTIME_DIR is no news here
+    with warnings.catch_warnings():  # a missing XDG_RUNTIME_DIR needs no warning here
         warnings.simplefilter("ignore")
         runtime = platformdirs.user_runtime_dir()
     for base in (Path(runtime), Path(tempfile.gettempdir()), Path("/tmp"), Path("/dev/shm")):  # noqa: S108 - as mkdtemp does

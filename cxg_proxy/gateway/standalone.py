@@ -1,4 +1,4 @@
-"""One dataset that is shown alone: opened at once, checked if asked for, and copied with its labels after saves."""
+"""The standalone dataset: opened at once, checked if requested, and copied with its labels after saves."""
 
 import asyncio
 import contextlib
@@ -21,31 +21,31 @@ from cxg_proxy.steps import Phase
 
 from .services import Services
 
-LOOK_SECONDS = 1.0  # so often it is looked whether labels were saved
-QUIET_SECONDS = 5.0  # after a save, for more saves usually follow
-LATEST_SECONDS = 60.0  # after a save, even if more follow all the time
-AGAIN_SECONDS = 15.0  # after a disk that does not answer: each call waits in a thread of its own
-REST_TIMES = 4.0  # between two copies, so many times as long as the last one took
+LOOK_SECONDS = 1.0  # how often to check whether labels were saved
+QUIET_SECONDS = 5.0  # the wait after a save, because more saves usually follow
+LATEST_SECONDS = 60.0  # the longest wait after a save, even if more follow all the time
+AGAIN_SECONDS = 15.0  # the wait after a disk that does not respond: each call waits in a thread of its own
+REST_TIMES = 4.0  # the rest between two copies, as a multiple of the time that the last one took
 
 State = tuple[object, object]
-NOTHING: State = (None, None)  # is saved
+NOTHING: State = (None, None)  # no labels and no gene sets are saved
 
 
 class Standalone:
-    """The only dataset of a gateway, and the copy of it with its labels, where one was asked for."""
+    """The only dataset of a gateway, and the copy of it with its labels, if one was requested."""
 
     def __init__(self, services: Services, annotated: str, log: logging.Logger) -> None:
         self._services, self._log = services, log
         self._annotated = Path(annotated).expanduser().absolute() if annotated else None
         self._dataset: Dataset | None = None
-        self._not_found: Problem | None = None  # why not
-        self._shown = False  # it was, once
-        self._copied: State | None = None  # of the labels that are in the copy
-        self._tried: State | None = None  # to have in it
+        self._not_found: Problem | None = None  # why the dataset was not found
+        self._shown = False  # whether the dataset has been shown once
+        self._copied: State | None = None  # the state of the labels that are in the copy
+        self._tried: State | None = None  # the state of the labels at the last attempt to copy them
         self._copying = asyncio.Lock()
 
     async def live(self) -> None:
-        """Open the dataset, then keep its copy fresh until cancelled; why it cannot be shown is logged, too."""
+        """Open the dataset, then keep its copy current until cancelled; the reason why it cannot be shown is logged."""
         try:
             await (await self._open()).ready()
         except Problem as problem:
@@ -55,12 +55,12 @@ class Standalone:
 
     @property
     def problem(self) -> Problem | None:
-        """Why it could never be shown. A viewer that dies later takes nothing from what was saved."""
+        """Why the dataset could never be shown, else None; a viewer that dies later loses nothing that was saved."""
         instance = self._instance()
         return None if self._shown else instance.problem if instance else self._not_found
 
     async def finish(self) -> None:
-        """Have in the copy what was saved last, and say what has become of the viewer."""
+        """Update the copy with what was saved last, and log what has become of the viewer."""
         if self.problem is not None:
             return
         instance = self._instance()
@@ -73,7 +73,7 @@ class Standalone:
                 self._log.error("%s", problem.sentence)
 
     async def check(self) -> str:
-        """Open the dataset, ask its viewer what it shows, make the copy; a sentence on it. Raises the Problem."""
+        """Open the dataset, query its viewer, make the copy, and return a sentence about it; raises the Problem."""
         instance = await self._open()
         await instance.ready()
         shown = json.loads(await _asked(instance, "/api/v0.2/schema"))["schema"]
@@ -94,7 +94,7 @@ class Standalone:
         return self._services.instances.of(self._dataset.real) if self._dataset else None
 
     async def _until_shown(self) -> None:
-        """Wait until it has been shown once: what it could not be for may be mended, and then a person tries again."""
+        """Wait until the dataset has been shown once: a person may remove the cause of a failure and try again."""
         while not self._shown:
             if self._dataset is None:
                 with contextlib.suppress(Problem):
@@ -118,7 +118,7 @@ class Standalone:
                 await asyncio.sleep(AGAIN_SECONDS)
 
     async def _until_saved(self, earliest: float) -> None:
-        """Wait for labels that are not in the copy, and until no more are saved for a while."""
+        """Wait for saved labels that are not in the copy, and until no more are saved for a while."""
         seen, begun, changed, now = self._tried or NOTHING, 0.0, 0.0, 0.0
         while not begun or now < max(earliest, min(changed + QUIET_SECONDS, begun + LATEST_SECONDS)):
             await asyncio.sleep(LOOK_SECONDS)
@@ -141,7 +141,7 @@ class Standalone:
             state = await on_disk(self._state)
             if state == self._copied:
                 return
-            self._tried = state  # what fails is tried again at the next save, and at the end
+            self._tried = state  # a failed copy is tried again at the next save, and at the end
             try:
                 await self._services.jobs.annotate(self._dataset, self._services.labels(self._dataset), self._annotated)
                 self._copied = state
@@ -154,7 +154,7 @@ def _raised(_: str, problem: Problem) -> None:
 
 
 async def _asked(instance: Instance, target: str) -> bytes:
-    """A worker's reply; raises NoAnswer, or why the worker is gone."""
+    """Return a worker's reply; raises NoAnswer, or the Problem that ended the worker."""
     status, parts = 0, []
 
     async def head(code: int, _: str, __: HTTPHeaders) -> None:
