@@ -24,7 +24,7 @@ from cxg_proxy.gateway.workers.summaries import Summaries
 PAGE = 60  # datasets on one page
 MAX_READ = 2000  # datasets whose summaries are read in order to sort by them
 FEW = 30  # up to this many datasets are shown without their folders
-FRESH_SECONDS = 2.0  # the age at which a list is scanned again
+FRESH_SECONDS = 2.0  # the age after which a list is scanned again
 PATIENCE_SECONDS = 0.15  # how long a page waits for that before it shows the list as it is
 LOOK_SECONDS = 5.0  # how long a search for one file waits, because the file is in the list or nowhere
 

@@ -109,7 +109,7 @@ class LabelsView:
     days: Sequence[Day] = ()
     older: Sequence[Day] = ()
     versions: int = 0
-    saved: Sequence[str] = ()  # the kinds of which there is a saved file now
+    saved: Sequence[str] = ()  # the kinds (labels, gene-sets) that have a saved file now
     there: bool = True  # whether the dataset's file exists on this machine
     large: bool = False  # whether it is too large for some hosts to pass on with its labels
     offers: Sequence[Offer] = ()

@@ -27,10 +27,10 @@ def looked_at(library: Library, path: Path) -> Dataset | None:
 
 
 def looked_up(library: Library, asked: str, folder: Path) -> tuple[Path, Dataset | Problem]:
-    """Return the absolute form of the path `asked`, and the dataset found there or the Problem why there is none.
+    """Return the absolute path of `asked`, and the dataset found there or the Problem that there is none.
 
     Accesses the disk. A relative path begins in `folder`. A file that is listed only through a link elsewhere is not
-    found here.
+    found.
     """
     path = absolute(asked, folder)
     problem: Problem | None = None

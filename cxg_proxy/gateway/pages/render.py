@@ -1,4 +1,4 @@
-"""The rendering of pages: plain data in, HTML out. Links are relative to the page; no files or clocks are read here."""
+"""The rendering of pages: plain data in, HTML out. Links are relative to the page; no file or clock is read here."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class WorkerEnvironment:
     starter: Starter = field(default_factory=Ordinary)
 
     def log_of(self, dataset: Dataset) -> Path:
-        """Return the log file of a dataset, which is its own even if another folder has a dataset of that name."""
+        """Return the log file of a dataset; datasets of the same name in two folders have separate ones."""
         digest = hashlib.blake2b(os.fsencode(dataset.real), digest_size=4).hexdigest()
         return self.logs / f"{dataset.real.stem[:100]}-{digest}.log"
 

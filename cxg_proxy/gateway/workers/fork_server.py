@@ -124,7 +124,7 @@ class ForkServer:
             parent.close()
 
     async def _until_needless(self, parent: Parent) -> None:
-        """Wait until the parent is lost, or nobody has looked for long and it has no workers.
+        """Wait until the parent is lost, or has been idle for long and has no workers.
 
         A parent with workers stays, because only it can report how they end, and the memory that its end would free is
         in use by them anyway.

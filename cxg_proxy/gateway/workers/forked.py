@@ -145,7 +145,7 @@ class Forked:
             self._status.set_result(status)
 
     def left_alone(self) -> None:
-        """Note that its parent has gone, so that nobody will report how it ends."""
+        """Note that its parent has gone, so that its exit status cannot be reported any more."""
         self._alone = True
         if not self._freed and _readable(self._descriptor):
             self.told(UNKNOWN)

@@ -1,4 +1,4 @@
-"""The running instances: one per dataset, opened once for any number of visits and closed when nobody looks."""
+"""The running instances: one per dataset, opened once for any number of visits and closed when idle."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Instances:
     def _make_room(self) -> Awaitable[object] | None:
         """Ask the longest unused instance to end if all places are taken; raises TooManyInstances if all are in use.
 
-        Returns what a new instance must wait for, None if there is room already.
+        Return what a new instance must wait for, None if there is room already.
         """
         running = self.running()
         staying = [each for each in running if not each.closing]
