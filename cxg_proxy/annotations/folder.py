@@ -59,7 +59,7 @@ def same_cells(home: Path, identifiers: str, *, excluding: Path) -> list[tuple[P
     with contextlib.suppress(OSError), os.scandir(home) as entries:
         folders = (Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
         for folder in folders:
-            record = described(folder) if folder.name != excluding.name else None
+            record = read_record(folder) if folder.name != excluding.name else None
             when = saved(folder) if record and record.identifiers == identifiers else None
             if record and when is not None:
                 found.append((when, folder, record))
@@ -108,7 +108,7 @@ def identifiers_digest(cells: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def described(where: Path) -> DatasetRecord | None:
+def read_record(where: Path) -> DatasetRecord | None:
     """Read the description of the dataset that these labels are for, or return None."""
     try:
         with atomic.opened(where) as folder:
@@ -117,7 +117,7 @@ def described(where: Path) -> DatasetRecord | None:
         return None
 
 
-def describe(folder: int, record: DatasetRecord) -> None:
+def write_record(folder: int, record: DatasetRecord) -> None:
     """Write the description of the dataset into an open folder, unless it is unchanged."""
     if record != _read(folder):
         text = json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n"

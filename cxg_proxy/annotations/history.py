@@ -103,7 +103,7 @@ class History:
                     kept = _with_lost(inside, kept, kind, digest(before))
                 packed = _packed(kind, content, before, origin, replaced)
                 kept.append(_store(inside, kept, new, packed))
-            for version in retention.superfluous(kept, _ms(now), self._limit):
+            for version in retention.to_remove(kept, _ms(now), self._limit):
                 atomic.remove(inside, version.name)
             atomic.remove_abandoned(inside, (name for name in names if name.startswith(".")))
 
@@ -116,7 +116,7 @@ class History:
     def set_aside(self, kind: str, name: str, content: bytes, *, now: float) -> None:
         """Keep a file that is about to be replaced, if `keep` failed: as a link beside it, which needs no space."""
         unfiled = _unfiled(os.listdir(self._folder))
-        for version in retention.superfluous(unfiled, _ms(now), self._limit):
+        for version in retention.to_remove(unfiled, _ms(now), self._limit):
             atomic.remove(self._folder, version.name)
         version = _new(kind, content, now)
         aside = f"{_UNFILED}{retention.stamp(_free(unfiled, version))}-{kind}-{version.digest}-{version.stored}.csv"

@@ -44,7 +44,7 @@ def milliseconds(text: str) -> int:
     return (time - _EPOCH) // timedelta(seconds=1) * 1000 + rest
 
 
-def superfluous(versions: Iterable[VersionFile], now: int, limit: int) -> list[VersionFile]:
+def to_remove(versions: Iterable[VersionFile], now: int, limit: int) -> list[VersionFile]:
     """Return the versions to remove, oldest first; the newest of each kind is never among them."""
     # Lost and found versions are thinned separately: what a user lost to another tab, or wrote by hand, must not be
     # removed because a tab has saved again in the same minute.

@@ -17,7 +17,7 @@ from cxg_proxy.files import atomic
 from cxg_proxy.files.lock import PATIENCE_SECONDS, Lock, LockTaken, locked
 
 from . import merge
-from .folder import DATASET, GENE_SETS, LABELS, DatasetRecord, describe, described, read
+from .folder import DATASET, GENE_SETS, LABELS, DatasetRecord, read, read_record, write_record
 from .history import UNBOUNDED, History, NoSuchVersion, Version, digest
 from .merge import Merged, SeenState
 from .tables import Malformed, without_columns
@@ -239,7 +239,7 @@ def _describe(folder: int, dataset: DatasetRecord | None) -> None:
     """Write which dataset these labels are for; if that fails, the next save tries again."""
     if dataset is not None:
         try:
-            describe(folder, dataset)
+            write_record(folder, dataset)
         except OSError as error:
             _log.warning("%s could not be written: %s", DATASET, error)
 
@@ -257,7 +257,7 @@ def _set_apart(where: Path, folder: int, save: _Save, dataset: DatasetRecord | N
 
     A kill in between loses nothing: first the copy is made, then the new cells are recorded, then the labels are saved.
     """
-    before = described(where)
+    before = read_record(where)
     if not (dataset and before and before.identifiers) or before.identifiers == dataset.identifiers:
         return
     contents = [read(where, name) or b"" for name in _KINDS]
@@ -268,6 +268,6 @@ def _set_apart(where: Path, folder: int, save: _Save, dataset: DatasetRecord | N
             adopt(apart, where, record=lambda: before, now=save.now, history_limit=save.limit, patience=patience)
         except LabelsNotCertain as problem:  # it concerns the copy; the new labels are not written yet
             raise OSError(problem.detail) from problem
-        if described(apart) != before:
+        if read_record(apart) != before:
             raise OSError(f"the labels of other cells could not be kept in {apart}")
-    describe(folder, dataset)
+    write_record(folder, dataset)

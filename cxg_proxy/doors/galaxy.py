@@ -26,10 +26,10 @@ SEND_SECONDS = 120.0
 
 def main(arguments: Sequence[str], sockets: Sequence[socket.socket] = ()) -> None:
     """Run `cxg-proxy galaxy …`, the gateway for one dataset of a Galaxy history; `sockets` are already listening."""
-    Gateway.launch_instance(list(arguments), listening=list(sockets), **told(os.environ))
+    Gateway.launch_instance(list(arguments), listening=list(sockets), **options_from_environment(os.environ))
 
 
-def told(environment: MutableMapping[str, str]) -> dict[str, Any]:
+def options_from_environment(environment: MutableMapping[str, str]) -> dict[str, Any]:
     """Return the options that Galaxy has set, and remove their variables, among them secrets, from the environment."""
     entry, url, key, history = (environment.pop(name, "").strip() for name in (ENTRY_POINT, URL, KEY, HISTORY))
     options: dict[str, Any] = {"prefix_header": PREFIX_HEADER}

@@ -26,7 +26,7 @@ def setup() -> dict[str, Any]:
         "unix_socket": _socket(),
         "timeout": START_SECONDS,
         "new_browser_tab": os.environ.get("CXG_PROXY_NEW_BROWSER_TAB", "1").lower() not in ("0", "false", "no"),
-        "mappath": whole,
+        "mappath": escape_path,
         "update_last_activity": is_activity,
         "launcher_entry": {
             "title": "cellxgene",
@@ -61,7 +61,7 @@ def share_prefix() -> str:
     return f"{os.environ.get('JUPYTERHUB_HOST', '')}{base}hub/user-redirect/cellxgene/" if base else ""
 
 
-def whole(path: str) -> str:
+def escape_path(path: str) -> str:
     """Escape `?` and `#` in a path: jupyter-server-proxy decodes a path but leaves these two bare, which cuts it."""
     return path.replace("?", "~3F").replace("#", "~23")
 

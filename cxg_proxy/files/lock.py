@@ -1,7 +1,7 @@
 """A lock for one writer at a time, on network homes too: a file that names its holder, plus `flock` where it works.
 
 `locked` waits for the lock of a whole folder. A caller that has other work to do while it waits takes a named lock with
-`Attempts`, and keeps it with `kept`.
+`Attempts`, and keeps it with `keep_alive`.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Attempts:
         self._since = time.monotonic()
         self.stuck = False  # the holder is dead, but we may not remove its lock
 
-    def taken(self) -> bool:
+    def acquire(self) -> bool:
         """Try once; returns whether the lock is ours now."""
         folder, name = self._lock.folder, self._lock.name
         while (seen := _seen(folder, name)) is not None:
@@ -116,7 +116,7 @@ class Attempts:
 
 
 @contextlib.contextmanager
-def kept(lock: Lock) -> Iterator[Lock]:
+def keep_alive(lock: Lock) -> Iterator[Lock]:
     """Show at intervals that the holder of a taken lock is alive, and release the lock at the end."""
     done = threading.Event()
     beating = threading.Thread(target=lock.beat, args=(done,), daemon=True, name="lock")
@@ -148,10 +148,10 @@ def locked(folder: int, *, patience: float = PATIENCE_SECONDS, stale: float = ST
         lock = Lock(folder)
         attempts = Attempts(lock, stale)
         for pause in _pauses(end):
-            if attempts.taken():
+            if attempts.acquire():
                 break
             pause(attempts.holder())
-        with kept(lock):
+        with keep_alive(lock):
             yield lock
 
 

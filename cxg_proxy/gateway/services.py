@@ -18,7 +18,7 @@ from cxg_proxy.gateway.library.dataset import Dataset, escape
 from cxg_proxy.gateway.library.library import REMOTE, Library, other_name, root_alone, root_folders
 from cxg_proxy.gateway.library.remote import Remotes
 from cxg_proxy.gateway.library.visits import Visits
-from cxg_proxy.gateway.workers.command import WorkerEnvironment, clean_environment, viewer_command, with_our_scripts
+from cxg_proxy.gateway.workers.command import WorkerEnvironment, clean_environment, viewer_command, with_gateway_scripts
 from cxg_proxy.gateway.workers.fork_server import ForkServer
 from cxg_proxy.gateway.workers.instance import Limits
 from cxg_proxy.gateway.workers.instances import Instances
@@ -142,7 +142,7 @@ def _limits(options: Options) -> Limits:
 
 
 def _viewer_options(options: Options, dataset: Dataset) -> dict[str, Any]:
-    return with_our_scripts({**options.viewer_options, **options.dataset_options.get(dataset.name, {})})
+    return with_gateway_scripts({**options.viewer_options, **options.dataset_options.get(dataset.name, {})})
 
 
 def _serve_order(options: Options, labels: LabelFolders, dataset: Dataset, socket: Path) -> ServeOrder:

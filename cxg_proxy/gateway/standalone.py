@@ -76,7 +76,7 @@ class Standalone:
         """Open the dataset, query its viewer, make the copy, and return a sentence about it; raises the Problem."""
         instance = await self._open()
         await instance.ready()
-        shown = json.loads(await _asked(instance, "/api/v0.2/schema"))["schema"]
+        shown = json.loads(await _get(instance, "/api/v0.2/schema"))["schema"]
         if self._annotated is not None:
             await self._renew(_raised)
         embeddings = ", ".join(each["name"] for each in shown["layout"]["obs"])
@@ -153,7 +153,7 @@ def _raised(_: str, problem: Problem) -> None:
     raise problem
 
 
-async def _asked(instance: Instance, target: str) -> bytes:
+async def _get(instance: Instance, target: str) -> bytes:
     """Return a worker's reply; raises NoAnswer, or the Problem that ended the worker."""
     status, parts = 0, []
 

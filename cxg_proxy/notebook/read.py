@@ -230,7 +230,7 @@ def _is_of_a_file(folder: Path) -> bool:
 
     A folder that was set apart does not: its labels are for other cells than those in the file at that path now.
     """
-    record = annotations.described(folder)
+    record = annotations.read_record(folder)
     return bool(
         record and os.path.exists(record.path) and annotations.named(folder.parent, record.path).name == folder.name
     )
@@ -279,5 +279,5 @@ def _nothing(path: _Path, where: Path) -> NotSaved:
 
 
 def _about(where: Path) -> str:
-    record = annotations.described(where)
+    record = annotations.read_record(where)
     return record.path if record else str(where)

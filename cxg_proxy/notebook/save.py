@@ -56,7 +56,7 @@ def save_labels(
     if taken := sorted(own & columns.keys()):
         raise ValueError(f"The dataset has a column {taken[0]!r} of its own. Give your labels another name.")
     content = labels_csv(LabelTable(str(table.index.name or "index"), tuple(map(str, table.index)), columns))
-    record = annotations.described(where) or annotations.DatasetRecord(real.name, str(real))
+    record = annotations.read_record(where) or annotations.DatasetRecord(real.name, str(real))
     if cells:  # an earlier file at this path may have had other cells
         record = annotations.DatasetRecord(real.name, str(real), len(cells), annotations.identifiers_digest(cells))
     annotations.write(

@@ -58,9 +58,9 @@ def _preload(parsed: argparse.Namespace) -> int:
 
 
 def _compile(parsed: argparse.Namespace) -> int:
-    from .precompile import rehearse  # noqa: PLC0415 - see above
+    from .precompile import precompile  # noqa: PLC0415 - see above
 
-    rehearse()
+    precompile()
     return 0
 
 

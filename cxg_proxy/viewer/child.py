@@ -76,7 +76,7 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def on_leash(leave: Callable[[], None]) -> None:
+def end_with_parent(leave: Callable[[], None]) -> None:
     """Call `leave`, in a thread, at the end of standard input and at SIGTERM, SIGINT or SIGHUP."""
     # The signals are blocked in every thread and awaited by one, since a handler would have to wait for a long read in
     # the main thread.

@@ -20,7 +20,7 @@ _KINDS = (np.float32, np.float64)  # a build's code depends only on the size of 
 _MEMORY_BYTES = 64_000_000
 
 
-def rehearse() -> None:
+def precompile() -> None:
     """Compile all code, and cache it where later processes look for it."""
     kernels.compile()
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():

@@ -23,15 +23,15 @@ class Progress:
         self._done = 0
         self._told = (0.0, 0.0)  # the share that was reported last, and when
 
-    def expect(self, total: int) -> None:
+    def begin(self, total: int) -> None:
         """Set the total number of bytes to read and write."""
         self._total = max(1, total)
         self._report(0.0)
 
-    def done(self, count: int) -> None:
-        """Count `count` more bytes as read or written; raises Cancelled."""
+    def advance(self, nbytes: int) -> None:
+        """Count `nbytes` more bytes as read or written; raises Cancelled."""
         self.check()
-        self._done += count
+        self._done += nbytes
         share, now = min(0.999, self._done / self._total), time.monotonic()
         if share >= self._told[0] + _STEP_SHARE and now >= self._told[1] + _STEP_SECONDS:
             self._told = (share, now)

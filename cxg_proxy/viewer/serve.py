@@ -193,7 +193,7 @@ class _Life:
         self._stopping = threading.Event()
         self._server: Any = None
         self._lock = threading.Lock()
-        child.on_leash(self._end)
+        child.end_with_parent(self._end)
 
     def run(self, server: Any) -> None:
         """Answer requests until the worker is told to end, and then at most 1 s longer those that are running."""

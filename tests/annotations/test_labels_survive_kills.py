@@ -169,7 +169,7 @@ class Watched:
             self.current[name] = fits[0]
 
     def described(self) -> str | None:
-        record = annotations.described(self.where)
+        record = annotations.read_record(self.where)
         return record.identifiers if record else None
 
     def both(self) -> tuple[str | None, ...]:
@@ -203,7 +203,7 @@ class Watched:
         now = {key: text for key, (kind, text) in listed.items() if kind == name}
         gone = {key for key in self.filed[name] if key not in now and key not in self.thinned}
         union = [named(key, found=key in self.found) for key in {*gone, *now}]
-        allowed = {version.name for version in retention.superfluous(union, round(self.now * 1000), history.LIMIT)}
+        allowed = {version.name for version in retention.to_remove(union, round(self.now * 1000), history.LIMIT)}
         assert gone <= allowed, "a version was lost"
         self.thinned |= gone
         self.unfiled[name] = {key: text for key, text in now.items() if key.startswith("unfiled-")}
@@ -223,7 +223,7 @@ class Watched:
         self.look(last, [0, 0])
         assert sorted(os.listdir(self.where)) == sorted([*KINDS, DATASET, history.FOLDER])
         assert not [file for file in os.listdir(self.where / history.FOLDER) if not file.endswith(".csv.gz")]
-        assert annotations.described(self.where) is not None
+        assert annotations.read_record(self.where) is not None
         for name in KINDS:
             assert self.ever_kept(name) == self.current[name]
 

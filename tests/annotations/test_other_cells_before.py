@@ -70,7 +70,7 @@ def test_labels_of_the_cells_before_are_offered_to_their_file_under_its_new_name
     assert apart.parent == home
     assert annotations.read(apart, LABELS) == csv(BEFORE, type="T")
     assert annotations.read(apart, GENE_SETS) == SETS
-    assert annotations.described(where) == record(AFTER)
+    assert annotations.read_record(where) == record(AFTER)
     assert read_labels(annotations.read(where, LABELS) or b"").columns == {"type": ("B", "B")}
     old = annotations.named(home, "/data/old.h5ad")
     assert annotations.saved(old) is None  # nothing is adopted unasked
@@ -139,7 +139,7 @@ def test_a_save_that_cannot_keep_them_is_refused_and_changes_nothing(home: Path,
     with pytest.raises(LabelsNotSaved, match="Not a directory"):
         save(where, AFTER, type="NK")
     assert {file: file.read_bytes() for file in where.rglob("*.csv*")} == kept
-    assert annotations.described(where) == record(BEFORE)
+    assert annotations.read_record(where) == record(BEFORE)
 
 
 def test_labels_made_in_python_for_a_new_file_leave_those_of_the_one_before_to_its_cells(

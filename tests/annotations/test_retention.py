@@ -24,7 +24,7 @@ def saved_over_time(gaps: list[int], limit: int, size: int = 100) -> tuple[list[
         now += gap
         new = VersionFile(retention.stamp(now), "labels", f"{number:016x}", size, f"{number}")
         everything.append(new)
-        gone = set(retention.superfluous([*left, new], now, limit))
+        gone = set(retention.to_remove([*left, new], now, limit))
         left = [version for version in [*left, new] if version not in gone]
     return everything, left, now
 
@@ -69,9 +69,9 @@ def test_the_limit_holds_and_takes_what_lies_between_days_first_and_the_oldest_o
     gaps: list[int], most: int
 ) -> None:
     everything, _, now = saved_over_time(gaps, 10**12)
-    unlimited = set(retention.superfluous(everything, now, 10**12))
+    unlimited = set(retention.to_remove(everything, now, 10**12))
     before = [version for version in everything if version not in unlimited]
-    gone = set(retention.superfluous(before, now, most * 4096))
+    gone = set(retention.to_remove(before, now, most * 4096))
     left = [version for version in before if version not in gone]
     assert len(left) == min(len(before), most)
     days = {version.stamp[:8]: version for version in before}  # the last of each
@@ -107,7 +107,7 @@ def test_a_clock_that_was_wrong_once_loses_nothing() -> None:
     future = VersionFile(
         retention.stamp(retention.milliseconds("20900101T000000.000Z")), "labels", "0" * 16, 1, "future"
     )
-    assert retention.superfluous([future], round(NOW * 1000), 10**9) == []
+    assert retention.to_remove([future], round(NOW * 1000), 10**9) == []
 
 
 @given(st.integers(0, 253402300799999))

@@ -143,18 +143,18 @@ def test_what_is_known_of_the_dataset_is_written_beside_its_labels_and_again_whe
     record = annotations.DatasetRecord(
         "a.h5ad", "/data/a\udcff.h5ad", 3, annotations.identifiers_digest(["a", "b", "c"])
     )
-    assert annotations.described(tmp_path) is None
+    assert annotations.read_record(tmp_path) is None
     annotations.write(tmp_path, annotations.LABELS, b"one", record=lambda: record)
-    assert annotations.described(tmp_path) == record
+    assert annotations.read_record(tmp_path) == record
     assert b'"cells": 3' in (tmp_path / annotations.DATASET).read_bytes()
     written = os.stat(tmp_path / annotations.DATASET)
     annotations.write(tmp_path, annotations.LABELS, b"two", record=lambda: record)
     assert os.stat(tmp_path / annotations.DATASET) == written
     changed = annotations.DatasetRecord("b.h5ad", "/data/b.h5ad", 4)
     annotations.write(tmp_path, annotations.LABELS, b"three", record=lambda: changed)
-    assert annotations.described(tmp_path) == changed
+    assert annotations.read_record(tmp_path) == changed
     (tmp_path / annotations.DATASET).write_text("[]")
-    assert annotations.described(tmp_path) is None
+    assert annotations.read_record(tmp_path) is None
 
 
 @given(st.lists(st.text()), st.lists(st.text()))
@@ -167,7 +167,7 @@ def test_the_digest_of_identifiers_is_that_of_these_cells_in_this_order(some: li
 def test_a_pipe_in_place_of_a_file_does_not_hold_up_its_reader_for_ever(name: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
     if name == annotations.DATASET:
-        assert annotations.described(tmp_path) is None
+        assert annotations.read_record(tmp_path) is None
     else:
         with pytest.raises(OSError, match="not a regular file"):
             annotations.read(tmp_path, name)

@@ -128,13 +128,13 @@ def environment(url: str = "http://127.0.0.1:1/") -> dict[str, str]:
 
 def test_the_job_s_environment_gives_token_prefix_and_frame_and_keeps_no_secret() -> None:
     around = environment("https://galaxy.example/") | {"HOME": "/x"}
-    told = galaxy.told(around)
+    told = galaxy.options_from_environment(around)
     assert around == {"HOME": "/x"}
     assert told["token"] == TOKEN
     assert told["prefix_header"] == "x-galaxy-entry-point-path"
     assert told["frame_ancestors"] == "https://galaxy.example"
-    assert galaxy.told({}) == {"prefix_header": "x-galaxy-entry-point-path"}
-    assert "token" not in galaxy.told({galaxy.ENTRY_POINT: "/interactivetool/ep/1a/2b/"})
+    assert galaxy.options_from_environment({}) == {"prefix_header": "x-galaxy-entry-point-path"}
+    assert "token" not in galaxy.options_from_environment({galaxy.ENTRY_POINT: "/interactivetool/ep/1a/2b/"})
 
 
 def test_the_tool_has_the_proxy_send_the_header_and_the_job_know_the_names_that_the_door_reads() -> None:

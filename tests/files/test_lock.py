@@ -217,14 +217,14 @@ def test_of_two_that_see_no_lock_only_one_takes_it(
 def test_named_locks_of_one_folder_do_not_wait_for_each_other(tmp_path: Path) -> None:
     with atomic.opened(tmp_path) as folder:
         one, other, same = lock.Lock(folder, "a.lock"), lock.Lock(folder, "b.lock"), lock.Lock(folder, "a.lock")
-        assert lock.Attempts(one).taken()
-        with lock.kept(one):
-            assert lock.Attempts(other).taken()
+        assert lock.Attempts(one).acquire()
+        with lock.keep_alive(one):
+            assert lock.Attempts(other).acquire()
             waiting = lock.Attempts(same)
-            assert not waiting.taken()
+            assert not waiting.acquire()
             assert f"process {os.getpid()}" in waiting.holder()
             assert json.loads((tmp_path / "a.lock").read_text())["token"] == one.token
-        assert waiting.taken()
+        assert waiting.acquire()
         for each in (same, other):
             each.give_back()
     assert os.listdir(tmp_path) == []
@@ -249,7 +249,7 @@ def test_a_dead_lock_of_somebody_else_in_a_sticky_folder_is_waited_for_but_not_f
         "import os, sys; from cxg_proxy.files import lock; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "folder = os.open('.', os.O_RDONLY | os.O_DIRECTORY)\n"
         "attempts = lock.Attempts(lock.Lock(folder), stale=0.0)\n"
-        "sys.exit(attempts.taken() or not attempts.stuck)\n"
+        "sys.exit(attempts.acquire() or not attempts.stuck)\n"
     )
     tmp_path.chmod(0o1777)
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=20, env=environment())

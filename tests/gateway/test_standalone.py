@@ -123,7 +123,7 @@ def test_a_real_file_of_any_suffix_is_opened_where_it_lies_with_labels_where_the
         assert gateway.ask("PUT", target, SAME_SITE, labels_body(30, "T cell")).status == 200
         until_now(lambda: "T cell" in gateway.get("/annotations/dataset/My~20cells.h5ad", **PAGE).text)
     assert "T cell" in (labels / annotations.LABELS).read_text()
-    record = annotations.described(labels)
+    record = annotations.read_record(labels)
     assert record
     assert (record.name, record.path) == ("My cells.h5ad", str(file))
     after = file.stat()

@@ -105,11 +105,11 @@ def test_cells_that_were_not_labelled_before_are_added(home: Path) -> None:
 def test_what_is_known_of_the_dataset_is_not_forgotten(home: Path) -> None:
     where = annotations.directory(home, Path("/data/a.h5ad"))
     cxg_proxy.save_labels("/data/a.h5ad", series("T", "B", "B"), home=home)
-    assert annotations.described(where) == annotations.DatasetRecord("a.h5ad", "/data/a.h5ad")
+    assert annotations.read_record(where) == annotations.DatasetRecord("a.h5ad", "/data/a.h5ad")
     known = annotations.DatasetRecord("a.h5ad", "/data/a.h5ad", 3, annotations.identifiers_digest(CELLS))
     annotations.write(where, annotations.LABELS, b"", record=lambda: known)
     cxg_proxy.save_labels("/data/a.h5ad", series("T", "B", "B"), home=home)
-    assert annotations.described(where) == known
+    assert annotations.read_record(where) == known
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ class Recognition:
         """Return how the saved labels fit the dataset if its cells have changed since; None if not, or not known."""
         identifiers, where = self.identifiers(dataset), self._labels(dataset)
         record, version = await on_disk(
-            lambda: (annotations.described(where), annotations.version(where, annotations.LABELS)), place="labels"
+            lambda: (annotations.read_record(where), annotations.version(where, annotations.LABELS)), place="labels"
         )
         if version is None or identifiers is None or record is None or record.identifiers in (None, identifiers):
             return None

@@ -42,7 +42,7 @@ class Timeline:
     entries: Mapping[str, Entry]
 
 
-def look(where: Path, version: str = "") -> Timeline:
+def read_state(where: Path, version: str = "") -> Timeline:
     """Return everything that is saved, with the current files shown, or only the version of this id.
 
     Raises NoSuchVersion, and NotReadable if the folder cannot be read.

@@ -29,7 +29,7 @@ def unescape(address: str) -> str:
     return os.fsdecode(ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(address)))
 
 
-def readings(address: str) -> tuple[str, ...]:
+def possible_names(address: str) -> tuple[str, ...]:
     """Return the names that an address may mean: first with `escape` undone, then only percent-decoded.
 
     A person may have typed the percent-encoded form.

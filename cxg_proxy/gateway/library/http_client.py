@@ -29,7 +29,7 @@ MAX_REDIRECTS = 5
 PIECES = 16  # of 64 kB each, the most that wait for the caller
 
 
-class BrokenOff(Exception):
+class RequestFailed(Exception):
     """There is no reply, or not all of it.
 
     The text gives the reason but no address, because addresses may hold secrets.
@@ -50,9 +50,9 @@ def onward(address: str, location: str) -> str:
     """Return the address that a redirect leads to; raises BrokenOff if it must not be followed."""
     target = urljoin(address, location)
     if not location or not usable(target):
-        raise BrokenOff("the server sends us on to something that is neither http nor https")
+        raise RequestFailed("the server sends us on to something that is neither http nor https")
     if address.startswith("https:") and not target.startswith("https:"):
-        raise BrokenOff("the server sends us on from https to http, where anybody could change the file")
+        raise RequestFailed("the server sends us on from https to http, where anybody could change the file")
     return target
 
 
@@ -80,7 +80,7 @@ class Reply(HTTPMessageDelegate):
             if not piece:
                 break
         if not self._whole:
-            raise BrokenOff("the connection broke off")
+            raise RequestFailed("the connection broke off")
 
     async def read(self, connection: HTTP1Connection) -> None:
         """Read the reply to its end, which is marked by an empty piece."""
@@ -93,13 +93,13 @@ class Reply(HTTPMessageDelegate):
         """Wait for the status and the headers; raises BrokenOff if the connection breaks off first."""
         await self._soon(self._begun.wait())
         if not self.code:
-            raise BrokenOff("the connection broke off")
+            raise RequestFailed("the connection broke off")
 
     async def _soon(self, work: Awaitable[Any]) -> Any:
         try:
             return await asyncio.wait_for(work, self._patience)
         except asyncio.TimeoutError:
-            raise BrokenOff(f"the server was silent for {self._patience:.0f} s") from None
+            raise RequestFailed(f"the server was silent for {self._patience:.0f} s") from None
 
     # --- what tornado calls while it reads ----------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class Reply(HTTPMessageDelegate):
 
 
 @contextlib.asynccontextmanager
-async def asked(address: str, headers: Mapping[str, str], patience: float) -> AsyncIterator[Reply]:
+async def get_reply(address: str, headers: Mapping[str, str], patience: float) -> AsyncIterator[Reply]:
     """Send a GET request and yield its reply, which lasts as long as the block; raises BrokenOff."""
     for _ in range(MAX_REDIRECTS + 1):
         async with _exchange(address, headers, patience) as reply:
@@ -131,7 +131,7 @@ async def asked(address: str, headers: Mapping[str, str], patience: float) -> As
                 yield reply
                 return
             address = onward(address, reply.headers.get("Location", ""))
-    raise BrokenOff("the server sends us on for ever")
+    raise RequestFailed("the server sends us on for ever")
 
 
 @contextlib.asynccontextmanager
@@ -182,10 +182,10 @@ async def _connect(parts: SplitResult, patience: float) -> IOStream:
     try:
         return await TCPClient(resolver=_Names()).connect(parts.hostname or "", port, ssl_options=tls, timeout=patience)
     except asyncio.TimeoutError:
-        raise BrokenOff(f"the server did not answer within {patience:.0f} s") from None
+        raise RequestFailed(f"the server did not answer within {patience:.0f} s") from None
     except (OSError, ValueError) as caught:  # ValueError: the host is not a valid name
         reason = getattr(caught, "real_error", None) or caught
         if isinstance(reason, ssl.SSLCertVerificationError):  # the text of this error contains the address
-            raise BrokenOff("the server's certificate is not one that this machine trusts") from None
+            raise RequestFailed("the server's certificate is not one that this machine trusts") from None
         said = getattr(reason, "strerror", None)
-        raise BrokenOff(f"the server cannot be reached{f': {said}' if said else ''}") from None
+        raise RequestFailed(f"the server cannot be reached{f': {said}' if said else ''}") from None

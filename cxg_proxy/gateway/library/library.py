@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cxg_proxy.errors import DatasetNotFound, NotReadable
 
-from .dataset import SUFFIX, Dataset, readings
+from .dataset import SUFFIX, Dataset, possible_names
 
 REMOTE = "remote"  # the name of the library with the datasets at remote addresses
 SINGLE = "dataset"  # the name of the library with a file that is shown alone
@@ -43,17 +43,17 @@ class Library:
         A folder may be called `x.h5ad` too, so the first part that is a file wins.
         """
         parts = address.split("/")
-        ends = [n for n, part in enumerate(parts, 1) if n > 1 and any(r.endswith(SUFFIX) for r in readings(part))]
+        ends = [n for n, part in enumerate(parts, 1) if n > 1 and any(r.endswith(SUFFIX) for r in possible_names(part))]
         for n in ends:
-            if len(ends) == 1 or any(self._is_file(name) for name in readings("/".join(parts[:n]))):
+            if len(ends) == 1 or any(self._is_file(name) for name in possible_names("/".join(parts[:n]))):
                 return "/".join(parts[:n]), "/".join(parts[n:])
         if ends:
             return "/".join(parts[: ends[0]]), "/".join(parts[ends[0] :])
-        raise DatasetNotFound(readings(address)[0])
+        raise DatasetNotFound(possible_names(address)[0])
 
     def find(self, address: str) -> Dataset:
         """Return the dataset at the address `<library>/<path>`; raises DatasetNotFound or NotReadable."""
-        names = readings(address)
+        names = possible_names(address)
         for name in names:
             if name == names[-1] or self._is_file(name):
                 return self.named(name)

@@ -18,7 +18,7 @@ from .library import Library
 ELSEWHERE = "find"  # stands for the disk of a path that begins with no library
 
 
-def looked_at(library: Library, path: Path) -> Dataset | None:
+def find_near(library: Library, path: Path) -> Dataset | None:
     """Return the dataset at a path that begins with a library, or None, without accessing any other disk."""
     for name in below(library.roots, path):
         with contextlib.suppress(DatasetNotFound, NotReadable):
@@ -26,7 +26,7 @@ def looked_at(library: Library, path: Path) -> Dataset | None:
     return None
 
 
-def looked_up(library: Library, asked: str, folder: Path) -> tuple[Path, Dataset | Problem]:
+def find_anywhere(library: Library, asked: str, folder: Path) -> tuple[Path, Dataset | Problem]:
     """Return the absolute path of `asked`, and the dataset found there or the Problem that there is none.
 
     Accesses the disk. A relative path begins in `folder`. A file that is listed only through a link elsewhere is not
@@ -47,14 +47,14 @@ def looked_up(library: Library, asked: str, folder: Path) -> tuple[Path, Dataset
     return path, problem
 
 
-def expanded(asked: str) -> str:
+def expand_home(asked: str) -> str:
     """Return the path with the user's home in place of `~/`; other tildes stay, because a file may be called `~x`."""
     return os.path.expanduser(asked) if asked.startswith("~/") else asked
 
 
 def absolute(asked: str, folder: Path) -> Path:
     """Return the absolute path without `..`, which leads up from the target of a link that stands before it."""
-    parts = (folder / expanded(asked)).parts[1:]
+    parts = (folder / expand_home(asked)).parts[1:]
     up = max((n for n, part in enumerate(parts, 1) if part == ".."), default=0)
     return Path(os.path.realpath("/" + "/".join(parts[:up])), *parts[up:])
 

@@ -26,7 +26,7 @@ from cxg_proxy.files.disk import on_disk
 
 from .dataset import Dataset
 from .download import Copy, RemoteVersion, share, sweep
-from .http_client import BrokenOff, Reply, asked
+from .http_client import Reply, RequestFailed, get_reply
 
 PATIENCE_SECONDS = 60.0  # the longest that a server or a disk may be silent
 CHECK_SECONDS = 10.0  # the longest that a server may be silent if there is a copy to show instead
@@ -108,7 +108,7 @@ class _Fetch:
         try:
             if not await self._ask(there, part, start):
                 await self._ask(there, part, 0)  # the partial file cannot be continued
-        except (BrokenOff, Problem, OSError) as reason:
+        except (RequestFailed, Problem, OSError) as reason:
             problem = self._why(reason)
             if there is None:
                 raise problem from None
@@ -118,7 +118,7 @@ class _Fetch:
     async def _ask(self, there: RemoteVersion | None, part: RemoteVersion, start: int) -> bool:
         """Send the request and download what is new; return False if the server cannot continue at `start`."""
         patience = self._patience if there is None else min(self._patience, CHECK_SECONDS)
-        async with asked(self._address, _headers(there, part, start, self._address), patience) as reply:
+        async with get_reply(self._address, _headers(there, part, start, self._address), patience) as reply:
             begins, length = _extent(reply)
             version = RemoteVersion.of(self._address, reply.headers, length)
             if reply.code == 206 and not version.strong:  # If-Range named it, so the server need not repeat it
@@ -128,7 +128,7 @@ class _Fetch:
             if start and (reply.code == 416 or (reply.code == 206 and (begins != start or not part.same(version)))):
                 return False
             if reply.code != 200 and not (reply.code == 206 and start):
-                raise BrokenOff(f"the server answered with status {reply.code}")
+                raise RequestFailed(f"the server answered with status {reply.code}")
             await self._receive(reply, start if reply.code == 206 else 0, version)
         return True
 
@@ -140,7 +140,7 @@ class _Fetch:
             start += len(piece)
             self._tell(share(start, version.length))
         if version.length is not None and start != version.length:
-            raise BrokenOff(f"{start} of {version.length} bytes came")
+            raise RequestFailed(f"{start} of {version.length} bytes came")
         await self._on_disk(self._copy.finish)
 
     def _why(self, reason: Exception) -> Problem:

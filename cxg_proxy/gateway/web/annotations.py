@@ -68,7 +68,7 @@ class LabelsPage(AnnotationsHandler):
             self._show_upload(dataset)
             return
         where, version = self.services.labels(dataset), self.get_query_argument("version", "")
-        found = await self.at_home(lambda: timeline.look(where, version))
+        found = await self.at_home(lambda: timeline.read_state(where, version))
         waiting = self.services.uploads.of(dataset.address)
         page = f"annotations/{dataset.address}"
         view = LabelsView(

@@ -57,11 +57,13 @@ class Handler(RequestHandler):
 
         On a unix socket there is no token, and every request is admitted.
         """
-        if not self.services.token or security.same(self.services.token, security.bearer(self.request.headers)):
+        if not self.services.token or security.equal_secrets(
+            self.services.token, security.bearer(self.request.headers)
+        ):
             return
-        if security.same(self.services.token, self.get_cookie(self.services.cookie, "") or ""):
+        if security.equal_secrets(self.services.token, self.get_cookie(self.services.cookie, "") or ""):
             return
-        if security.same(self.services.token, self.get_query_argument("token", "")):
+        if security.equal_secrets(self.services.token, self.get_query_argument("token", "")):
             prefix = security.prefix(self.request.headers, self.services.prefix_header)
             secure = security.over_https(self.request.headers)
             self.set_cookie(
@@ -79,7 +81,7 @@ class Handler(RequestHandler):
     def holds_token(self) -> bool:
         """Whether a token, the host's or the form's, shows that the request comes from no foreign page."""
         said = self.request.headers.get("X-XSRFToken", "") or self.form("_xsrf")
-        return bool(security.bearer(self.request.headers)) or security.same(self.services.xsrf, said)
+        return bool(security.bearer(self.request.headers)) or security.equal_secrets(self.services.xsrf, said)
 
     def require_token(self) -> None:
         """Raise Refused unless the form was sent by a page of this gateway's present run, or by its host."""

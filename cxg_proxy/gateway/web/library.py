@@ -9,9 +9,9 @@ from pathlib import Path
 from cxg_proxy import errors
 from cxg_proxy.errors import BadRequest, NotReadable, OutsideLibraries
 from cxg_proxy.files.disk import on_disk
-from cxg_proxy.gateway.library.dataset import Dataset, disk_of, escape, readings
+from cxg_proxy.gateway.library.dataset import Dataset, disk_of, escape, possible_names
 from cxg_proxy.gateway.library.library import only_dataset
-from cxg_proxy.gateway.library.paths import ELSEWHERE, absolute, below, expanded, looked_at, looked_up
+from cxg_proxy.gateway.library.paths import ELSEWHERE, absolute, below, expand_home, find_anywhere, find_near
 from cxg_proxy.gateway.pages import render, thumbnail
 
 from .handler import Handler
@@ -32,7 +32,7 @@ class LibraryPage(Handler):
         page = self.get_query_argument("page", "1")
         view = self.services.catalogue.view(
             query=self.get_query_argument("q", "").strip(),
-            folder=readings(self.get_query_argument("folder", ""))[0],
+            folder=possible_names(self.get_query_argument("folder", ""))[0],
             sort=self.get_query_argument("sort", "name"),
             page=int(page) if page.isascii() and page.isdigit() else 1,
         )
@@ -98,12 +98,12 @@ class Find(Handler):
 
     async def _found(self, asked: str) -> Dataset:
         library, folder = self.services.library, self.services.folder
-        place = disk_of(next(below(library.roots, folder / expanded(asked)), ELSEWHERE))
-        near = await on_disk(lambda: looked_at(library, absolute(asked, folder)), place=place)
+        place = disk_of(next(below(library.roots, folder / expand_home(asked)), ELSEWHERE))
+        near = await on_disk(lambda: find_near(library, absolute(asked, folder)), place=place)
         if near is not None:
             return near
         # From here on the disks of other libraries are accessed too; one that hangs must not count as this one.
-        path, found = await on_disk(lambda: looked_up(library, asked, folder), place=ELSEWHERE)
+        path, found = await on_disk(lambda: find_anywhere(library, asked, folder), place=ELSEWHERE)
         if isinstance(found, Dataset):
             return found
         listed = None if isinstance(found, NotReadable) else await self.services.catalogue.listed(path, place=ELSEWHERE)
@@ -113,7 +113,7 @@ class Find(Handler):
 
     def _outside(self, asked: str) -> OutsideLibraries:
         """Return the problem of a file that is in no library; it names only the requested path and the libraries."""
-        path, library = Path(os.path.normpath(self.services.folder / expanded(asked))), self.services.library
+        path, library = Path(os.path.normpath(self.services.folder / expand_home(asked))), self.services.library
         file = shlex.quote(str(path))
         if self.services.alone:
             step = f"Give it a viewer of its own: `cxg-proxy {file}` at a terminal, or in Galaxy this tool once more."

@@ -59,7 +59,7 @@ def worth_draining(headers: Mapping[str, str]) -> bool:
     return "Transfer-Encoding" in headers or (length is not None and 0 < length <= DRAIN_LIMIT)
 
 
-def same(secret: str, said: str) -> bool:
+def equal_secrets(secret: str, said: str) -> bool:
     """Whether both are equal and not empty; the time that this takes does not show how much was right."""
     return bool(secret) and hmac.compare_digest(secret.encode(), said.encode(errors="replace"))
 

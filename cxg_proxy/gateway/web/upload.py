@@ -93,7 +93,7 @@ class LabelsUpload(AnnotationsHandler):
         self.redirect(f"{self.root}annotations/{(await self.dataset(address)).address}")
 
     def _holds(self, said: str) -> bool:
-        return security.same(self.services.xsrf, self.request.headers.get("X-XSRFToken", "") or said)
+        return security.equal_secrets(self.services.xsrf, self.request.headers.get("X-XSRFToken", "") or said)
 
     def _client(self) -> HTTP1Connection:
         assert isinstance(self.request.connection, HTTP1Connection)

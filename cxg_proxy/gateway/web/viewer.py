@@ -11,7 +11,7 @@ from cxg_proxy import errors, etags
 from cxg_proxy.files.disk import on_disk
 from cxg_proxy.gateway.library.dataset import Dataset, disk_of
 from cxg_proxy.gateway.pages import models, render
-from cxg_proxy.gateway.workers.command import OURS, SCRIPTS
+from cxg_proxy.gateway.workers.command import ADDED_PREFIX, SCRIPTS
 from cxg_proxy.gateway.workers.exchange import (
     SAFE_METHODS,
     STALL_SECONDS,
@@ -75,8 +75,8 @@ class View(Handler):
             return
         if not self.request.path.startswith(f"/view/{address}/"):
             self.redirect(f"./{address.rpartition('/')[2]}/" + self._query())  # cellxgene's address ends in a slash
-        elif rest.startswith(OURS):
-            await self._ours(address, rest[len(OURS) :])
+        elif rest.startswith(ADDED_PREFIX):
+            await self._ours(address, rest[len(ADDED_PREFIX) :])
         elif tag := rest and await _held_tag(self, address, f"/{rest}{self._query()}"):
             self._not_modified(tag)
         elif rest:
@@ -93,7 +93,7 @@ class View(Handler):
     def holds_token(self) -> bool:
         """Whether the headers hold a token; unlike elsewhere, the body is no form but belongs to the worker."""
         said = self.request.headers.get("X-XSRFToken", "")
-        return bool(security.bearer(self.request.headers)) or security.same(self.services.xsrf, said)
+        return bool(security.bearer(self.request.headers)) or security.equal_secrets(self.services.xsrf, said)
 
     async def data_received(self, chunk: bytes) -> None:
         """Pass a piece of the body on to the worker, no faster than it reads."""

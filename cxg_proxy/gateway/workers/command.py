@@ -16,7 +16,7 @@ from cxg_proxy.worker_options import ServeOrder
 
 from .process import Ordinary, Starter
 
-OURS = "cxg-proxy/"  # below a viewer's address, the prefix of everything that the gateway adds
+ADDED_PREFIX = "cxg-proxy/"  # below a viewer's address, the prefix of everything that the gateway adds
 # The file of each script by its address, in the order in which the page runs them.
 SCRIPTS = {"saves.js": "saves.js", "sets.js": "gene_sets.js", "viewer.js": "strip.js"}
 
@@ -53,10 +53,10 @@ def viewer_command(viewer: Sequence[str], order: Callable[[Dataset, Path], Serve
     return lambda dataset, socket: [*viewer, "serve", *order(dataset, socket).to_arguments()]
 
 
-def with_our_scripts(options: Mapping[str, Any]) -> dict[str, Any]:
+def with_gateway_scripts(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return cellxgene's options for a dataset, with the gateway's scripts before any that the options name."""
     scripts = options.get("scripts") or []
-    ours = [OURS + name for name in SCRIPTS]
+    ours = [ADDED_PREFIX + name for name in SCRIPTS]
     return {**options, "scripts": [*ours, *(scripts if isinstance(scripts, list) else [scripts])]}
 
 

@@ -19,7 +19,7 @@ from cxg_proxy.files.scratch import scratch
 from cxg_proxy.gateway.library.dataset import Dataset
 from cxg_proxy.steps import Phase, Step
 
-from .process import running, words
+from .process import describe_status, running
 
 MAX_COPIES = 2  # at once, because each takes the disk space of its dataset
 MAX_CHECKS = 2  # at once, because each takes memory; others wait for their turn
@@ -128,7 +128,7 @@ class Jobs:
                 async for line in child.lines():
                     yield line
                 if (status := await child.wait()) < 0:
-                    log.append(words(status))
+                    log.append(describe_status(status))
         except OSError as reason:  # the viewer's Python does not exist
             raise ViewerMissing(self._command[0], detail=str(reason.strerror)) from reason
 

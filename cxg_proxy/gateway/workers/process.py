@@ -220,7 +220,7 @@ async def _uninterrupted(work: Coroutine[None, None, None]) -> None:
         raise asyncio.CancelledError
 
 
-def words(status: int) -> str:
+def describe_status(status: int) -> str:
     """Return an exit status as a person would describe it."""
     if status == UNKNOWN:
         return "nobody could see how it ended"

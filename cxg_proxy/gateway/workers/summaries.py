@@ -23,7 +23,7 @@ from cxg_proxy.files.atomic import write_whole
 from cxg_proxy.files.disk import on_disk
 from cxg_proxy.gateway.library.dataset import Dataset
 
-from .process import Child, running, words
+from .process import Child, describe_status, running
 
 RETRY_SECONDS = 60  # a problem, such as a missing permission, may go away without a change of the file
 FORMAT = 3  # increased when the content of a summary changes
@@ -161,7 +161,7 @@ class Summaries:
             await self._all_fail(ViewerMissing(self._command[0], detail=tail[-1], log=tail))
             return
         if isinstance(reason, StopAsyncIteration):
-            detail = f"the program that reads it stopped: {words(await child.wait())}"
+            detail = f"the program that reads it stopped: {describe_status(await child.wait())}"
         else:
             detail = f"it could not be read within {self.patience:.0f} s"
         await self._learn(dataset, Summary(problem=DamagedFile(dataset.label, detail=detail, log=tail)))

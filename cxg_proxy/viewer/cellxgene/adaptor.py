@@ -36,11 +36,11 @@ _COLUMNS_BYTES = 512 * 2**20  # of genes in one reply; cellxgene's page requests
 class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
     """One dataset, with the interface that cellxgene's request handlers expect."""
 
-    def __init__(self, locator: Any, config: Any, rest: Metadata, expression: Expression, turns: Admission):
+    def __init__(self, locator: Any, config: Any, rest: Metadata, expression: Expression, admission: Admission):
         self._path: str = locator.path
         self._name = display_name(self._path)
         self._rest, self._expression = rest, expression
-        self._turns = turns
+        self._admission = admission
         self._index: pd.Index | None = None  # of obs in the file
         self._unread = ""  # the column of obs for the cell names, until they are read
         self._lock = threading.Lock()
@@ -142,9 +142,9 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
             if not np.any(mask):
                 raise ValueError(f"The {which} set holds no cells. Select some and try again.")
         cancelled = page_headers.gone()
-        with self._turns.place("Differential expression"), self._sound():
+        with self._admission.queued("Differential expression"), self._sound():
             matrix, distribution = self._expression.matrix(cancelled), self._distribution(cancelled)
-            with self._turns.one(cancelled):
+            with self._admission.running(cancelled):
                 return diffexp.compare(matrix, distribution, maskA, maskB, top_n, lfc_cutoff, cancelled=cancelled)
 
     def get_X_approximate_distribution(self) -> Any:  # noqa: N802 - cellxgene's name
@@ -162,7 +162,7 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
                 lambda: True
             )  # as if no client waited: returns the matrix if it is ready, else raises Cancelled
         except Cancelled:
-            with self._turns.place("Gene expression"):
+            with self._admission.queued("Gene expression"):
                 return self._expression.matrix(page_headers.gone())
 
     @contextmanager

@@ -21,7 +21,7 @@ class Admission:
         self._work = threading.BoundedSemaphore(at_once)
 
     @contextmanager
-    def place(self, what: str) -> Iterator[None]:
+    def queued(self, what: str) -> Iterator[None]:
         """Take one of the places, or raise Busy about `what` if all are taken."""
         if not self._places.acquire(blocking=False):
             raise Busy(what)
@@ -31,7 +31,7 @@ class Admission:
             self._places.release()
 
     @contextmanager
-    def one(self, cancelled: Callable[[], bool]) -> Iterator[None]:
+    def running(self, cancelled: Callable[[], bool]) -> Iterator[None]:
         """Wait, within a place, until this request may run; raises Cancelled if its client no longer waits."""
         while not self._work.acquire(timeout=_ASK_SECONDS):
             if cancelled():

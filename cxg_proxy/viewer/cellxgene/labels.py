@@ -323,7 +323,7 @@ def without_columns(table: Table, own: Collection[str], dataset: str) -> tuple[T
     """
     index, rows, columns = table.texts.index, table.texts.cells, table.texts.columns
     taken = [name for name in columns if name in own]
-    ours = cell_names.ours(dataset) if taken else set()
+    ours = cell_names.label_columns(dataset) if taken else set()
     if foreign := [name for name in taken if name not in ours]:
         raise ValueError(f"the dataset itself has a category named {foreign[0]!r} now; rename or remove that column")
     shown = {name: labels for name, labels in columns.items() if name not in taken}

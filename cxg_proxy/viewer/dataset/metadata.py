@@ -72,7 +72,7 @@ def read(source: str, layer: str | None) -> Metadata:
     Only the columns of embeddings that cellxgene shows and the entries of uns that it reads are kept. The genes are
     those of the matrix that `layer` chooses.
     """
-    with _told(source), opened(source) as file:
+    with _explained(source), opened(source) as file:
         found = find(file, layer, source)
         older = isinstance(file["obs"], h5py.Dataset)
         data = _whole(file, found, source) if older else _parts(file, found.var, found.shape[0], source)
@@ -85,8 +85,8 @@ def of_store(there: Store) -> Metadata:
     """Read the metadata from a store; raises the Problem of its file, if any."""
     path = there.rest
     if there.names_differ:
-        with _told(str(path)), opened(str(path)) as file:
-            if all(cell_names.can_wait(file[name]) for name in ("obs", "var")):
+        with _explained(str(path)), opened(str(path)) as file:
+            if all(cell_names.has_plain_names(file[name]) for name in ("obs", "var")):
                 return Metadata(_tables(file, str(path)), there.shape, there.dtype, Names(path))
     return Metadata(read_small(path), there.shape, there.dtype)
 
@@ -103,7 +103,7 @@ def _tables(file: Any, source: str) -> Tables:
 
 def read_small(path: Path) -> anndata.AnnData:
     """Read the whole small file of a store, as anndata does; raises the Problem of the file, if any."""
-    with _told(str(path)), opened(str(path)) as file:
+    with _explained(str(path)), opened(str(path)) as file:
         if isinstance(file["obs"], h5py.Dataset):
             with open(path, "rb") as stream:  # given a path, HDF5 would lock the file
                 return _read(stream)
@@ -134,7 +134,7 @@ def _read(stream: Any) -> anndata.AnnData:
 
 
 @contextlib.contextmanager
-def _told(path: str) -> Iterator[None]:
+def _explained(path: str) -> Iterator[None]:
     """Raise a Problem in the user's terms for an element that this version of anndata cannot read."""
     try:
         yield

@@ -35,7 +35,7 @@ def annotate(order: JobOrder) -> int:
     """Write the copy, otherwise unchanged, reporting progress; return the exit status."""
     say = child.channel()
     output = Output(order.output)
-    child.on_leash(output.abandon)
+    child.end_with_parent(output.abandon)
 
     def tell(step: Step) -> None:
         say(step.line())
@@ -83,7 +83,7 @@ def _fitted(dataset: str, order: JobOrder) -> Fitted:
     table = _parsed(order.labels, LABELS, read_labels)
     known = cell_names.read(dataset, options.gather(dataset, order.options))
     taken = table.columns.keys() & known.own
-    if taken := taken and taken - cell_names.ours(dataset):
+    if taken := taken and taken - cell_names.label_columns(dataset):
         detail = f"the dataset itself has a category named {min(taken)!r} now; rename or remove that column"
         raise LabelsNotReadable(str(order.labels / LABELS), detail=detail)
     return fit(table, known.names)
@@ -139,7 +139,7 @@ def _add_labels(file: Any, labels: Mapping[str, Sequence[str]]) -> list[str]:
         write_elem(file, "obs", table)
         obs = file["obs"]
     notes, columns = [], [_text(name) for name in obs.attrs["column-order"]]
-    ours, added = _ours(file), []
+    ours, added = _label_columns(file), []
     for name, cells in labels.items():
         if name in ours and name in columns:  # labels from an earlier copy
             del obs[name]
@@ -155,7 +155,7 @@ def _add_labels(file: Any, labels: Mapping[str, Sequence[str]]) -> list[str]:
     return notes
 
 
-def _ours(file: Any) -> set[str]:
+def _label_columns(file: Any) -> set[str]:
     """Return the columns that are labels already, in a copy of a copy or a file annotated in a notebook."""
     there = file.get(f"uns/{CATEGORIES}")
     return set(map(_text, there[:])) if isinstance(there, h5py.Dataset) else set()
@@ -174,8 +174,8 @@ def _add_gene_sets(file: Any, sets: Mapping[str, GeneSet]) -> list[str]:
     if "uns" not in file:
         write_elem(file, "uns", {})
     uns, key, notes = file["uns"], GENE_SETS_KEY, []
-    if key in uns and not _is_ours(uns[key]):
-        key = _key(_WHEN_TAKEN, {name for name in uns if not _is_ours(uns[name])})
+    if key in uns and not _is_gene_set_table(uns[key]):
+        key = _key(_WHEN_TAKEN, {name for name in uns if not _is_gene_set_table(uns[name])})
         notes.append(f"The gene sets are in uns[{key!r}]: the dataset has a {GENE_SETS_KEY!r} of its own.")
     uns.pop(key, None)
     columns = {name: list(map(_storable, column)) for name, column in gene_set_columns(sets).items()}
@@ -183,7 +183,7 @@ def _add_gene_sets(file: Any, sets: Mapping[str, GeneSet]) -> list[str]:
     return notes
 
 
-def _is_ours(element: Any) -> bool:
+def _is_gene_set_table(element: Any) -> bool:
     return isinstance(element, h5py.Group) and is_gene_sets(map(_text, element.attrs.get("column-order", ())))
 
 

@@ -56,7 +56,7 @@ def prepare(order: BuildOrder) -> int:
     say(Step(Phase.STARTING, version=__version__).line())
     child.log_to_stderr()
     ending = threading.Event()
-    child.on_leash(lambda: _end(ending))
+    child.end_with_parent(lambda: _end(ending))
     os.nice(_NICE)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # it computes nothing, and its idle threads count against a memory limit
     found = child.outcome(lambda: _prepare(order, say, ending), order.dataset)

@@ -120,7 +120,7 @@ def check(order: CheckOrder) -> int:
     """
     say = child.channel()
     output = Output(order.output)
-    child.on_leash(output.abandon)
+    child.end_with_parent(output.abandon)
     child.log_to_stderr()
     found = _Found()
     problem = child.outcome(lambda: _make(order, output, found), order.dataset)

@@ -99,7 +99,7 @@ def columns(obs: Any) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in np.asarray(order).ravel()]
 
 
-def ours(path: str) -> set[str]:
+def label_columns(path: str) -> set[str]:
     """Return the obs columns that a user copied into the file from labels made in the viewer.
 
     The file lists them in `uns`; the set is empty if it lists none or cannot be read.
@@ -226,7 +226,7 @@ class Names:
             return self._index
 
 
-def can_wait(table: Any) -> bool:
+def has_plain_names(table: Any) -> bool:
     """Whether the names of a table can be read later: they are one string array, unlike in older or unusual tables."""
     if not isinstance(table, h5py.Group):
         return False
@@ -237,17 +237,17 @@ def can_wait(table: Any) -> bool:
 
 
 def axis_name(table: Any) -> str | None:
-    """Return anndata's name for the index of a table for which `can_wait` holds."""
+    """Return anndata's name for the index of a table for which `has_plain_names` holds."""
     name = index_name(table)
     return None if name == "_index" else name
 
 
 def count(table: Any) -> int:
-    """Return the number of rows of a table for which `can_wait` holds."""
+    """Return the number of rows of a table for which `has_plain_names` holds."""
     return len(_place(table))
 
 
-def differ(path: Path) -> bool:
+def are_unique(path: Path) -> bool:
     """Whether the cell names in a small file are unique; may be False in error, since hashes are compared."""
     try:
         with h5py.File(path, "r", locking=False) as file:

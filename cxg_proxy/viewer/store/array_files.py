@@ -29,7 +29,7 @@ class ArrayFile:
         self._behind = behind
         self._flushing: Future[None] | None = None
         self._unflushed = 0
-        with told(which):
+        with explained(which):
             # Others may never write to the file; the umask decides whether they may read it.
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._descriptor = os.open(path, flags, 0o644)
@@ -38,9 +38,9 @@ class ArrayFile:
         """Write the values `offset` bytes after the beginning of the file."""
         view = values.data.cast("B")
         while view:
-            with told(self._which):
+            with explained(self._which):
                 count = os.pwrite(self._descriptor, view[:_BLOCK_BYTES], offset)
-            self._work.done(count)
+            self._work.advance(count)
             view, offset = view[count:], offset + count
             self._flush_behind(count)
 
@@ -48,17 +48,17 @@ class ArrayFile:
         """Write each part of the values, from one bound to the next, at its offset in the file; all are in bytes."""
         view = values.data.cast("B")
         edges, count = bounds.tolist(), 0
-        with told(self._which):
+        with explained(self._which):
             for start, end, offset in zip(edges, edges[1:], offsets.tolist(), strict=False):
                 while start < end:
                     written = os.pwrite(self._descriptor, view[start:end], offset)
                     start, offset = start + written, offset + written  # noqa: PLW2901 - the rest of the part
                     count += written
                 if count >= _BLOCK_BYTES:
-                    self._work.done(count)
+                    self._work.advance(count)
                     self._flush_behind(count)
                     count = 0
-        self._work.done(count)
+        self._work.advance(count)
 
     def _flush_behind(self, count: int) -> None:
         """Flush to the disk in the background, so that `finish` need not wait for the whole file."""
@@ -71,16 +71,16 @@ class ArrayFile:
     def _check_flushed(self) -> None:
         """Raise the error of the last flush: the system reports it only once, and the next flush may succeed."""
         if self._flushing is not None:
-            with told(self._which):
+            with explained(self._which):
                 self._flushing.result()
 
     def finish(self) -> int:
         """Flush the file to the disk, and return its size in bytes."""
         self._check_flushed()
-        with told(self._which):
+        with explained(self._which):
             os.fsync(self._descriptor)
             size = os.fstat(self._descriptor).st_size
-        self._work.done(size)
+        self._work.advance(size)
         return size
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ def files(folder: Path, names: Sequence[str], which: str, work: Progress) -> Ite
 
 def check_room(folder: Path, size: int, which: str) -> None:
     """Raise NoRoom unless `size` bytes are free, rather than fill the disk, for other users too, and then fail."""
-    with told(which):
+    with explained(which):
         free = free_bytes(folder)
     if free < size:
         detail = f"it takes {size / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
@@ -118,9 +118,9 @@ def write_whole(folder: Path, name: str, content: bytes | memoryview, which: str
         file.finish()
 
 
-def outlast(folder: Path, which: str) -> None:
+def flush_folder(folder: Path, which: str) -> None:
     """Flush the folder's list of files to the disk."""
-    with told(which):
+    with explained(which):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -129,7 +129,7 @@ def outlast(folder: Path, which: str) -> None:
 
 
 @contextlib.contextmanager
-def told(which: str) -> Iterator[None]:
+def explained(which: str) -> Iterator[None]:
     """Raise an OSError as NoRoom or StoreNotWritten, which explain it in the user's terms."""
     try:
         yield

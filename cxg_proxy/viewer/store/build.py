@@ -44,9 +44,9 @@ def build(
     which = display_name(source)
     beside = into / f".{store.MANIFEST}"
     array_files.write_whole(into, beside.name, made.to_bytes(), which, work)
-    with array_files.told(which):
+    with array_files.explained(which):
         os.replace(beside, into / store.MANIFEST)
-    array_files.outlast(into, which)
+    array_files.flush_folder(into, which)
     work.finished()
 
 
@@ -97,13 +97,13 @@ class _Build:
         with opened(self._path, cache=chunk + chunk // 8) as file:
             self._check_is(file, fingerprint)
             found = find(file, self._layer, self._path)
-            metadata_file.write(file, found, self._into / store.REST, self._path, self._which)
+            metadata_file.write(file, found, self._into / store.METADATA, self._path, self._which)
             sizes = self._write_matrix(found, max(self._memory // 4, self._memory - 2 * chunk))
             self._check_is(file, fingerprint)
         check_values(found.dtype, self._spread.least, self._spread.most, self._path)
-        with array_files.told(self._which):
+        with array_files.explained(self._which):
             (self._into / store.REPLIES).mkdir()
-            sizes[store.REST] = os.stat(self._into / store.REST).st_size
+            sizes[store.METADATA] = os.stat(self._into / store.METADATA).st_size
             checksums = {name: store.checksum(self._into / name) for name in sizes if name in store.SMALL}
         return store.Manifest(
             store.FORMAT,
@@ -112,7 +112,7 @@ class _Build:
             found.shape,
             found.dtype.str,
             self._spread.distribution,
-            cell_names.differ(self._into / store.REST),
+            cell_names.are_unique(self._into / store.METADATA),
             sizes,
             checksums,
         )
@@ -150,5 +150,5 @@ class _Build:
 
     def _expect(self, count: int, read: int, written: int) -> None:
         """Set the amount of work for `count` values, given the bytes read and written for each, and check the room."""
-        self._work.expect(count * (read + 2 * written))  # bytes written count twice: once more when flushed
+        self._work.begin(count * (read + 2 * written))  # bytes written count twice: once more when flushed
         array_files.check_room(self._into, count * written, self._which)

@@ -93,7 +93,7 @@ class Claim:
 
     def granted(self) -> bool:
         """Whether this process may build now; if so, `held` must follow."""
-        return self._attempts.taken()
+        return self._attempts.acquire()
 
     def obstacle(self) -> str:
         """Return why the claim can never be granted (a dead builder's lock that only its owner can remove), or ""."""
@@ -104,7 +104,7 @@ class Claim:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keep the claim as long as the block lasts."""
-        with lock.kept(self._lock):
+        with lock.keep_alive(self._lock):
             yield
 
     def progress(self) -> float:

@@ -16,7 +16,7 @@ import h5py
 from cxg_proxy.viewer.source.matrix import Source, own
 from cxg_proxy.viewer.source.metadata import EMBEDDING_COLUMNS, described, embeddings
 
-from .array_files import problem, told
+from .array_files import explained, problem
 
 _SAMPLE = 1000  # rows from which the length of the text in all rows is estimated
 _HEADER_BYTES = 2000  # about what HDF5 takes for a group or a dataset
@@ -24,7 +24,7 @@ _HEADER_BYTES = 2000  # about what HDF5 takes for a group or a dataset
 
 def write(file: Any, found: Source, path: Path, source: str, which: str) -> None:
     """Write the small file of an open dataset; raises NoRoom or StoreNotWritten about `which`, or `h5ad.ERRORS`."""
-    with told(which):
+    with explained(which):
         out = _Out(path)
     with out:
         try:
@@ -34,7 +34,7 @@ def write(file: Any, found: Source, path: Path, source: str, which: str) -> None
             # An error that HDF5 raised is only a consequence of this failure.
             if out.failure is not None:
                 raise problem(which, out.failure) from out.failure
-        with told(which):
+        with explained(which):
             os.fsync(out.fileno())
 
 

@@ -92,26 +92,26 @@ def share(folder: Path, source: str, layer: str | None, fingerprint: str) -> Non
     if fingerprint_of(source, found, layer) != fingerprint:
         raise ChangedMeanwhile(display_name(source))
     if os.geteuid() == 0 and not who.to_all:
-        _hand_over(folder, who, (who.owner, who.group))
+        _set_owners(folder, who, (who.owner, who.group))
     elif who.to_group and not who.to_all:
         try:
-            _hand_over(folder, who, (-1, who.group))
+            _set_owners(folder, who, (-1, who.group))
         except PermissionError:  # this user is not in the group
-            _hand_over(folder, Readers(who.owner, who.group, to_group=False, to_all=False), _SAME)
+            _set_owners(folder, Readers(who.owner, who.group, to_group=False, to_all=False), _SAME)
     else:
-        _hand_over(folder, who, _SAME)
+        _set_owners(folder, who, _SAME)
 
 
-def _hand_over(folder: Path, who: Readers, to: tuple[int, int]) -> None:
+def _set_owners(folder: Path, who: Readers, to: tuple[int, int]) -> None:
     """Set the readers and the owner of a folder from the inside out, since its new owner can change its content."""
     for _, folders, files, inside in os.fwalk(folder, topdown=False, onerror=_raise):
         for name in (*folders, *files):
             with contextlib.suppress(FileNotFoundError):  # the temporary file of a reply
-                _give(name, inside, who, to)
-    _give(folder, None, who, to)
+                _set_owner(name, inside, who, to)
+    _set_owner(folder, None, who, to)
 
 
-def _give(path: Path | str, inside: int | None, who: Readers, to: tuple[int, int]) -> None:
+def _set_owner(path: Path | str, inside: int | None, who: Readers, to: tuple[int, int]) -> None:
     """Set the mode and owner of a file or folder through one descriptor, following no link.
 
     `path` is relative to the open folder `inside`; where that is None, `path` is a folder.

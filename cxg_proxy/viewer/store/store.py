@@ -19,10 +19,10 @@ from . import matrix
 
 FORMAT = 2  # raise it with every change of what a store holds
 MANIFEST = "store.json"
-REST = "rest.h5ad"
+METADATA = "rest.h5ad"
 REPLIES = "replies"
 ARRAYS = {"sparse": ("indptr", "indices", "data"), "dense": ("values",)}
-SMALL = {"indptr", REST}  # small enough to be read whole, and checked, whenever a store is opened
+SMALL = {"indptr", METADATA}  # small enough to be read whole, and checked, whenever a store is opened
 DTYPES = {np.dtype(kind).str for kind in ("<f4", "<f8", "<i4", "<i8", "<u4", "<u8")}
 _MANIFEST_MAX = 1 << 20
 _BLOCK_BYTES = 1 << 20
@@ -101,7 +101,7 @@ class Store:
         self.names_differ = manifest.names_differ
         self.bytes = sum(manifest.sizes.values())
         self.matrix = found
-        self.rest = folder / REST
+        self.rest = folder / METADATA
         self.replies = folder / REPLIES
 
     @staticmethod
@@ -139,7 +139,7 @@ def _start(path: Path) -> bytes:
 
 
 def _check(folder: Path, manifest: Manifest) -> None:
-    names = {*ARRAYS.get(manifest.kind, ()), REST}
+    names = {*ARRAYS.get(manifest.kind, ()), METADATA}
     if manifest.dtype not in DTYPES or names != set(manifest.sizes) or names & SMALL != set(manifest.checksums):
         raise Unusable("its description is of another kind")
     for name, size in manifest.sizes.items():

@@ -130,7 +130,7 @@ def from_dense(source: Source, values: ArrayFile, memory: int, work: Progress, s
     parts = tiles(source.place, most)
     with closing(ahead(lambda part: source.place[part], parts)) as blocks:
         for (rows, columns), stored in zip(parts, blocks, strict=True):
-            work.done(stored.nbytes)
+            work.advance(stored.nbytes)
             block = stored.astype(source.dtype, copy=False)
             spread.add(block)
             turned = _turned(block)
@@ -201,7 +201,7 @@ class Sparse:
         return starts
 
     def _seen(self, data: Array, size: int) -> None:
-        self._work.done(size)
+        self._work.advance(size)
         self._spread.add(data)
         if data.dtype.kind == "f":
             data += 0  # turns -0.0 into 0.0, as SciPy does when it makes such values dense
@@ -223,7 +223,7 @@ class Sparse:
         with closing(ahead(lambda part: matrix.indices(part[1]), parts)) as pieces:
             for (place, span), (indptr, indices) in zip(parts, pieces, strict=True):
                 count(indptr, indices, span[0], last, counts[place], repeated)
-                self._work.done(len(indices) * matrix.index_bytes)
+                self._work.advance(len(indices) * matrix.index_bytes)
         return blocks, counts, repeated
 
     def _write(self, columns: tuple[Array, Array, Array], following: Array) -> None:

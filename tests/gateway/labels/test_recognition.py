@@ -48,7 +48,7 @@ def test_labels_of_a_dataset_that_was_renamed_are_offered_and_taken_over_on_requ
     to = moved_to(change(gateway, "moved.h5ad", "adopt", folder=old.name))
     assert "now this dataset" in gateway.get(to, **PAGE).text
     assert annotations.read(where(folder, "moved"), annotations.LABELS) == csv(names, old="T")
-    described = annotations.described(where(folder, "moved"))
+    described = annotations.read_record(where(folder, "moved"))
     assert described
     assert (described.name, described.identifiers) == ("moved.h5ad", record.identifiers)
     assert annotations.read(old, annotations.LABELS) == csv(names, old="T")

@@ -25,5 +25,5 @@ def test_labels_are_shown_although_another_page_makes_room_for_its_own(
 ) -> None:
     monkeypatch.setattr(timeline, "_remembered", ClearedByAnother())
     annotations.write(tmp_path, LABELS, b"index,type\na,T\nb,B\n")
-    (shown,) = timeline.look(tmp_path).shown
+    (shown,) = timeline.read_state(tmp_path).shown
     assert [each.name for each in shown.categories] == ["type"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxg_proxy.errors import DatasetNotFound, NotReadable
-from cxg_proxy.gateway.library.dataset import PLAIN, escape, readings, unescape
+from cxg_proxy.gateway.library.dataset import PLAIN, escape, possible_names, unescape
 from cxg_proxy.gateway.library.library import Library
 from cxg_proxy.gateway.library.scan import Scan
 from datasets import HOSTILE
@@ -38,7 +38,7 @@ def test_a_hostile_file_name_is_found_by_its_own_link_and_by_a_typed_one(name: s
 def test_a_typed_name_that_looks_like_an_escape_means_itself_if_only_that_exists(tmp_path: Path) -> None:
     (tmp_path / "a~41.h5ad").write_bytes(b"")
     assert Library({"data": tmp_path}).find("data/a~41.h5ad").path == "a~41.h5ad"
-    assert readings("a~41") == ("aA", "a~41")
+    assert possible_names("a~41") == ("aA", "a~41")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from cxg_proxy.errors import NotDownloaded
 from cxg_proxy.gateway.library.download import ABANDONED_SECONDS, sweep
-from cxg_proxy.gateway.library.http_client import BrokenOff, onward, usable
+from cxg_proxy.gateway.library.http_client import RequestFailed, onward, usable
 from remote_site import CONTENT, SECRET, Here, Site, a_site, a_user  # noqa: F401 - fixtures
 
 # --- one download --------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_only_addresses_that_can_be_asked_are_followed() -> None:
     for wrong in ("file:///etc/passwd", "http://", "http://h:x/", "http://h/a b", "http://h/\r\nX: y", "http://[::1/"):
         assert not usable(wrong)
     assert onward("https://h/a/b?x", "../c") == "https://h/c"
-    with pytest.raises(BrokenOff, match="from https to http"):
+    with pytest.raises(RequestFailed, match="from https to http"):
         onward("https://h/a", "http://h/a")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from cxg_proxy.gateway.library.dataset import Dataset, escape
 from cxg_proxy.gateway.library.library import Library
-from cxg_proxy.gateway.library.paths import absolute, looked_at
+from cxg_proxy.gateway.library.paths import absolute, find_near
 from datasets import HOSTILE, touch
 from gateways import Gateway, Reply, Serve, a_serve, find, found, running_gateway  # noqa: F401 - fixtures
 from ports import TOKEN, ask, on_a_port
@@ -128,8 +128,8 @@ def test_a_disk_that_hangs_keeps_nobody_from_another_library(tmp_path: Path, mon
     resolve = os.path.realpath
     monkeypatch.setattr(os.path, "realpath", lambda path: (asked.append(str(path)), resolve(path))[1])
     library = Library({"far": tmp_path / "far", "near": tmp_path / "near"})
-    assert isinstance(looked_at(library, tmp_path / "near" / "x.h5ad"), Dataset)
-    assert looked_at(library, tmp_path / "near" / "none.h5ad") is None
+    assert isinstance(find_near(library, tmp_path / "near" / "x.h5ad"), Dataset)
+    assert find_near(library, tmp_path / "near" / "none.h5ad") is None
     assert asked
     assert not [path for path in asked if "far" in path]
 

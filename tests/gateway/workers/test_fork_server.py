@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cxg_proxy.gateway.workers.process import UNKNOWN, running, words
+from cxg_proxy.gateway.workers.process import UNKNOWN, describe_status, running
 from preload_fixtures import LIGHT, Make, a_forking, description, line  # noqa: F401 - a fixture
 from processes import gone
 from waiting import until
@@ -33,7 +33,7 @@ async def test_workers_outlive_a_parent_that_is_killed_and_the_next_ones_have_a_
         assert child.status is None
         os.kill(child.pid, signal.SIGKILL)
         assert await child.wait() == UNKNOWN
-        assert words(UNKNOWN) == "nobody could see how it ended"
+        assert describe_status(UNKNOWN) == "nobody could see how it ended"
 
 
 async def test_one_without_its_parent_is_ended_as_all_others_are(forking: Make, short: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cxg_proxy.gateway.workers.process import Child, running, words
+from cxg_proxy.gateway.workers.process import Child, describe_status, running
 from processes import gone
 from waiting import until
 
@@ -134,4 +134,4 @@ async def test_a_child_knows_only_the_environment_it_is_given(tmp_path: Path) ->
     ],
 )
 def test_an_exit_status_is_said_in_words(status: int, said: str) -> None:
-    assert words(status) == said
+    assert describe_status(status) == said

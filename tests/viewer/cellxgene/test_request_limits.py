@@ -166,7 +166,7 @@ def test_some_work_some_wait_and_more_are_refused(at_once: int) -> None:
     order: list[int] = []
 
     def work(number: int) -> None:
-        with turns.place("It"), turns.one(lambda: False):
+        with turns.queued("It"), turns.running(lambda: False):
             order.append(number)
             assert finish.wait(30)
 
@@ -174,13 +174,13 @@ def test_some_work_some_wait_and_more_are_refused(at_once: int) -> None:
     for thread in threads:
         thread.start()
     until(lambda: not turns._places._value and len(order) == at_once)
-    with pytest.raises(Busy), turns.place("It"):
+    with pytest.raises(Busy), turns.queued("It"):
         pass
     finish.set()
     for thread in threads:
         thread.join()
     assert sorted(order) == list(range(at_once + 1))
-    with turns.place("It"), turns.one(lambda: False):
+    with turns.queued("It"), turns.running(lambda: False):
         pass
 
 
@@ -189,14 +189,14 @@ def test_who_has_gone_waits_no_longer_and_leaves_the_place_to_others() -> None:
     gone = threading.Event()
 
     def wait() -> None:
-        with turns.place("It"), turns.one(gone.is_set):
+        with turns.queued("It"), turns.running(gone.is_set):
             raise AssertionError("it was not its turn")
 
-    with ThreadPoolExecutor(1) as pool, turns.place("It"), turns.one(lambda: False):
+    with ThreadPoolExecutor(1) as pool, turns.queued("It"), turns.running(lambda: False):
         waiting = pool.submit(wait)
         until(lambda: not turns._places._value)
         gone.set()
         with pytest.raises(Cancelled):
             waiting.result(30)
-        with turns.place("It"):
+        with turns.queued("It"):
             pass

@@ -147,7 +147,7 @@ def test_the_first_save_says_which_dataset_the_labels_are_for(server: Server, ho
     Page(server).save(type="T")
     names = [f"cell#{number}" for number in range(CELLS)]
     record = annotations.DatasetRecord(dataset.name, str(dataset), CELLS, annotations.identifiers_digest(names))
-    assert annotations.described(home) == record
+    assert annotations.read_record(home) == record
 
 
 def test_labels_of_changed_cells_are_matched_by_name_kept_whole_and_the_numbers_told(

@@ -151,7 +151,7 @@ def test_only_what_the_viewer_shows_is_kept(rich: Path, tmp_path: Path) -> None:
         }
         assert "large" not in data.uns
         assert not len(data.obsp)
-    assert (tmp_path / "store" / store.REST).stat().st_size < 200_000
+    assert (tmp_path / "store" / store.METADATA).stat().st_size < 200_000
 
 
 def test_raw_has_genes_of_its_own(tmp_path: Path) -> None:

@@ -185,4 +185,4 @@ def test_two_cells_of_many_with_one_name_are_found(tmp_path: Path) -> None:
             obs = file.create_group("obs")
             obs.attrs["_index"] = "_index"
             obs["_index"] = np.array(found, dtype=h5py.string_dtype())
-        assert cell_names.differ(path) == differ
+        assert cell_names.are_unique(path) == differ

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from cxg_proxy.viewer.store import build, store
 
-SMALL = [store.REST, "indptr", store.MANIFEST]
+SMALL = [store.METADATA, "indptr", store.MANIFEST]
 LARGE = ["indices", "data"]
 
 
@@ -50,7 +50,7 @@ def test_a_whole_store_opens_read_only(made: Path, dataset: Path) -> None:
     assert (found.shape, found.dtype, found.distribution) == ((50, 30), np.float32, "normal")
     assert (found.folder, found.rest, found.replies) == (made, made / "rest.h5ad", made / "replies")
     assert found.replies.is_dir()
-    assert found.bytes == sum((made / name).stat().st_size for name in (*LARGE, store.REST, "indptr"))
+    assert found.bytes == sum((made / name).stat().st_size for name in (*LARGE, store.METADATA, "indptr"))
     with pytest.raises(ValueError, match="read-only"):
         found.matrix.data[0] = 1
 
@@ -138,7 +138,7 @@ def test_a_description_of_another_kind_is_refused(
 def test_genes_that_do_not_follow_each_other_are_refused(folder: Path, dataset: Path, spoil: object) -> None:
     indptr = np.fromfile(folder / "indptr", "<i8")
     spoil(indptr).astype("<i8").tofile(folder / "indptr")
-    _describe(folder, {"checksums": {name: store.checksum(folder / name) for name in ("indptr", store.REST)}})
+    _describe(folder, {"checksums": {name: store.checksum(folder / name) for name in ("indptr", store.METADATA)}})
     refused(folder, dataset, "do not follow each other|does not fit the others")
 
 
