@@ -104,7 +104,7 @@ class Gateway(Options):
             self._signals(),
             Sockets(Address(self.socket, self.ip, self.port, self.listening)) as listening,
         ):
-            services = build_services(self, sockets, os.environ, listening.port, self._touched)
+            services = await build_services(self, sockets, os.environ, listening.port, self._touched)
             # Every request would be a line in the host's log; failures are logged where they occur.
             application = Application(routes(services), log_function=lambda _: None)
             # A form is small; the viewer's own requests raise the limit for themselves, once they have been admitted.

@@ -8,8 +8,10 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from cxg_proxy.errors import StorageSilent
+from cxg_proxy.files.disk import on_disk
 from cxg_proxy.gateway.labels.folders import LabelFolders
 from cxg_proxy.gateway.labels.outbox import Outbox
 from cxg_proxy.gateway.labels.recognition import Recognition
@@ -28,6 +30,10 @@ from cxg_proxy.worker_options import ServeOrder
 
 from .catalogue import Catalogue
 from .options import Options
+
+STARTUP_SECONDS = 2.0  # that a home may take to answer before the gateway starts without it
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -60,7 +66,7 @@ class Services:
     touched: Callable[[], None]  # called at every request, so that the gateway knows when it is idle
 
 
-def build_services(
+async def build_services(
     options: Options, sockets: Path, environment: Mapping[str, str], port: int, touched: Callable[[], None]
 ) -> Services:
     """Build all that the handlers work with from the options of a gateway.
@@ -69,13 +75,15 @@ def build_services(
     `touched` is called at every request.
     """
     cache, home = _folder(options.cache), _folder(options.home)
+    copies = cache / REMOTE
     viewer = [options.viewer_python, "-m", "cxg_proxy.viewer"]
     inherited = clean_environment(environment, options.viewer_environment)
     where: dict[str, Any] = {"cwd": sockets, "environment": inherited}
-    remotes = Remotes(cache / REMOTE, options.remotes)
+    remotes = Remotes(await _at_home(lambda: Path(os.path.realpath(copies)), copies), options.remotes)
     library = _library(options, remotes.folder, sockets)
     labels = LabelFolders(home, remotes.folder, _folder(options.labels_folder) if options.labels_folder else None)
     visits = Visits(cache / "visits.json")
+    await _at_home(visits.load, None)
     # One dataset alone is opened at once, so nothing could be loaded before it.
     idle_seconds = 0 if options.dataset else options.preload_idle_seconds
     fork_server = ForkServer(viewer, idle_seconds=idle_seconds, log=_folder(options.logs) / "preload.log", **where)
@@ -112,6 +120,14 @@ def build_services(
         memory_limit=options.memory_limit,
         touched=touched,
     )
+
+
+async def _at_home(look: Callable[[], Result], otherwise: Result) -> Result:
+    """Look at the user's home, or go on without: a gateway whose home does not answer starts all the same."""
+    try:
+        return await on_disk(look, place="home", patience=STARTUP_SECONDS)
+    except StorageSilent:
+        return otherwise
 
 
 def _library(options: Options, copies: Path, sockets: Path) -> Library:

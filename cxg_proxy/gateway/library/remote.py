@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import os
 import re
 import threading
 import time
@@ -41,13 +40,13 @@ Result = TypeVar("Result")
 
 
 class Remotes:
-    """The remote addresses by name, and the folder of their copies."""
+    """The remote addresses by name, and the folder of their copies, whose path holds no links."""
 
     def __init__(self, folder: Path, addresses: Mapping[str, str], *, patience: float = PATIENCE_SECONDS) -> None:
-        self.folder = Path(os.path.realpath(folder))
+        self.folder = folder
         self._addresses, self._patience = dict(addresses), patience
         # A daemon thread, because the cache lies in the user's home, which may hang.
-        threading.Thread(target=sweep, args=(self.folder, time.time()), daemon=True, name="sweep").start()
+        threading.Thread(target=sweep, args=(folder, time.time()), daemon=True, name="sweep").start()
 
     async def fetch(self, dataset: Dataset, tell: Tell) -> Dataset:
         """Download the dataset unless its copy is current, and return it; raises NotDownloaded or StorageSilent.

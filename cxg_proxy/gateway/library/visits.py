@@ -39,7 +39,11 @@ class Visits:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._visits = self._read()
+        self._visits: dict[str, Visit] = {}
+
+    def load(self) -> None:
+        """Read the visits of earlier runs. This looks at the disk."""
+        self._visits = {**self._read(), **self._visits}
 
     def get(self, real: Path) -> Visit | None:
         """Return the last visit to the file, None if it was never opened."""

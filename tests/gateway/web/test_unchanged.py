@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from cxg_proxy.etags import tag
-from cxg_proxy.gateway.library.visits import Visit, Visits
 from datasets import write_dataset
 from gateways import SAME_SITE, Gateway, Reply, UnixConnection, running_gateway
 from viewer_fixtures import ask
@@ -144,11 +143,6 @@ def test_whatever_has_changed_while_no_worker_ran_the_worker_decides(folder: Pat
     with running_gateway(folder, *options, temporary=short) as second:
         assert again(second).status == 200
         assert len(second.instances()) == 1
-
-
-def test_a_visit_that_an_earlier_version_has_noted_tells_no_state(tmp_path: Path) -> None:
-    (tmp_path / "visits.json").write_text('{"/a.h5ad": {"opened": 1.0, "seconds": 2.0}}')
-    assert Visits(tmp_path / "visits.json").get(Path("/a.h5ad")) == Visit(1.0, 2.0, "", "")
 
 
 def test_options_that_change_while_the_worker_starts_count_as_changed(folder: Path) -> None:
