@@ -20,7 +20,7 @@ from galaxy_server import Galaxy
 from server.common.fbs.matrix import encode_matrix_fbs
 
 pytestmark = [
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(900, func_only=True),
     # cellxgene's encoder calls flatbuffers as its version 2.0 wished
     pytest.mark.filterwarnings("ignore:numElems is deprecated:DeprecationWarning"),
 ]
