@@ -25,7 +25,9 @@ async def some_instances(tmp_path: Path, short: Path) -> AsyncIterator[Make]:
         command = fake(behaviour) if isinstance(behaviour, str) else behaviour
         place = WorkerEnvironment(short, tmp_path / "logs", environment())
         kept = {"patience": 0.5, "in_use_seconds": 0, **limits}
-        made.append(Instances(command, place, Limits(**kept), Visits(tmp_path / "visits.json")))  # type: ignore[arg-type]
+        visits = Visits(tmp_path / "visits.json")
+        visits.load()
+        made.append(Instances(command, place, Limits(**kept), visits))  # type: ignore[arg-type]
         return made[-1]
 
     yield make

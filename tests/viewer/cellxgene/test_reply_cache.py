@@ -134,7 +134,7 @@ def test_a_column_of_labels_is_never_kept_and_one_of_the_file_never_reads_them(l
     own = ask(application, "annotations/obs?annotation-name=kind")
     assert "X-Labels-Known" not in own.headers
     (labels / "cell-labels.csv").write_text("no table\nof labels,")
-    assert ask(application, "annotations/obs?annotation-name=type").status_code == 500
+    assert ask(application, "annotations/obs?annotation-name=type").status_code == 422
     assert ask(application, "annotations/obs?annotation-name=kind").data == own.data
 
 
