@@ -15,6 +15,7 @@ from scipy import sparse
 
 from cxg_proxy.viewer.compute import kernels
 from cxg_proxy.viewer.store import build
+from cxg_proxy.viewer.store.origin import Origin
 
 _KINDS = (np.float32, np.float64)  # a build's code depends only on the size of a value
 _MEMORY_BYTES = 64_000_000
@@ -31,4 +32,5 @@ def precompile() -> None:
             into.mkdir()
             data = anndata.AnnData(sparse.csr_matrix(np.eye(3, dtype=kind)), obsm={"X_umap": np.eye(3, 2)})
             data.write_h5ad(file)
-            build.build(str(file), None, into, memory=_MEMORY_BYTES, report=lambda _: None, cancelled=lambda: False)
+            origin = Origin.of(str(file))
+            build.build(origin, into, memory=_MEMORY_BYTES, report=lambda _: None, cancelled=lambda: False)

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from cxg_proxy.viewer.store.cache import Stores
-from cxg_proxy.viewer.store.store import fingerprint
+from cxg_proxy.viewer.store.origin import Origin
 from processes import environment, gone
 from stores_fixtures import MEMORY, maker, names, needs_root, write
 from waiting import until_now
@@ -82,7 +82,7 @@ def test_every_dataset_of_a_folder_is_prepared_once_and_a_broken_one_is_told(pla
     assert again.returncode == 0
     assert [line.split()[-2:] for line in rows(again).values()] == [["was", "there"]] * 2
     stores = Stores(place / "own", place / "shared", limit=0, memory=MEMORY)
-    assert stores.find(str(place / "atlas" / "a.h5ad"), None)
+    assert stores.find(Origin.of(str(place / "atlas" / "a.h5ad")))
     stores.close()
 
 
@@ -92,7 +92,7 @@ def test_a_file_that_has_changed_gets_a_new_store_in_the_place_of_the_old_one(pl
     old = names(place / "shared")
     write(source, seed=2)
     assert run("--shared-cache", "shared", source).returncode == 0
-    assert names(place / "shared") == [fingerprint(str(source), None)] != old
+    assert names(place / "shared") == [Origin.of(str(source)).fingerprint] != old
 
 
 def test_without_a_folder_it_is_prepared_for_oneself_with_the_layer_that_will_be_shown(place: Path, run: Run) -> None:
@@ -101,7 +101,7 @@ def test_without_a_folder_it_is_prepared_for_oneself_with_the_layer_that_will_be
     assert "layer is 'counts'" in rows(run(source))["a.h5ad"]
     (place / "a.h5ad.cxg.yaml").unlink()
     assert run(source).returncode == 0
-    assert names(place / "xdg" / "cxg-proxy") == [fingerprint(str(source), None)]
+    assert names(place / "xdg" / "cxg-proxy") == [Origin.of(str(source)).fingerprint]
     assert stat.S_IMODE((place / "xdg" / "cxg-proxy").stat().st_mode) == 0o700
     assert "layer is 'no such'" in rows(run("--layer", "no such", source))["a.h5ad"]
 
@@ -117,9 +117,10 @@ def test_an_ordinary_user_prepares_what_they_may_read_and_hears_of_the_rest(plac
         assert done.returncode == 1
         assert rows(done)["mine.h5ad"].endswith(what)
         assert "the file is not readable by you" in rows(done)["secret.h5ad"]
-    assert names(place / "shared") == [fingerprint(str(place / "atlas" / "mine.h5ad"), None)]
+    assert names(place / "shared") == [Origin.of(str(place / "atlas" / "mine.h5ad")).fingerprint]
     stores = Stores(place / "own", place / "shared", limit=0, memory=MEMORY)
-    assert stores.find(str(place / "atlas" / "mine.h5ad"), None) is None  # root owns the file, and trusts not nobody
+    found = stores.find(Origin.of(str(place / "atlas" / "mine.h5ad")))
+    assert found is None  # root owns the file, and trusts not nobody
     stores.close()
 
 
@@ -186,7 +187,7 @@ def test_two_that_prepare_at_once_build_each_dataset_once(place: Path, run: Run)
     ]
     said = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    assert names(place / "shared") == [fingerprint(str(source), None)]
+    assert names(place / "shared") == [Origin.of(str(source)).fingerprint]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

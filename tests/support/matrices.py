@@ -15,6 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from cxg_proxy.viewer.store import build, matrix, store
+from cxg_proxy.viewer.store.origin import Origin
 
 PLAIN = {"compression": None, "chunks": None, "shuffle": False}
 
@@ -29,8 +30,8 @@ def folder() -> Iterator[Path]:
 
 def make(path: Path, into: Path, layer: str | None = None, memory: int = 1 << 20) -> store.Store:
     into.mkdir()
-    build.build(str(path), layer, into, memory=memory, report=lambda _: None, cancelled=lambda: False)
-    return store.Store.open(into, store.fingerprint(str(path), layer))
+    build.build(Origin.of(str(path), layer), into, memory=memory, report=lambda _: None, cancelled=lambda: False)
+    return store.Store.open(into, Origin.of(str(path), layer).fingerprint)
 
 
 def as_read(path: Path, layer: str | None = None) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cxg_proxy.viewer.store.cache import Stores
+from cxg_proxy.viewer.store.origin import Origin
 from stores_fixtures import MEMORY, PLENTY, Make, ignore, never, write
 
 
@@ -37,4 +38,4 @@ def stores(cache: Path) -> Iterator[Stores]:
 @pytest.fixture
 def make(stores: Stores) -> Make:
     """A function that makes the store of a dataset in this process."""
-    return lambda source, layer=None: stores.make(str(source), layer, ignore, never)
+    return lambda source, layer=None: stores.make(Origin.of(str(source), layer), ignore, never)

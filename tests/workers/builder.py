@@ -13,12 +13,13 @@ from scipy import sparse
 
 from cxg_proxy.errors import NoRoom, Problem, StoreNotWritten
 from cxg_proxy.viewer.store import build, store
+from cxg_proxy.viewer.store.origin import Origin
 
 
 def make(path: str, into: Path, memory: int, report=lambda _: None) -> None:
     into.mkdir()
-    build.build(path, None, into, memory=memory, report=report, cancelled=lambda: False)
-    store.Store.open(into, store.fingerprint(path, None))
+    build.build(Origin.of(path), into, memory=memory, report=report, cancelled=lambda: False)
+    store.Store.open(into, Origin.of(path).fingerprint)
 
 
 def measured(path: str, folder: Path, memory: int) -> None:
@@ -47,7 +48,7 @@ def told(path: str, folder: Path, memory: int) -> None:
 def refused(kind: type[Problem], path: str, into: Path, memory: int) -> Problem:
     into.mkdir(exist_ok=True)
     try:
-        build.build(path, None, into, memory=memory, report=lambda _: None, cancelled=lambda: False)
+        build.build(Origin.of(path), into, memory=memory, report=lambda _: None, cancelled=lambda: False)
     except kind as problem:
         return problem
     raise AssertionError("it was made")

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from cxg_proxy.errors import NoRoom
 from cxg_proxy.viewer.store import eviction
 from cxg_proxy.viewer.store.cache import Stores
+from cxg_proxy.viewer.store.origin import Origin
 from stores_fixtures import MEMORY, PLENTY, ignore, names, never, total, write
 
 SIZE = 64 * 1024 * 1024
@@ -30,7 +31,7 @@ def fill(cache: Path, left: int) -> Path:
 
 def refused(stores: Stores, source: Path, report=ignore) -> NoRoom:
     try:
-        stores.make(str(source), None, report, never)
+        stores.make(Origin.of(str(source)), report, never)
     except NoRoom as problem:
         assert names(stores.cache) == [], names(stores.cache)
         return problem
@@ -55,7 +56,7 @@ def main(folder: Path) -> None:
 
     refused(stores, source, others_fill)
     filler.unlink()
-    assert total(stores.make(str(source), None, ignore, never)) > 0
+    assert total(stores.make(Origin.of(str(source)), ignore, never)) > 0
     assert eviction.free(cache) > 0
 
 

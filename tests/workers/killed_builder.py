@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from cxg_proxy.viewer.store.cache import Stores
+from cxg_proxy.viewer.store.origin import Origin
 from stores_fixtures import MEMORY, PLENTY, ignore, names, never, total
 
 
@@ -27,7 +28,7 @@ def build(cache: Path, source: str, seconds: float | None, say: bool) -> int:
         signal.setitimer(signal.ITIMER_REAL, seconds)
     status = 1
     try:
-        there = Stores(cache, None, limit=PLENTY, memory=MEMORY).make(source, None, ignore, never)
+        there = Stores(cache, None, limit=PLENTY, memory=MEMORY).make(Origin.of(source), ignore, never)
         if say:
             print(json.dumps({"total": total(there), "names": names(cache)}), flush=True)
         status = 0
@@ -37,7 +38,7 @@ def build(cache: Path, source: str, seconds: float | None, say: bool) -> int:
 
 def main() -> None:
     cache, source, rounds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    Stores(cache, None, limit=PLENTY, memory=MEMORY).make(source, None, ignore, never)  # this loads all modules
+    Stores(cache, None, limit=PLENTY, memory=MEMORY).make(Origin.of(source), ignore, never)  # this loads all modules
     shutil.rmtree(cache / "stores")
     begun = time.monotonic()
     assert build(cache, source, None, say=True) == 0

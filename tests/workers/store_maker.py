@@ -16,6 +16,7 @@ import numpy as np
 from cxg_proxy.errors import Problem
 from cxg_proxy.viewer.store import build
 from cxg_proxy.viewer.store.cache import Stores
+from cxg_proxy.viewer.store.origin import Origin
 
 
 def say(**what: object) -> None:
@@ -41,7 +42,7 @@ def main() -> None:
             sys.stdin.readline()
 
     try:
-        there = stores.make(source, None, report, lambda: False)
+        there = stores.make(Origin.of(source), report, lambda: False)
     except (Problem, build.Cancelled) as problem:
         say(problem=type(problem).__name__, sentence=str(problem))
         return

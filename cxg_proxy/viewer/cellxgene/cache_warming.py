@@ -17,6 +17,7 @@ from cxg_proxy.viewer import options
 from cxg_proxy.viewer.dataset import metadata
 from cxg_proxy.viewer.dataset.expression import Expression
 from cxg_proxy.viewer.dataset.metadata import Metadata
+from cxg_proxy.viewer.store.origin import Origin
 from cxg_proxy.viewer.store.store import Store
 
 from . import compression, reply_tags
@@ -26,26 +27,26 @@ from .reply_cache import _JSON, BINARY, Replies
 _log = logging.getLogger(__name__)
 
 
-def make(there: Store, dataset: str, layer: str | None, cancelled: Callable[[], bool]) -> None:
+def make(there: Store, origin: Origin, cancelled: Callable[[], bool]) -> None:
     """Fill the reply cache of a store that is built for others, for the options in the file beside the dataset.
 
     No other user may be able to write to the store: they could put a link where the replies are written. A failure is
     only logged, since a store without replies is whole; the first visitor then waits for them.
     """
     try:
-        _make(there, dataset, layer, cancelled)
+        _make(there, origin, cancelled)
     except (Problem, OSError, LookupError) as reason:
         _log.warning("Its first visitor will wait a little longer: %s", reason)
 
 
-def _make(there: Store, dataset: str, layer: str | None, cancelled: Callable[[], bool]) -> None:
+def _make(there: Store, origin: Origin, cancelled: Callable[[], bool]) -> None:
     def read(*_: object) -> tuple[Metadata, Expression]:  # from this very store, or another one might be built
         return metadata.of_store(there), Expression.of_store(there)
 
-    chosen = {**options.gather(dataset, {}), **({} if layer is None else {"layer": layer})}
+    chosen = {**options.gather(origin.path, {}), **({} if origin.layer is None else {"layer": origin.layer})}
     with tempfile.TemporaryDirectory() as nobody:
         application = load(
-            dataset,
+            origin.path,
             Path(nobody) / "labels",
             chosen,
             read_only=True,

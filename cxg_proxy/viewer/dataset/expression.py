@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import h5py
 from scipy import sparse
 
-from cxg_proxy.annotations import display_name
-from cxg_proxy.errors import ChangedMeanwhile, Problem, StillPreparing, StoreNotWritten
+from cxg_proxy.errors import Problem, StillPreparing, StoreNotWritten
 from cxg_proxy.viewer.source import h5ad
 from cxg_proxy.viewer.source.elements import read_elem
 from cxg_proxy.viewer.source.matrix import check_values, find
 from cxg_proxy.viewer.store import build, matrix, store
 from cxg_proxy.viewer.store.builder import Builder
 from cxg_proxy.viewer.store.cache import Stores
+from cxg_proxy.viewer.store.origin import Origin
 from cxg_proxy.viewer.store.value_range import ValueRange
 
 PATIENCE_SECONDS = 240.0  # less than jupyter-server-proxy's 300 s, or the user never reads why it is not there yet
@@ -55,21 +55,14 @@ class Expression:
 
     @staticmethod
     def in_preparation(
-        stores: Stores | None,
-        source: str,
-        layer: str | None,
-        *,
-        of: str,
-        tell: Tell,
-        patience: float = PATIENCE_SECONDS,
+        stores: Stores | None, origin: Origin, *, tell: Tell, patience: float = PATIENCE_SECONDS
     ) -> Preparation:
         """Start a process that prepares the expression; where no store is kept, this process reads it when needed.
 
-        `of` is the fingerprint of the file's state from which everything else is shown; the matrix of another state is
-        never returned. `tell(done, note)` is called from a thread at changes, at most twice a second, and at the end
-        with None as `done`.
+        The matrix of another state of the file than that of `origin` is never returned. `tell(done, note)` is called
+        from a thread at changes, at most twice a second, and at the end with None as `done`.
         """
-        return Preparation(stores, source, layer, of=of, tell=tell, patience=patience)
+        return Preparation(stores, origin, tell=tell, patience=patience)
 
     def matrix(self, cancelled: Cancelled) -> matrix.Matrix:
         """Wait for the matrix and return it.
@@ -107,9 +100,9 @@ class Expression:
 class Preparation(Expression):
     """An expression matrix that a separate process prepares."""
 
-    def __init__(self, stores: Stores | None, source: str, layer: str | None, *, of: str, tell: Tell, patience: float):
-        super().__init__(display_name(source), patience=patience)
-        self._stores, self._source, self._layer, self._of, self._tell = stores, source, layer, of, tell
+    def __init__(self, stores: Stores | None, origin: Origin, *, tell: Tell, patience: float):
+        super().__init__(origin.label, patience=patience)
+        self._stores, self._origin, self._tell = stores, origin, tell
         self._wanted, self._closed = threading.Event(), False
         self._told = (0.0, 0.0)  # when a share was last reported, and which
         self._failed = 0.0  # when the preparation failed
@@ -133,7 +126,7 @@ class Preparation(Expression):
         if self._stores is None or not self._stores.limit:
             return None
         try:
-            return Builder(self._stores, self._source, self._layer)
+            return Builder(self._stores, self._origin)
         except OSError as error:  # no further process can be started
             _log.warning("No process could be started that prepares gene expression: %s", error)
             return None
@@ -170,16 +163,14 @@ class Preparation(Expression):
             return self._read()
         try:
             self._builder.follow(self._hear)
-            there = self._stores.find(self._source, self._layer)
+            there = self._stores.find(self._origin)
         except StoreNotWritten as problem:
             _log.warning("%s", problem.sentence)
             self.note = f"{problem.sentence} It is read into memory instead, when it is first needed."
             self._show(None)
             return self._read()
-        except OSError as error:
-            raise ChangedMeanwhile(self._which, detail=error.strerror or str(error)) from error
-        self._check_state()
-        if there is None or there.folder.name != self._of:  # it was evicted in this very instant
+        self._origin.check_unchanged()
+        if there is None:  # it was evicted in this very instant
             raise StillPreparing(self._which)
         self._keep(there)
         return LoadedMatrix(there.matrix, there.distribution)
@@ -195,18 +186,9 @@ class Preparation(Expression):
         self._wanted.wait()
         if self._closed:
             raise StillPreparing(self._which)
-        whole = in_memory(self._source, self._layer, self._hear)
-        self._check_state()
+        whole = in_memory(self._origin, self._hear)
+        self._origin.check_unchanged()
         return whole
-
-    def _check_state(self) -> None:
-        """Raise ChangedMeanwhile unless the file is in the state from which cells and genes were read."""
-        try:
-            now = store.fingerprint(self._source, self._layer)
-        except OSError as error:
-            raise ChangedMeanwhile(self._which, detail=error.strerror or str(error)) from error
-        if now != self._of:
-            raise ChangedMeanwhile(self._which)
 
     def _hear(self, done: float) -> None:
         when, before = self._told
@@ -242,15 +224,15 @@ class LoadedMatrix:
     distribution: str
 
 
-def in_memory(source: str, layer: str | None, report: Callable[[float], None]) -> LoadedMatrix:
-    """Read the matrix of a file into memory, reporting the share (0 to 1); raises the Problem that prevents it."""
+def in_memory(origin: Origin, report: Callable[[float], None]) -> LoadedMatrix:
+    """Read the matrix of `origin` into memory, reporting the share (0 to 1); raises the Problem that prevents it."""
     try:
-        with h5ad.Watched(source, report) as opened, h5py.File(opened, "r") as file:
-            found = find(file, layer, source)
+        with h5ad.Watched(origin.path, report) as opened, h5py.File(opened, "r") as file:
+            found = find(file, origin.layer, origin.path)
             values = read_elem(found.place).astype(found.dtype, copy=False)
         spread = ValueRange()
         spread.add(values.data if sparse.issparse(values) else values)
-        check_values(found.dtype, spread.least, spread.most, source)
+        check_values(found.dtype, spread.least, spread.most, origin.path)
         return LoadedMatrix(matrix.of(values), spread.distribution)
     except h5ad.ERRORS as error:
-        raise h5ad.open_problem(source, error) from error
+        raise h5ad.open_problem(origin.path, error) from error

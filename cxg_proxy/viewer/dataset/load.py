@@ -6,9 +6,8 @@ import logging
 from collections.abc import Callable
 
 from cxg_proxy.errors import Problem
-from cxg_proxy.viewer.source import h5ad
-from cxg_proxy.viewer.store import store
 from cxg_proxy.viewer.store.cache import Stores
+from cxg_proxy.viewer.store.origin import Origin
 
 from . import metadata
 from .expression import Expression
@@ -24,14 +23,11 @@ def load_dataset(
 
     `tell` receives the progress of the preparation (see `Expression.in_preparation`).
     """
-    try:
-        of = store.fingerprint(path, layer)  # before anything is read, so that later changes of the file are noticed
-        there = None if stores is None else stores.find(path, layer)
-    except OSError as error:
-        raise h5ad.open_problem(path, error) from error
+    origin = Origin.of(path, layer)  # before anything is read, so that later changes of the file are noticed
+    there = None if stores is None else stores.find(origin)
     if there is not None:
         try:
             return metadata.of_store(there), Expression.of_store(there)
         except Problem as problem:  # the store's disk failed or was just cleared; the file itself is still there
             _log.warning("The store of %s cannot be used: %s", path, problem.sentence)
-    return metadata.read(path, layer), Expression.in_preparation(stores, path, layer, of=of, tell=tell)
+    return metadata.read(origin), Expression.in_preparation(stores, origin, tell=tell)

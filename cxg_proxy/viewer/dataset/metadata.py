@@ -24,6 +24,7 @@ from cxg_proxy.viewer.source.cell_names import Names
 from cxg_proxy.viewer.source.elements import read_elem
 from cxg_proxy.viewer.source.matrix import Source, find, opened, own
 from cxg_proxy.viewer.store import metadata_file
+from cxg_proxy.viewer.store.origin import Origin
 from cxg_proxy.viewer.store.store import Store
 
 
@@ -66,14 +67,15 @@ class Tables:
         return list(self.uns)
 
 
-def read(source: str, layer: str | None) -> Metadata:
-    """Read everything but the matrix of an .h5ad file, as anndata does; raises the Problem of the file, if any.
+def read(origin: Origin) -> Metadata:
+    """Read everything but the matrix of an origin, as anndata does; raises the Problem of the file, if any.
 
     Only the columns of embeddings that cellxgene shows and the entries of uns that it reads are kept. The genes are
-    those of the matrix that `layer` chooses.
+    those of the matrix that the layer chooses.
     """
+    source = origin.path
     with _explained(source), opened(source) as file:
-        found = find(file, layer, source)
+        found = find(file, origin.layer, source)
         older = isinstance(file["obs"], h5py.Dataset)
         data = _whole(file, found, source) if older else _parts(file, found.var, found.shape[0], source)
     if data.shape != found.shape:  # possible with an index of a kind that `find` does not know

@@ -86,8 +86,10 @@ def _prepare(order: BuildOrder, say: Callable[[bytes], None], ending: threading.
     try:
         from cxg_proxy.viewer.store import build, eviction, permissions  # noqa: PLC0415 - heavy, and perhaps not installed
         from cxg_proxy.viewer.store.cache import Stores  # noqa: PLC0415 - as above
+        from cxg_proxy.viewer.store.origin import Origin  # noqa: PLC0415 - as above
     except ImportError as error:
         raise ViewerMissing(sys.executable, detail=str(error)) from error
+    origin = Origin.of(source, layer)
     limit = order.limit
     if limit is None:
         limit = _UNLIMITED if order.for_others else max(1, eviction.usual_limit(order.cache))
@@ -96,7 +98,7 @@ def _prepare(order: BuildOrder, say: Callable[[bytes], None], ending: threading.
     def finish(made: Store) -> None:
         from cxg_proxy.viewer.cellxgene import cache_warming  # noqa: PLC0415 - even heavier
 
-        cache_warming.make(made, source, layer, ending.is_set)
+        cache_warming.make(made, origin, ending.is_set)
 
     stores = Stores(
         order.cache,
@@ -108,7 +110,7 @@ def _prepare(order: BuildOrder, say: Callable[[bytes], None], ending: threading.
     )
     tell = _Telling(say)
     try:
-        there = stores.make(source, layer, tell, ending.is_set)
+        there = stores.make(origin, tell, ending.is_set)
     except build.Cancelled:
         return None
     if tell.heard:
@@ -116,7 +118,7 @@ def _prepare(order: BuildOrder, say: Callable[[bytes], None], ending: threading.
             _forget(source)
     elif order.for_others and os.stat(there.folder).st_uid == os.geteuid():  # another user's store is left unchanged
         finish(there)  # replies that another version has made are made anew
-        permissions.share(there.folder, source, layer, there.folder.name)
+        permissions.share(there.folder, origin)
     cells, genes = there.shape
     return {"made": tell.heard, "cells": cells, "genes": genes, "bytes": eviction.size(there.folder)}
 

@@ -6,15 +6,14 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from cxg_proxy.annotations import display_name
-from cxg_proxy.errors import ChangedMeanwhile, DamagedFile, DatasetNotFound, NotH5ad, NotViewable
+from cxg_proxy.errors import DamagedFile, DatasetNotFound, NotH5ad, NotViewable
 from cxg_proxy.viewer.progress import Cancelled, Progress
 from cxg_proxy.viewer.source import cell_names, chunks, h5ad
 from cxg_proxy.viewer.source.matrix import Source, check_values, find, opened, status
 
 from . import array_files, metadata_file, store, transpose
+from .origin import Origin
 from .value_range import ValueRange
 
 __all__ = ["Cancelled", "build"]
@@ -24,24 +23,24 @@ _CHANGED = (DamagedFile, DatasetNotFound, NotH5ad, NotViewable)  # raised for a 
 
 
 def build(
-    source: str,
-    layer: str | None,
+    origin: Origin,
     into: Path,
     *,
     memory: int,
     report: Callable[[float], None],
     cancelled: Callable[[], bool],
 ) -> None:
-    """Build the store of the file in the empty folder `into`, the manifest last, and flush all of it to the disk.
+    """Build the store of `origin` in the empty folder `into`, the manifest last, and flush all of it to the disk.
 
     `memory` limits the bytes used besides the program itself, but a larger compressed chunk of the file must be held
     all the same. `report` receives the share that is done, from 0 to 1. Raises Cancelled soon after `cancelled`
-    returns True, or a Problem; the folder then holds no store, and the caller must remove it.
+    returns True, or a Problem (ChangedMeanwhile if the file has changed since `origin` was made); the folder then holds
+    no store, and the caller must remove it.
     """
     work = Progress(report, cancelled)
-    with _unchanged(source, layer) as known:
-        made = _Build(source, layer, into, memory, work).make(known)
-    which = display_name(source)
+    with _unchanged(origin):
+        made = _Build(origin, into, memory, work).make()
+    which = origin.label
     beside = into / f".{store.MANIFEST}"
     array_files.write_whole(into, beside.name, made.to_bytes(), which, work)
     with array_files.explained(which):
@@ -51,55 +50,39 @@ def build(
 
 
 @contextlib.contextmanager
-def _unchanged(path: str, layer: str | None) -> Iterator[str]:
-    """Yield the file's fingerprint, and raise ChangedMeanwhile if it is another one at the end.
-
-    ChangedMeanwhile then also replaces a problem that a file being written would cause.
-    """
-    h5ad.check(path)
+def _unchanged(origin: Origin) -> Iterator[None]:
+    """Raise ChangedMeanwhile at the end if the file has changed, also in place of a problem that it may explain."""
+    h5ad.check(origin.path)
     try:
-        before = store.fingerprint(path, layer)
-    except OSError as error:
-        raise h5ad.open_problem(path, error) from error
-    try:
-        yield before
-    except _CHANGED as problem:
-        if not _is_still(path, layer, before):
-            raise ChangedMeanwhile(display_name(path)) from problem
+        yield
+    except _CHANGED:
+        origin.check_unchanged()
         raise
-    if not _is_still(path, layer, before):
-        raise ChangedMeanwhile(display_name(path))
-
-
-def _is_still(path: str, layer: str | None, fingerprint: str) -> bool:
-    try:
-        return store.fingerprint(path, layer) == fingerprint
-    except OSError:
-        return False
+    origin.check_unchanged()
 
 
 class _Build:
     """One store while it is built."""
 
-    def __init__(self, path: str, layer: str | None, into: Path, memory: int, work: Progress):
-        self._path, self._layer = path, layer
-        self._which = display_name(path)
+    def __init__(self, origin: Origin, into: Path, memory: int, work: Progress):
+        self._origin = origin
+        self._path, self._which = origin.path, origin.label
         self._into = into
         self._memory = memory
         self._work = work
         self._spread = ValueRange()
 
-    def make(self, fingerprint: str) -> store.Manifest:
+    def make(self) -> store.Manifest:
         """Write every file of the store except the manifest, and return the manifest."""
         with opened(self._path) as file:
-            chunk = chunks.chunk_bytes(find(file, self._layer, self._path).place)
+            chunk = chunks.chunk_bytes(find(file, self._origin.layer, self._path).place)
         # HDF5's cache must hold the chunk in which one piece ends and the next begins, or it is unpacked twice.
         with opened(self._path, cache=chunk + chunk // 8) as file:
-            self._check_is(file, fingerprint)
-            found = find(file, self._layer, self._path)
+            self._origin.check_unchanged(status(file))
+            found = find(file, self._origin.layer, self._path)
             metadata_file.write(file, found, self._into / store.METADATA, self._path, self._which)
             sizes = self._write_matrix(found, max(self._memory // 4, self._memory - 2 * chunk))
-            self._check_is(file, fingerprint)
+            self._origin.check_unchanged(status(file))
         check_values(found.dtype, self._spread.least, self._spread.most, self._path)
         with array_files.explained(self._which):
             (self._into / store.REPLIES).mkdir()
@@ -107,7 +90,7 @@ class _Build:
             checksums = {name: store.checksum(self._into / name) for name in sizes if name in store.SMALL}
         return store.Manifest(
             store.FORMAT,
-            fingerprint,
+            self._origin.fingerprint,
             "dense" if found.kind == "dense" else "sparse",
             found.shape,
             found.dtype.str,
@@ -116,11 +99,6 @@ class _Build:
             sizes,
             checksums,
         )
-
-    def _check_is(self, file: Any, fingerprint: str) -> None:
-        """Raise ChangedMeanwhile unless the open file is still the one at the path."""
-        if store.fingerprint_of(self._path, status(file), self._layer) != fingerprint:
-            raise ChangedMeanwhile(self._which)
 
     def _write_matrix(self, found: Source, memory: int) -> dict[str, int]:
         kind = "dense" if found.kind == "dense" else "sparse"

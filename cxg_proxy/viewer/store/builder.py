@@ -8,11 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import Died, NotEnoughMemory, Problem
 from cxg_proxy.steps import Phase, Step
 
 from .cache import Stores
+from .origin import Origin
 
 _PATIENCE_SECONDS = 3.0
 
@@ -24,9 +24,9 @@ class Builder:
     this process's log.
     """
 
-    def __init__(self, stores: Stores, source: str, layer: str | None):
-        self._which = display_name(source)
-        self._process = subprocess.Popen(_command(stores, source, layer), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, stores: Stores, origin: Origin):
+        self._which = origin.label
+        self._process = subprocess.Popen(_command(stores, origin), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     @property
     def pid(self) -> int:
@@ -71,9 +71,9 @@ class Builder:
         return Died(self._which, detail=f"what prepares its gene expression ended with status {status}")
 
 
-def _command(stores: Stores, source: str, layer: str | None) -> Sequence[str]:
+def _command(stores: Stores, origin: Origin) -> Sequence[str]:
     command = [sys.executable, "-m", "cxg_proxy.viewer", "build", "--cache", str(stores.cache)]
     command += ["--shared-cache", str(stores.shared)] if stores.shared is not None else []
     command += ["--cache-limit", str(stores.limit), "--build-memory", str(stores.memory)]
-    command += [f"--layer={layer}"] if layer is not None else []
-    return [*command, "--", source]
+    command += [f"--layer={origin.layer}"] if origin.layer is not None else []
+    return [*command, "--", origin.path]

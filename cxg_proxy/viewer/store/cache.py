@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cxg_proxy.annotations import display_name
-from cxg_proxy.errors import ChangedMeanwhile, NoRoom, StoreNotWritten
+from cxg_proxy.errors import NoRoom, StoreNotWritten
 from cxg_proxy.files import atomic
 from cxg_proxy.files.space import FULL
 from cxg_proxy.viewer.source import h5ad
 
 from . import build, eviction, permissions, store
 from .claim import Claim, Site
+from .origin import Origin
 
 _FOLDER, _SOURCE = "stores", "source.json"
 _log = logging.getLogger(__name__)
@@ -74,74 +74,69 @@ class Stores:
         while self._used:
             os.close(self._used.pop())
 
-    def find(self, source: str, layer: str | None) -> store.Store | None:
-        """Return the store of the file's present state, or None if none can be trusted.
-
-        Raises OSError if there is no such file.
-        """
-        fingerprint = store.fingerprint(source, layer)
-        if self.shared is not None and (there := self._prepared(self.shared, fingerprint, source)):
+    def find(self, origin: Origin) -> store.Store | None:
+        """Return the store of `origin`, or None if none can be trusted."""
+        if self.shared is not None and (there := self._prepared(self.shared, origin)):
             return there
-        return self._own(fingerprint, source)
+        return self._own(origin)
 
-    def make(self, source: str, layer: str | None, report: Report, cancelled: Cancelled) -> store.Store:
-        """Build the store of a file unless it exists, or wait while another process builds it, and return it.
+    def make(self, origin: Origin, report: Report, cancelled: Cancelled) -> store.Store:
+        """Build the store of `origin` unless it exists, or wait while another process builds it, and return it.
 
         `report` receives the share that is done, from 0 to 1, whichever process builds. Raises build.Cancelled,
         StoreNotWritten (NoRoom is one), or the Problem of the file.
         """
         if self._for_others:  # or changing the target of a link would change who may read data that was read before
-            source = os.path.realpath(source)
-            self._check_place(source)
-        there = self.find(source, layer)
+            origin = origin.resolved()
+            self._check_place(origin)
+        there = self.find(origin)
         if there is None and not self.limit:
-            raise NoRoom(display_name(source), detail="nothing is kept here: --cache-limit is 0")
-        fingerprint = store.fingerprint(source, layer)
+            raise NoRoom(origin.label, detail="nothing is kept here: --cache-limit is 0")
         try:
             if there is not None:
-                return self._shared_again(there, source, layer)
+                return self._shared_again(there, origin)
             with self._opened() as folder:
                 while there is None:
-                    claim = Claim(self._folder, folder, fingerprint, open_to_all=self._for_others)
+                    claim = Claim(self._folder, folder, origin.fingerprint, open_to_all=self._for_others)
                     claim.wait(report, cancelled)
                     with claim.held():
-                        there = self.find(source, layer)
+                        there = self.find(origin)
                         with contextlib.suppress(_TakenOver):
-                            there = there or self._build(claim, source, layer, report, cancelled)
-            return self._shared_again(there, source, layer)
+                            there = there or self._build(claim, origin, report, cancelled)
+            return self._shared_again(there, origin)
         except OSError as error:
-            raise self._problem(source, error) from error
+            raise self._problem(origin, error) from error
 
     # --- finding a store ----------------------------------------------------------------------------------------------
 
-    def _prepared(self, shared: Path, fingerprint: str, source: str) -> store.Store | None:
+    def _prepared(self, shared: Path, origin: Origin) -> store.Store | None:
         root = Path(os.path.realpath(shared))
         try:
             return self._open(
-                root / _FOLDER / fingerprint,
-                fingerprint,
-                lambda folder: permissions.why_untrusted(folder, source, root),
+                root / _FOLDER / origin.fingerprint,
+                origin,
+                lambda folder: permissions.why_untrusted(folder, origin.path, root),
                 locked_too=True,
             )
         except _Refused as reason:
-            _log.warning("The prepared store of %s is not used: %s", display_name(source), reason)
+            _log.warning("The prepared store of %s is not used: %s", origin.label, reason)
             return None
 
-    def _own(self, fingerprint: str, source: str) -> store.Store | None:
-        folder = Path(os.path.realpath(self._folder)) / fingerprint
+    def _own(self, origin: Origin) -> store.Store | None:
+        folder = Path(os.path.realpath(self._folder)) / origin.fingerprint
 
         def doubt(folder: Path) -> str:
             root = folder.parent.parent
             return (
-                permissions.why_untrusted(folder, source, root)
+                permissions.why_untrusted(folder, origin.path, root)
                 if self._for_others
                 else permissions.why_untrusted_own(folder)
             )
 
         try:
-            there = self._open(folder, fingerprint, doubt, locked_too=self._for_others)
+            there = self._open(folder, origin, doubt, locked_too=self._for_others)
         except _Refused as reason:
-            _log.warning("The store of %s cannot be used: %s", display_name(source), reason)
+            _log.warning("The store of %s cannot be used: %s", origin.label, reason)
             if not reason.for_now:
                 eviction.remove(folder)
             return None
@@ -149,7 +144,7 @@ class Stores:
         return there
 
     def _open(
-        self, folder: Path, fingerprint: str, doubt: Callable[[Path], str], *, locked_too: bool
+        self, folder: Path, origin: Origin, doubt: Callable[[Path], str], *, locked_too: bool
     ) -> store.Store | None:
         """Open the store in a folder, and mark it as in use; None if there is none. Raises _Refused if it is unusable.
 
@@ -162,7 +157,7 @@ class Stores:
         there, for_now = None, False
         try:
             reason = doubt(folder)
-            there = None if reason else store.Store.open(folder, fingerprint)
+            there = None if reason else store.Store.open(folder, origin.fingerprint)
         except (OSError, store.Unusable) as error:
             reason, for_now = str(error), isinstance(error, OSError | store.Unreadable)
         if there is None:
@@ -171,19 +166,19 @@ class Stores:
         self._used.append(used)
         return there
 
-    def _shared_again(self, there: store.Store, source: str, layer: str | None) -> store.Store:
+    def _shared_again(self, there: store.Store, origin: Origin) -> store.Store:
         """Set again who may read the store, so that users who may no longer read the dataset lose access."""
         if self._for_others:
             with contextlib.suppress(PermissionError):  # it belongs to another user, who sets its permissions
-                permissions.share(there.folder, source, layer, there.folder.name)
+                permissions.share(there.folder, origin)
         return there
 
-    def _check_place(self, source: str) -> None:
+    def _check_place(self, origin: Origin) -> None:
         """Raise StoreNotWritten if no store in the cache would be trusted, before one is built in vain or removed."""
         folder = Path(os.path.realpath(self._folder))
-        if reason := permissions.why_untrusted_above(folder / "any", source, folder.parent):
+        if reason := permissions.why_untrusted_above(folder / "any", origin.path, folder.parent):
             steps = ("Let nobody but root or you change that folder, or prepare into another one.", "Then try again.")
-            raise StoreNotWritten(display_name(source), detail=reason, steps=steps)
+            raise StoreNotWritten(origin.label, detail=reason, steps=steps)
 
     # --- building a store ---------------------------------------------------------------------------------------------
 
@@ -193,37 +188,34 @@ class Stores:
         with atomic.opened(self._folder) as folder:
             yield folder
 
-    def _build(self, claim: Claim, source: str, layer: str | None, report: Report, cancelled: Cancelled) -> store.Store:
-        needed = eviction.estimate(source, layer)
+    def _build(self, claim: Claim, origin: Origin, report: Report, cancelled: Cancelled) -> store.Store:
+        needed = eviction.estimate(origin)
         with claim.site(needed) as site:
             site.tell(0.0)  # first: two builders that make room at once must each count the other's store
-            self._make_room(source, layer, needed, claim.promised())
+            self._make_room(origin, needed, claim.promised())
 
             def tell(done: float) -> None:
                 site.tell(done)
                 report(done)
 
             tell(0.0)
-            fingerprint = store.fingerprint(source, layer)
-            self._fill(site, source, layer, tell, cancelled)
+            self._fill(site, origin, tell, cancelled)
             if self._finish is not None:
-                self._finish(store.Store.open(site.store, fingerprint))
+                self._finish(store.Store.open(site.store, origin.fingerprint))
             if site.is_lost():
                 raise _TakenOver
-            if store.fingerprint(source, layer) != fingerprint:
-                raise ChangedMeanwhile(display_name(source))
-            (site.store / _SOURCE).write_text(_described(source, layer), encoding="ascii")
+            origin.check_unchanged()
+            (site.store / _SOURCE).write_text(_described(origin), encoding="ascii")
             if self._for_others:
-                permissions.share(site.store, source, layer, fingerprint)
-            there = self._put_in_place(site.store, source, fingerprint)
-        self._clear_older(source, layer, fingerprint)
+                permissions.share(site.store, origin)
+            there = self._put_in_place(site.store, origin)
+        self._clear_older(origin)
         return there
 
-    def _fill(self, site: Site, source: str, layer: str | None, tell: Report, cancelled: Cancelled) -> None:
+    def _fill(self, site: Site, origin: Origin, tell: Report, cancelled: Cancelled) -> None:
         try:
             build.build(
-                source,
-                layer,
+                origin,
                 site.store,
                 memory=self.memory,
                 report=tell,
@@ -234,34 +226,34 @@ class Stores:
                 raise _TakenOver from error
             raise
 
-    def _put_in_place(self, built: Path, source: str, fingerprint: str) -> store.Store:
+    def _put_in_place(self, built: Path, origin: Origin) -> store.Store:
         atomic.sync(built / _SOURCE)
         atomic.sync(built)
-        target = Path(os.path.realpath(self._folder)) / fingerprint
+        target = Path(os.path.realpath(self._folder)) / origin.fingerprint
         eviction.remove(target)  # a store there could not be used
         used = eviction.hold(built, locked_too=self._for_others)  # in use from its first instant on
         try:
             built.rename(target)
             atomic.sync(self._folder)
             doubt = (lambda _: "") if self._for_others else permissions.why_untrusted_own
-            there = self._open(target, fingerprint, doubt, locked_too=self._for_others)
+            there = self._open(target, origin, doubt, locked_too=self._for_others)
         except _Refused as reason:
-            raise StoreNotWritten(display_name(source), detail=str(reason)) from reason
+            raise StoreNotWritten(origin.label, detail=str(reason)) from reason
         finally:
             os.close(used)
         if there is None:
             raise FileNotFoundError(errno.ENOENT, "the new store has vanished", str(target))
         return there
 
-    def _clear_older(self, source: str, layer: str | None, fingerprint: str) -> None:
+    def _clear_older(self, origin: Origin) -> None:
         """Remove the stores of earlier states of this file, except those in use."""
         for kept in eviction.stores(self._folder):
-            if kept.folder.name != fingerprint and _describes(kept.folder, source, layer):
+            if kept.folder.name != origin.fingerprint and _describes(kept.folder, origin):
                 eviction.evict(kept.folder)
 
     # --- making room --------------------------------------------------------------------------------------------------
 
-    def _make_room(self, source: str, layer: str | None, needed: int, promised: tuple[int, int]) -> None:
+    def _make_room(self, origin: Origin, needed: int, promised: tuple[int, int]) -> None:
         """Evict the least recently used stores until `needed` bytes fit; evict none and raise NoRoom if they cannot.
 
         `promised` is what `Claim.promised` returns.
@@ -274,10 +266,10 @@ class Stores:
         if wanted <= 0:
             return
         if self._for_others:  # a store that an administrator prepared gives way only to one of the same file and layer
-            kept = [each for each in kept if _describes(each.folder, source, layer)]
+            kept = [each for each in kept if _describes(each.folder, origin)]
         spare = [each for each in kept if not eviction.in_use(each.folder)]
         if sum(each.bytes for each in spare) < wanted:
-            raise NoRoom(display_name(source), detail=self._short(needed, over_limit > over_disk))
+            raise NoRoom(origin.label, detail=self._short(needed, over_limit > over_disk))
         for each in spare:
             if wanted > 0 and eviction.evict(each.folder):
                 _log.info("A store that was not used since %s gives way", time.ctime(each.used))
@@ -289,23 +281,23 @@ class Stores:
             there = f"{_megabytes(eviction.free(self._folder))} are free on the disk of {self.cache}"
         return f"it needs about {_megabytes(needed)}; {there}"
 
-    def _problem(self, source: str, error: OSError) -> Exception:
-        if error.filename is not None and os.fspath(error.filename) == source:
-            return h5ad.open_problem(source, error)
+    def _problem(self, origin: Origin, error: OSError) -> Exception:
+        if error.filename is not None and os.fspath(error.filename) == origin.path:
+            return h5ad.open_problem(origin.path, error)
         if h5ad.number(error) in FULL:
-            return NoRoom(display_name(source), detail=f"the disk of {self.cache} is full")
-        return StoreNotWritten(display_name(source), detail=f"{self.cache}: {error.strerror or error}")
+            return NoRoom(origin.label, detail=f"the disk of {self.cache} is full")
+        return StoreNotWritten(origin.label, detail=f"{self.cache}: {error.strerror or error}")
 
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.0f} MB"
 
 
-def _described(source: str, layer: str | None) -> str:
-    return json.dumps({"path": os.path.realpath(source), "layer": layer})
+def _described(origin: Origin) -> str:
+    return json.dumps({"path": os.path.realpath(origin.path), "layer": origin.layer})
 
 
-def _describes(folder: Path, source: str, layer: str | None) -> bool:
+def _describes(folder: Path, origin: Origin) -> bool:
     with contextlib.suppress(OSError, ValueError):
-        return (folder / _SOURCE).read_text(encoding="ascii") == _described(source, layer)
+        return (folder / _SOURCE).read_text(encoding="ascii") == _described(origin)
     return False

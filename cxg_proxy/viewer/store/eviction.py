@@ -21,6 +21,7 @@ from cxg_proxy.viewer.source import h5ad
 from cxg_proxy.viewer.source.matrix import Source, find
 
 from . import metadata_file
+from .origin import Origin
 
 MANIFEST = "store.json"  # its modification time is when the store was last used
 USUAL_BYTES = 50_000_000_000
@@ -43,17 +44,17 @@ def free(folder: Path) -> int:
     return free_bytes(there)
 
 
-def estimate(source: str, layer: str | None) -> int:
-    """Estimate the bytes that the store of this file will take.
+def estimate(origin: Origin) -> int:
+    """Estimate the bytes that the store of this origin will take.
 
     Only what a store holds counts; for a file that cannot be read it is the file's size. Raises OSError if there is no
     such file.
     """
-    size = os.stat(source).st_size
+    size = os.stat(origin.path).st_size
     try:
-        with h5py.File(source, "r", locking=False) as file:
-            found = find(file, layer, source)
-            return _MARGIN_BYTES + _laid_out(found) + metadata_file.estimate(file, found, source)
+        with h5py.File(origin.path, "r", locking=False) as file:
+            found = find(file, origin.layer, origin.path)
+            return _MARGIN_BYTES + _laid_out(found) + metadata_file.estimate(file, found, origin.path)
     except (*h5ad.ERRORS, Problem):  # the build will report what is wrong
         return _MARGIN_BYTES + size
 

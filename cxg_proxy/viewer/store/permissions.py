@@ -14,10 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxg_proxy.annotations import display_name
-from cxg_proxy.errors import ChangedMeanwhile
-
-from .store import REPLIES, fingerprint_of
+from .origin import Origin
+from .store import REPLIES
 
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 _CHANGEABLE = "can be changed by others; chmod go-w it"
@@ -81,16 +79,15 @@ def _has_acl(paths: Iterable[Path]) -> bool:
     return False
 
 
-def share(folder: Path, source: str, layer: str | None, fingerprint: str) -> None:
-    """Let the users who may read the source also read its store (a folder and its content), and let nobody change it.
+def share(folder: Path, origin: Origin) -> None:
+    """Let the users who may read a store's origin also read the store (its folder and content), and nobody change it.
 
-    Unless everybody may read the source, a store built by root is given to the source's owner. That owner could put
+    Unless everybody may read the file, a store built by root is given to the file's owner. That owner could put
     links into the store while root works on it, so none is followed. Raises OSError, also for an entry that is neither
-    a file nor a folder, and ChangedMeanwhile if the source is no longer the file of the store: its readers may differ.
+    a file nor a folder, and ChangedMeanwhile if the file is no longer that of the store: its readers may differ.
     """
-    found, who = _looked_at(source)
-    if fingerprint_of(source, found, layer) != fingerprint:
-        raise ChangedMeanwhile(display_name(source))
+    found, who = _looked_at(origin.path)
+    origin.check_unchanged(found)
     if os.geteuid() == 0 and not who.to_all:
         _set_owners(folder, who, (who.owner, who.group))
     elif who.to_group and not who.to_all:

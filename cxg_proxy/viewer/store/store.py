@@ -36,21 +36,6 @@ class Unreadable(Unusable):
     """The store cannot be read now, though it may be whole."""
 
 
-def fingerprint(source: str, layer: str | None) -> str:
-    """Return the fingerprint that names the store of the file's present state: 40 hexadecimal digits of a SHA-256.
-
-    Raises OSError if there is no such file.
-    """
-    return fingerprint_of(source, os.stat(source), layer)
-
-
-def fingerprint_of(source: str, status: os.stat_result, layer: str | None) -> str:
-    """Return the fingerprint of a file with this stat result."""
-    # The path is in bytes, since a file name need not be text.
-    parts = [FORMAT, os.fsencode(os.path.realpath(source)), status.st_size, status.st_mtime_ns, status.st_ino, layer]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:40]
-
-
 @dataclass(frozen=True)
 class Manifest:
     """The content of `store.json`; sizes are in bytes, and checksums are SHA-256."""

@@ -16,6 +16,7 @@ import pytest
 
 import viewer_samples
 from cxg_proxy.viewer.store.cache import Stores
+from cxg_proxy.viewer.store.origin import Origin
 from pbmc import write_pbmc
 from places import SUPPORT
 from stores_fixtures import MEMORY, PLENTY, ignore, never
@@ -118,7 +119,7 @@ def both(request: pytest.FixtureRequest, dataset: Path, cellxgene: Plain) -> Ite
     if request.param == "with a store":
         cache = dataset.parent / "cache"
         with contextlib.closing(Stores(cache, None, limit=PLENTY, memory=MEMORY)) as stores:
-            stores.make(str(dataset), None, ignore, never)
+            stores.make(Origin.of(str(dataset)), ignore, never)
         extra = ["--cache", str(cache)]
     with worker(dataset, extra=extra) as ours:
         assert "done" not in ours.steps[-1], "nothing is prepared: the store is used, or none is to be made"

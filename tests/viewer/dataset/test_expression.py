@@ -18,7 +18,7 @@ from cxg_proxy.errors import BadOptions, ChangedMeanwhile, DamagedFile, NotEnoug
 from cxg_proxy.viewer.dataset.expression import PATIENCE_SECONDS, Expression, Preparation, in_memory
 from cxg_proxy.viewer.store import build
 from cxg_proxy.viewer.store.cache import Stores
-from cxg_proxy.viewer.store.store import fingerprint
+from cxg_proxy.viewer.store.origin import Origin
 from processes import environment, gone
 from stores_fixtures import MEMORY, PLENTY, Make, ignore, maker, names, never, total, write
 from viewer_fixtures import worker
@@ -47,9 +47,7 @@ def a_preparation(stores: Stores, heard: list[tuple[float | None, str]]) -> Iter
         made.append(
             Expression.in_preparation(
                 stores,
-                str(source),
-                layer,
-                of=fingerprint(str(source), layer),
+                Origin.of(str(source), layer),
                 tell=lambda done, note: heard.append((done, note)),
                 **how,
             )
@@ -174,9 +172,9 @@ def test_the_matrix_of_a_file_that_was_replaced_is_never_given_for_the_one_befor
     limit: int, source: Path, stores: Stores
 ) -> None:
     stores.limit = limit
-    before = fingerprint(str(source), None)
+    before = Origin.of(str(source))
     write(source, seed=2)
-    expression = Expression.in_preparation(stores, str(source), None, of=before, tell=lambda *_: None)
+    expression = Expression.in_preparation(stores, before, tell=lambda *_: None)
     with pytest.raises(ChangedMeanwhile):
         expression.matrix(never)
     expression.close()
@@ -187,9 +185,8 @@ def test_the_builder_ends_with_its_worker_and_leaves_nothing(cache: Path, source
         "import sys, time; from pathlib import Path; from cxg_proxy.viewer.dataset.expression import Expression\n"
         "from cxg_proxy.viewer.store.cache import Stores\n"
         "stores = Stores(Path(sys.argv[1]), None, limit=2**62, memory=2**28)\n"
-        "from cxg_proxy.viewer.store.store import fingerprint\n"
-        "of = fingerprint(sys.argv[2], None)\n"
-        "made = Expression.in_preparation(stores, sys.argv[2], None, of=of, tell=lambda *_: None)\n"
+        "from cxg_proxy.viewer.store.origin import Origin\n"
+        "made = Expression.in_preparation(stores, Origin.of(sys.argv[2]), tell=lambda *_: None)\n"
         "print(made._builder.pid, flush=True); time.sleep(60)\n"
     )
     with maker(cache, source, 0.0) as other:
@@ -220,7 +217,7 @@ def test_without_room_for_a_store_it_is_read_into_memory_when_it_is_wanted_and_t
     found = summed(expression)
     assert not list(cache.rglob("store.json"))
     stores.limit = PLENTY
-    assert found == total(stores.make(str(source), None, ignore, never))
+    assert found == total(stores.make(Origin.of(str(source)), ignore, never))
     assert expression.distribution(never) == "normal"
 
 
@@ -231,9 +228,7 @@ def test_where_no_store_is_to_be_kept_it_is_read_when_it_is_wanted_and_nobody_is
     stores.limit = limit or 0
     told = Expression.in_preparation(
         None if limit is None else stores,
-        str(source),
-        None,
-        of=fingerprint(str(source), None),
+        Origin.of(str(source)),
         tell=lambda done, note: heard.append((done, note)),
     )
     assert (told.done, told.note, told._whole) == (None, "", None)
@@ -260,8 +255,9 @@ def test_in_memory_it_keeps_to_the_limit_of_the_worker(tmp_path: Path) -> None:
         "from cxg_proxy.errors import NotEnoughMemory\n"
         "from cxg_proxy.viewer.serve import _memory_held\n"
         "from cxg_proxy.viewer.dataset.expression import in_memory\n"
+        "from cxg_proxy.viewer.store.origin import Origin\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (_memory_held() + 12_000_000,) * 2)\n"
-        "try:\n    in_memory(sys.argv[1], None, lambda _: None)\n"
+        "try:\n    in_memory(Origin.of(sys.argv[1]), lambda _: None)\n"
         "except NotEnoughMemory:\n    print('no memory')\n"
     )
     command = [sys.executable, "-c", program, source]
@@ -271,8 +267,8 @@ def test_in_memory_it_keeps_to_the_limit_of_the_worker(tmp_path: Path) -> None:
 
 def test_in_memory_a_layer_can_be_chosen_and_a_wrong_one_is_told(source: Path) -> None:
     with pytest.raises(BadOptions, match="the file has none"):
-        in_memory(str(source), "other", ignore)
-    assert in_memory(str(source), None, ignore).matrix.dtype == np.float32
+        in_memory(Origin.of(str(source), "other"), ignore)
+    assert in_memory(Origin.of(str(source)), ignore).matrix.dtype == np.float32
 
 
 def test_nobody_waits_longer_than_the_proxy_before_it_does() -> None:

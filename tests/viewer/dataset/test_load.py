@@ -14,6 +14,7 @@ import pytest
 from cxg_proxy.steps import Phase, Step
 from cxg_proxy.viewer.serve import _Ready
 from cxg_proxy.viewer.store.cache import Stores
+from cxg_proxy.viewer.store.origin import Origin
 from cxg_proxy.viewer.store.store import Store, checksum, signed
 from stores_fixtures import MEMORY, PLENTY, environment, ignore, never
 from viewer_fixtures import Reply, Server, cells, worker
@@ -177,10 +178,10 @@ def test_a_store_without_the_first_replies_is_whole(
 
     def finish(made: Store) -> None:
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-        cache_warming.make(made, str(source), None, never)
+        cache_warming.make(made, Origin.of(str(source)), never)
 
     kept = Stores(tmp_path / "shared", None, limit=PLENTY, memory=MEMORY, finish=finish)
-    there = kept.make(str(source), None, ignore, never)
+    there = kept.make(Origin.of(str(source)), ignore, never)
     assert "Its first visitor will wait a little longer" in caplog.text
     assert not list(there.replies.iterdir())
     kept.close()

@@ -19,6 +19,7 @@ from server.common.constants import Axis
 from cxg_proxy.errors import BadOptions, DamagedFile, NotH5ad, NotViewable
 from cxg_proxy.viewer.dataset import metadata
 from cxg_proxy.viewer.store import build, store
+from cxg_proxy.viewer.store.origin import Origin
 from pbmc import PBMC
 from viewer_samples import older
 
@@ -68,11 +69,11 @@ def whole(path: Path, layer: str | None = None) -> anndata.AnnData:
 
 def both(path: Path, tmp_path: Path, layer: str | None = None) -> list[anndata.AnnData]:
     """The rest from the file itself, and from its store."""
-    found = metadata.read(str(path), layer)
+    found = metadata.read(Origin.of(str(path), layer))
     into = tmp_path / "store"
     into.mkdir()
-    build.build(str(path), layer, into, memory=1 << 24, report=lambda _: None, cancelled=lambda: False)
-    kept = store.Store.open(into, store.fingerprint(str(path), layer))
+    build.build(Origin.of(str(path), layer), into, memory=1 << 24, report=lambda _: None, cancelled=lambda: False)
+    kept = store.Store.open(into, Origin.of(str(path), layer).fingerprint)
     assert (found.shape, found.dtype) == (kept.shape, kept.dtype)
     return [found.data, metadata.read_small(kept.rest)]
 
@@ -162,8 +163,8 @@ def test_raw_has_genes_of_its_own(tmp_path: Path) -> None:
     data.raw = full
     data.write_h5ad(tmp_path / "raw.h5ad")
     same(tmp_path / "raw.h5ad", tmp_path, "raw")
-    assert metadata.read(str(tmp_path / "raw.h5ad"), "raw").shape == (20, 9)
-    assert metadata.read(str(tmp_path / "raw.h5ad"), None).shape == (20, 4)
+    assert metadata.read(Origin.of(str(tmp_path / "raw.h5ad"), "raw")).shape == (20, 9)
+    assert metadata.read(Origin.of(str(tmp_path / "raw.h5ad"))).shape == (20, 4)
 
 
 def test_the_real_dataset_is_the_same(tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_the_real_dataset_is_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layer", [None, "raw"])
 def test_a_file_from_before_anndata_0_7_is_put_together_again(tmp_path: Path, layer: str | None) -> None:
     same(older(tmp_path / "old.h5ad"), tmp_path, layer)
-    kind = metadata.read(str(tmp_path / "old.h5ad"), layer).data.obs["kind"]
+    kind = metadata.read(Origin.of(str(tmp_path / "old.h5ad"), layer)).data.obs["kind"]
     assert list(kind.cat.categories) == ["B", "T", "NK"]
 
 
@@ -201,7 +202,7 @@ def test_the_rest_is_read_without_the_matrix(tmp_path: Path) -> None:
         place = file.create_dataset("X", (50, 10), "f4", chunks=(50, 10), compression="gzip")
         place.id.write_direct_chunk((0, 0), b"not gzip")
         file["layers"].create_dataset("vast", (50, 2**50), "f8", chunks=(50, 100))
-    assert metadata.read(str(tmp_path / "a.h5ad"), None).shape == (50, 10)
+    assert metadata.read(Origin.of(str(tmp_path / "a.h5ad"))).shape == (50, 10)
 
 
 @pytest.mark.parametrize("place", ["X", "obs", "var", "obs/size", "obsm/X_umap", "uns/kind_colors"])
@@ -223,7 +224,7 @@ def test_nothing_is_taken_from_another_file(place: str, how: str, tmp_path: Path
         else:
             file.create_virtual_dataset(inside, _virtual(old.shape, inside))
     with pytest.raises(NotViewable, match="lies in another file"):
-        metadata.read(str(tmp_path / "a.h5ad"), None)
+        metadata.read(Origin.of(str(tmp_path / "a.h5ad")))
 
 
 def _virtual(shape: tuple[int, ...], name: str) -> h5py.VirtualLayout:
@@ -251,9 +252,9 @@ def test_what_is_wrong_is_told_in_the_users_words(tmp_path: Path, broken: Any, p
     with h5py.File(tmp_path / "a.h5ad", "r+") as file:
         broken(file)
     with pytest.raises(problem, match=words):
-        metadata.read(str(tmp_path / "a.h5ad"), None)
+        metadata.read(Origin.of(str(tmp_path / "a.h5ad")))
 
 
 def test_a_layer_that_is_not_there_is_told(rich: Path) -> None:
     with pytest.raises(BadOptions, match="layer is 'nope'"):
-        metadata.read(str(rich), "nope")
+        metadata.read(Origin.of(str(rich), "nope"))

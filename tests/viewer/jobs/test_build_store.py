@@ -16,6 +16,7 @@ from cxg_proxy.errors import ChangedMeanwhile
 from cxg_proxy.viewer.jobs import build_store
 from cxg_proxy.viewer.store import permissions
 from cxg_proxy.viewer.store.cache import Stores
+from cxg_proxy.viewer.store.origin import Origin
 from stores_fixtures import BEN, LAB, MEMORY, PLENTY, ignore, needs_root, never, write
 
 with warnings.catch_warnings():
@@ -51,7 +52,7 @@ def test_a_link_that_leads_elsewhere_meanwhile_opens_no_store_to_those_who_may_r
     link = site / "ben" / "x.h5ad"
     link.symlink_to(secret)
     replied: list[str] = []
-    monkeypatch.setattr(cache_warming, "make", lambda *given: replied.append(given[1]))
+    monkeypatch.setattr(cache_warming, "make", lambda *given: replied.append(given[1].path))
     prepared(link, site / "shared")
     (folder,) = (site / "shared" / "stores").iterdir()
     assert closed(folder)
@@ -77,7 +78,7 @@ def test_a_file_that_another_takes_the_place_of_does_not_open_the_store_of_the_f
     source = owned(site / "data" / "cells.h5ad", 0, LAB, 0o640)
     bens = owned(site / "ben.h5ad", BEN, BEN, 0o644, seed=2)
     stores = Stores(site / "shared", None, limit=PLENTY, memory=MEMORY, for_others=True)
-    folder = stores.make(str(source), None, ignore, never).folder
+    folder = stores.make(Origin.of(str(source)), ignore, never).folder
     find: Callable[..., Any] = stores.find
 
     def replaced(*given: Any) -> Any:
@@ -87,7 +88,7 @@ def test_a_file_that_another_takes_the_place_of_does_not_open_the_store_of_the_f
 
     monkeypatch.setattr(stores, "find", replaced)
     with pytest.raises(ChangedMeanwhile):
-        stores.make(str(source), None, ignore, never)
+        stores.make(Origin.of(str(source)), ignore, never)
     assert closed(folder)
     stores.close()
 
@@ -111,7 +112,7 @@ def test_a_new_store_is_not_opened_when_its_file_is_replaced_in_the_last_instant
     monkeypatch.setattr(permissions, "share", late)
     stores = Stores(site / "shared", None, limit=PLENTY, memory=MEMORY, for_others=True)
     with pytest.raises(ChangedMeanwhile):
-        stores.make(str(source), None, ignore, never)
+        stores.make(Origin.of(str(source)), ignore, never)
     assert seen == [0o700]
     assert list((site / "shared" / "stores").iterdir()) == []
     stores.close()

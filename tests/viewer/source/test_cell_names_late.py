@@ -21,6 +21,7 @@ from cxg_proxy.viewer.dataset import metadata
 from cxg_proxy.viewer.dataset.expression import Expression
 from cxg_proxy.viewer.source import cell_names
 from cxg_proxy.viewer.store import build, store
+from cxg_proxy.viewer.store.origin import Origin
 from pbmc import PBMC
 from viewer_fixtures import cells
 from viewer_samples import older
@@ -47,8 +48,8 @@ def stored(path: Path) -> store.Store:
     """A store of the dataset, beside it."""
     into = path.parent / "store"
     into.mkdir()
-    build.build(str(path), None, into, memory=1 << 24, report=lambda _: None, cancelled=lambda: False)
-    return store.Store.open(into, store.fingerprint(str(path), None))
+    build.build(Origin.of(str(path)), into, memory=1 << 24, report=lambda _: None, cancelled=lambda: False)
+    return store.Store.open(into, Origin.of(str(path)).fingerprint)
 
 
 def viewer(path: Path, there: store.Store, found: metadata.Metadata, **chosen: Any) -> FlaskClient:
@@ -72,7 +73,7 @@ def asked(client: FlaskClient, target: str) -> tuple[int, bytes]:
 
 def test_what_a_page_opens_with_needs_no_names_and_the_column_of_names_has_them(dataset: Path) -> None:
     there = stored(dataset)
-    found, early = metadata.of_store(there), metadata.read(str(dataset), None)
+    found, early = metadata.of_store(there), metadata.read(Origin.of(str(dataset)))
     assert found.names is not None
     page, expected = viewer(dataset, there, found), viewer(dataset, there, early)
     opening = ("schema", "config", "colors", "layout/obs?layout-name=umap", "annotations/obs?annotation-name=kind")
@@ -89,7 +90,7 @@ def test_what_a_page_opens_with_needs_no_names_and_the_column_of_names_has_them(
 def test_other_names_that_were_chosen_are_shown(dataset: Path, chosen: dict[str, str]) -> None:
     there = stored(dataset)
     page = viewer(dataset, there, metadata.of_store(there), **chosen)
-    expected = viewer(dataset, there, metadata.read(str(dataset), None), **chosen)
+    expected = viewer(dataset, there, metadata.read(Origin.of(str(dataset))), **chosen)
     for target in ("schema", "annotations/obs"):
         assert asked(page, target) == asked(expected, target)
 
@@ -97,7 +98,7 @@ def test_other_names_that_were_chosen_are_shown(dataset: Path, chosen: dict[str,
 def test_cells_are_found_by_their_names_in_a_filter(dataset: Path) -> None:
     there = stored(dataset)
     replies = []
-    for found in (metadata.of_store(there), metadata.read(str(dataset), None)):
+    for found in (metadata.of_store(there), metadata.read(Origin.of(str(dataset)))):
         wanted = [{"name": "name_0", "values": ["cell, 3 «é»", "cell, 5 «é»"]}]
         rest_of = [{"name": "name_0", "values": ["cell, 7 «é»"]}]
         body = {
@@ -116,7 +117,7 @@ def test_labels_are_matched_to_the_names(dataset: Path) -> None:
     text = 'index,mine\n"cell, 3 «é»",T\n"cell, 5 «é»",B\n'
     annotations.write(dataset.parent / "labels", annotations.LABELS, text.encode())
     page = viewer(dataset, there, metadata.of_store(there))
-    expected = viewer(dataset, there, metadata.read(str(dataset), None))
+    expected = viewer(dataset, there, metadata.read(Origin.of(str(dataset))))
     for target in ("schema", "annotations/obs?annotation-name=mine", "annotations/obs"):
         assert asked(page, target) == asked(expected, target)
     assert "mine" in asked(page, "schema")[1].decode()
@@ -126,7 +127,7 @@ def test_the_names_are_there_after_the_store_was_removed(dataset: Path) -> None:
     there = stored(dataset)
     page = viewer(dataset, there, metadata.of_store(there))
     expected = asked(
-        viewer(dataset, there, metadata.read(str(dataset), None)), "annotations/obs?annotation-name=name_0"
+        viewer(dataset, there, metadata.read(Origin.of(str(dataset)))), "annotations/obs?annotation-name=name_0"
     )
     shutil.rmtree(there.folder)
     assert asked(page, "annotations/obs?annotation-name=name_0") == expected

@@ -18,6 +18,7 @@ import pytest
 
 from cxg_proxy.errors import ChangedMeanwhile, DamagedFile, NoRoom, Problem, StoreNotWritten
 from cxg_proxy.viewer.store import build, store
+from cxg_proxy.viewer.store.origin import Origin
 from datasets import drawn
 from places import CHECKOUT, WORKERS
 
@@ -53,7 +54,7 @@ def test_a_file_larger_than_its_memory_is_built_within_it(kind: str, tmp_path: P
 
 def test_the_share_that_is_done_rises_to_1(medium: Path, tmp_path: Path) -> None:
     shares: list[float] = []
-    build.build(str(medium), None, tmp_path, memory=8 * MB, report=shares.append, cancelled=lambda: False)
+    build.build(Origin.of(str(medium)), tmp_path, memory=8 * MB, report=shares.append, cancelled=lambda: False)
     assert (shares[0], shares[-1]) == (0, 1)
     assert shares == sorted(shares)
     assert len(set(shares)) == len(shares)
@@ -64,7 +65,8 @@ def finished(path: Path, into: Path, limit: int) -> bool:
     asked = iter(range(limit))
     into.mkdir()
     try:
-        build.build(str(path), None, into, memory=1, report=lambda _: None, cancelled=lambda: next(asked, None) is None)
+        origin = Origin.of(str(path))
+        build.build(origin, into, memory=1, report=lambda _: None, cancelled=lambda: next(asked, None) is None)
     except build.Cancelled:
         return False
     return True
@@ -82,7 +84,7 @@ def test_it_can_be_cancelled_at_every_step(kind: str, tmp_path: Path) -> None:
             break
         assert not (into / store.MANIFEST).exists()
     assert limit > 10
-    store.Store.open(into, store.fingerprint(str(path), None))
+    store.Store.open(into, Origin.of(str(path)).fingerprint)
 
 
 @pytest.mark.timeout(120)
@@ -97,9 +99,9 @@ def test_a_builder_killed_at_any_moment_leaves_no_store(medium: Path, tmp_path: 
             process.send_signal(signal.SIGKILL)
         if process.returncode == -signal.SIGKILL and not (folder / "store" / store.MANIFEST).exists():
             with pytest.raises(store.Unusable):
-                store.Store.open(folder / "store", store.fingerprint(str(medium), None))
+                store.Store.open(folder / "store", Origin.of(str(medium)).fingerprint)
         else:  # it was done before
-            store.Store.open(folder / "store", store.fingerprint(str(medium), None))
+            store.Store.open(folder / "store", Origin.of(str(medium)).fingerprint)
 
 
 @pytest.mark.parametrize("scene", ["full", "read-only"])
@@ -125,7 +127,7 @@ def test_too_little_room_is_told_before_anything_is_written(tmp_path: Path) -> N
 
 def make(path: Path, into: Path, report: Callable[[float], None] = lambda _: None) -> None:
     into.mkdir(exist_ok=True)
-    build.build(str(path), None, into, memory=MB, report=report, cancelled=lambda: False)
+    build.build(Origin.of(str(path)), into, memory=MB, report=report, cancelled=lambda: False)
 
 
 def replaced(path: Path, other: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from cxg_proxy.errors import ChangedMeanwhile, DatasetNotFound
 from cxg_proxy.viewer.store import build
 from cxg_proxy.viewer.store.cache import Stores
-from cxg_proxy.viewer.store.store import fingerprint
+from cxg_proxy.viewer.store.origin import Origin
 from places import WORKERS
 from processes import environment
 from stores_fixtures import (
@@ -34,15 +34,15 @@ pytest_plugins = ["stores_plugin"]
 
 
 def test_a_store_is_made_once_and_then_found(cache: Path, source: Path, stores: Stores) -> None:
-    assert stores.find(str(source), None) is None
+    assert stores.find(Origin.of(str(source))) is None
     heard: list[float] = []
-    made = stores.make(str(source), None, heard.append, never)
+    made = stores.make(Origin.of(str(source)), heard.append, never)
     assert heard[0] == 0.0
     assert heard == sorted(heard)
-    assert names(cache) == [made.folder.name] == [fingerprint(str(source), None)]
-    again = stores.make(str(source), None, lambda _: pytest.fail("it is there"), never)
+    assert names(cache) == [made.folder.name] == [Origin.of(str(source)).fingerprint]
+    again = stores.make(Origin.of(str(source)), lambda _: pytest.fail("it is there"), never)
     assert again.folder == made.folder
-    found = Stores(cache, None, limit=PLENTY, memory=MEMORY).find(str(source), None)
+    found = Stores(cache, None, limit=PLENTY, memory=MEMORY).find(Origin.of(str(source)))
     assert found is not None
     assert total(found) == total(made)
 
@@ -79,7 +79,7 @@ def test_who_waits_can_give_up(cache: Path, source: Path, stores: Stores) -> Non
         builder.until("done", 0.3)
         heard: list[float] = []
         with pytest.raises(build.Cancelled):
-            stores.make(str(source), None, heard.append, lambda: bool(heard))
+            stores.make(Origin.of(str(source)), heard.append, lambda: bool(heard))
         builder.go_on()
         builder.until("store")
 
@@ -87,7 +87,7 @@ def test_who_waits_can_give_up(cache: Path, source: Path, stores: Stores) -> Non
 def test_a_builder_that_is_cancelled_leaves_nothing(cache: Path, source: Path, stores: Stores) -> None:
     heard: list[float] = []
     with pytest.raises(build.Cancelled):
-        stores.make(str(source), None, heard.append, lambda: len(heard) > 1)
+        stores.make(Origin.of(str(source)), heard.append, lambda: len(heard) > 1)
     assert names(cache) == []
 
 
@@ -102,10 +102,10 @@ def test_killed_at_any_moment_the_next_builder_makes_it_right(cache: Path, sourc
     made = [line for line in lines if "total" in line]
     assert len(made) == 41
     assert {line["total"] for line in made} == {made[0]["total"]}
-    name, other = fingerprint(str(source), None), write(source.with_name("other.h5ad"))
+    name, other = Origin.of(str(source)).fingerprint, write(source.with_name("other.h5ad"))
     assert all(line["names"][0] == name for line in made)
     make(other)  # what was left by one that was killed after its work was done
-    assert names(cache) == sorted([name, fingerprint(str(other), None)])
+    assert names(cache) == sorted([name, Origin.of(str(other)).fingerprint])
 
 
 def test_what_dead_builders_of_other_datasets_left_is_cleared_away_but_nothing_of_the_living(
@@ -120,7 +120,7 @@ def test_what_dead_builders_of_other_datasets_left_is_cleared_away_but_nothing_o
         assert [name.partition(".")[2][-4:] for name in names(cache)].count("part") == 2
         make(source)
         left = {name.partition(".")[0] for name in names(cache)}
-        assert left == {fingerprint(str(source), None), fingerprint(str(living), None)}
+        assert left == {Origin.of(str(source)).fingerprint, Origin.of(str(living)).fingerprint}
         builder.go_on()
         builder.until("store")
 
@@ -135,14 +135,14 @@ def test_a_source_that_is_replaced_while_its_store_is_built_leaves_none(
             new.replace(source)
 
     with pytest.raises(ChangedMeanwhile):
-        stores.make(str(source), None, replace, never)
+        stores.make(Origin.of(str(source)), replace, never)
     assert names(cache) == []
-    stores.make(str(source), None, ignore, never)
+    stores.make(Origin.of(str(source)), ignore, never)
 
 
 def test_a_source_that_vanishes_is_told_as_such(cache: Path, source: Path, stores: Stores) -> None:
     with pytest.raises(DatasetNotFound):
-        stores.make(str(source), None, lambda _: source.unlink(missing_ok=True), never)
+        stores.make(Origin.of(str(source)), lambda _: source.unlink(missing_ok=True), never)
     assert names(cache) == []
 
 
@@ -167,7 +167,7 @@ def test_a_store_that_is_damaged_is_made_anew(damage: str, cache: Path, source: 
     if damage == "truncated":
         os.truncate(largest, largest.stat().st_size - 1)
     elif damage == "another version":
-        manifest.write_text(manifest.read_text().replace(fingerprint(str(source), None), "0" * 32))
+        manifest.write_text(manifest.read_text().replace(Origin.of(str(source)).fingerprint, "0" * 32))
     elif damage == "no manifest":
         manifest.unlink()
     else:
@@ -182,7 +182,7 @@ def test_a_store_that_cannot_be_read_for_once_is_not_removed(
     function: str, name: str, cache: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with contextlib.closing(Stores(cache, None, limit=PLENTY, memory=MEMORY, for_others=True)) as stores:
-        failing = stores.make(str(source), None, ignore, never).folder / name
+        failing = stores.make(Origin.of(str(source)), ignore, never).folder / name
         before, look = failing.parent.stat(), getattr(os, function)
 
         def fail(path: Any, **how: Any) -> Any:
@@ -190,6 +190,6 @@ def test_a_store_that_cannot_be_read_for_once_is_not_removed(
 
         with monkeypatch.context() as hiccup:
             hiccup.setattr(os, function, fail)
-            assert stores.find(str(source), None) is None
+            assert stores.find(Origin.of(str(source))) is None
         assert failing.parent.stat() == before
-        assert stores.find(str(source), None)
+        assert stores.find(Origin.of(str(source)))

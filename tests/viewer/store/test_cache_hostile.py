@@ -9,6 +9,7 @@ import pytest
 
 from cxg_proxy.errors import StoreNotWritten
 from cxg_proxy.viewer.store.cache import Stores
+from cxg_proxy.viewer.store.origin import Origin
 from stores_fixtures import ANA, BEN, LAB, MEMORY, PLENTY, Make, ignore, maker, names, needs_root, never, total, write
 
 pytest_plugins = ["stores_plugin"]
@@ -22,7 +23,7 @@ def preparing(site: Path) -> Stores:
 def a_store_that_a_reader_has_locked(site: Path) -> Iterator[Path]:
     """A prepared store, of `cells.h5ad`, that somebody holds for themselves."""
     stores = preparing(site)
-    folder = stores.make(str(write(site / "cells.h5ad")), None, ignore, never).folder
+    folder = stores.make(Origin.of(str(write(site / "cells.h5ad"))), ignore, never).folder
     stores.close()
     held = os.open(folder / "store.json", os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)
@@ -34,7 +35,7 @@ def test_a_prepared_store_that_somebody_has_locked_is_used_all_the_same(
     site: Path, locked: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stores = Stores(site / "own", site / "shared", limit=PLENTY, memory=MEMORY)
-    there = stores.make(str(site / "cells.h5ad"), None, lambda _: pytest.fail("it is there"), never)
+    there = stores.make(Origin.of(str(site / "cells.h5ad")), lambda _: pytest.fail("it is there"), never)
     assert there.folder == locked
     assert total(there) > 0
     assert "keeps a lock" in caplog.text
@@ -44,7 +45,9 @@ def test_a_prepared_store_that_somebody_has_locked_is_used_all_the_same(
 def test_a_prepared_store_that_somebody_has_locked_is_not_prepared_anew(site: Path, locked: Path) -> None:
     before = locked.stat()
     stores = preparing(site)
-    assert stores.make(str(site / "cells.h5ad"), None, lambda _: pytest.fail("it is there"), never).folder == locked
+    assert (
+        stores.make(Origin.of(str(site / "cells.h5ad")), lambda _: pytest.fail("it is there"), never).folder == locked
+    )
     assert locked.stat().st_ino == before.st_ino
     stores.close()
 
@@ -97,10 +100,10 @@ def test_a_store_in_ones_own_cache_that_somebody_else_has_put_there_is_not_used(
     expected = total(there)
     (stores.cache / "stores").chmod(0o1777)
     PLANTED[what](there.folder)
-    assert stores.find(str(source), None) is None
+    assert stores.find(Origin.of(str(source))) is None
     assert "cannot be used" in caplog.text
     assert total(make(source)) == expected
-    assert stores.find(str(source), None)
+    assert stores.find(Origin.of(str(source)))
     assert {path.lstat().st_uid for path in (there.folder, *there.folder.rglob("*"))} == {0}
     assert there.folder.name in names(stores.cache)
 
@@ -113,7 +116,7 @@ def test_a_store_whose_group_may_change_it_is_used_in_ones_own_cache(
     for path in (cache, cache / "stores", folder, *folder.rglob("*")):
         path.chmod(path.stat().st_mode | 0o660)
         os.chown(path, -1, LAB if os.getuid() == 0 else -1)
-    assert stores.find(str(source), None)
+    assert stores.find(Origin.of(str(source)))
 
 
 @needs_root
@@ -124,9 +127,9 @@ def test_a_disk_that_gives_all_files_to_one_user_holds_a_cache_all_the_same(
     folder = make(source).folder
     for path in (cache, cache / "stores", folder, *folder.rglob("*")):
         os.chown(path, BEN, LAB)
-    assert stores.find(str(source), None)
+    assert stores.find(Origin.of(str(source)))
     (cache / "stores").chmod(0o777)
-    assert stores.find(str(source), None) is None
+    assert stores.find(Origin.of(str(source))) is None
 
 
 @needs_root
@@ -142,4 +145,4 @@ def test_where_not_even_what_was_just_made_can_be_believed_the_reason_is_told(
 
     monkeypatch.setattr(Path, "rename", given_away)
     with pytest.raises(StoreNotWritten, match=f"belongs to user {BEN}"):
-        stores.make(str(source), None, ignore, never)
+        stores.make(Origin.of(str(source)), ignore, never)

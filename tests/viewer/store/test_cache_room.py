@@ -15,7 +15,7 @@ from cxg_proxy.files import atomic
 from cxg_proxy.viewer.store import eviction
 from cxg_proxy.viewer.store.cache import Stores
 from cxg_proxy.viewer.store.claim import Claim
-from cxg_proxy.viewer.store.store import fingerprint
+from cxg_proxy.viewer.store.origin import Origin
 from places import WORKERS
 from processes import environment
 from stores_fixtures import (
@@ -47,12 +47,12 @@ def test_the_stores_that_were_not_used_for_longest_give_way(
     first, second, third = several(tmp_path, make)
     stores.close()
     for file in (first, source):
-        assert stores.find(str(file), None) or file == source  # the first one is used again
+        assert stores.find(Origin.of(str(file))) or file == source  # the first one is used again
     stores.close()
-    needed = eviction.estimate(str(source), None)
+    needed = eviction.estimate(Origin.of(str(source)))
     stores.limit = needed + sum(kept.bytes for kept in eviction.stores(cache / "stores")) - 1
     make(source)
-    found = {file.name for file in (first, second, third, source) if stores.find(str(file), None)}
+    found = {file.name for file in (first, second, third, source) if stores.find(Origin.of(str(file)))}
     assert found == {first.name, third.name, source.name}
 
 
@@ -63,15 +63,15 @@ def test_a_store_that_somebody_uses_is_not_evicted(
     stores.close()
     with maker(cache, file) as user:
         user.until("store")
-        used(cache / "stores" / fingerprint(str(file), None), days_ago=100)
-        stores.limit = eviction.estimate(str(source), None)
+        used(cache / "stores" / Origin.of(str(file)).fingerprint, days_ago=100)
+        stores.limit = eviction.estimate(Origin.of(str(source)))
         with pytest.raises(NoRoom, match="--cache-limit is"):
             make(source)
-        assert stores.find(str(file), None)
+        assert stores.find(Origin.of(str(file)))
         stores.close()
     until_now(lambda: user.process.poll() is not None)
     make(source)
-    assert stores.find(str(file), None) is None
+    assert stores.find(Origin.of(str(file))) is None
 
 
 @pytest.mark.parametrize("how", ["removed", "evicted where nothing can be locked"])
@@ -89,11 +89,11 @@ def test_a_store_that_goes_while_it_is_mapped_stays_readable_and_the_next_open_m
             assert eviction.evict(there.folder)
     assert names(stores.cache) == []
     assert total(there) == expected
-    assert stores.find(str(source), None) is None
+    assert stores.find(Origin.of(str(source))) is None
     again = make(source)
     assert names(stores.cache) == [again.folder.name] == [there.folder.name]
     assert total(again) == total(there) == expected
-    opened = stores.find(str(source), None)
+    opened = stores.find(Origin.of(str(source)))
     assert opened is not None
     assert total(opened) == expected
 
@@ -131,12 +131,12 @@ def test_what_others_build_counts_in_full_against_the_limit_however_much_of_it_i
     stores.close()
     there = eviction.size(next((stores.cache / "stores").iterdir()))
     with building(stores, 100_000_000, done):
-        stores.limit = there + 100_000_000 + eviction.estimate(str(source), None) - 1
+        stores.limit = there + 100_000_000 + eviction.estimate(Origin.of(str(source))) - 1
         first = names(stores.cache)
         make(source)  # what was not used for longest has given way
-        assert fingerprint(str(tmp_path / "0.h5ad"), None) not in names(stores.cache)
+        assert Origin.of(str(tmp_path / "0.h5ad")).fingerprint not in names(stores.cache)
         stores.close()
-        shutil.rmtree(stores.cache / "stores" / fingerprint(str(source), None))
+        shutil.rmtree(stores.cache / "stores" / Origin.of(str(source)).fingerprint)
         stores.limit -= there
         with pytest.raises(NoRoom, match="--cache-limit is"):
             make(source)
@@ -149,7 +149,7 @@ def test_what_others_have_written_does_not_count_against_the_disk_once_more(
     source: Path, stores: Stores, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (stores.cache / "stores").mkdir(parents=True)
-    needed = eviction.estimate(str(source), None)
+    needed = eviction.estimate(Origin.of(str(source)))
     with building(stores, 100_000_000, 0.75):
         monkeypatch.setattr(eviction, "free", lambda _: needed + 25_000_000 - 1)
         with pytest.raises(NoRoom, match="are free on the disk"):
@@ -162,7 +162,7 @@ def test_a_builder_has_told_what_it_needs_before_it_looks_for_room(
     source: Path, stores: Stores, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (stores.cache / "stores").mkdir(parents=True)
-    needed = eviction.estimate(str(source), None)
+    needed = eviction.estimate(Origin.of(str(source)))
     look, seen = eviction.stores, []
     with building(stores, 1, 0.0) as other:
 
@@ -188,7 +188,7 @@ def test_nothing_is_evicted_when_that_would_not_help(
     several(tmp_path, make)
     stores.close()
     before = names(cache)
-    stores.limit = eviction.estimate(str(source), None) - 1
+    stores.limit = eviction.estimate(Origin.of(str(source))) - 1
     with pytest.raises(NoRoom):
         make(source)
     assert names(cache) == before
@@ -197,7 +197,7 @@ def test_nothing_is_evicted_when_that_would_not_help(
 def test_a_cache_that_cannot_be_written_has_no_room(cache: Path, source: Path, stores: Stores) -> None:
     cache.write_text("a file where the folder should be")
     with pytest.raises(StoreNotWritten, match="Not a directory"):
-        stores.make(str(source), None, ignore, never)
+        stores.make(Origin.of(str(source)), ignore, never)
 
 
 def test_the_usual_limit_is_half_of_what_the_stores_could_have(cache: Path, source: Path, make: Make) -> None:

@@ -9,6 +9,7 @@ import pytest
 from scipy import sparse
 
 from cxg_proxy.viewer.store import eviction
+from cxg_proxy.viewer.store.origin import Origin
 from stores_fixtures import Make
 from viewer_fixtures import cells
 
@@ -66,6 +67,6 @@ def test_of_all_that_a_file_holds_only_what_a_store_does_needs_room(
     MORE[more](data)
     path = tmp_path / "cells.h5ad"
     data.write_h5ad(path, compression="gzip" if kind == "csc" else None)
-    estimate = eviction.estimate(str(path), None) - MARGIN
+    estimate = eviction.estimate(Origin.of(str(path))) - MARGIN
     taken = eviction.size(make(path).folder)
     assert taken * 0.95 < estimate < taken * 1.3

@@ -14,6 +14,7 @@ import pytest
 
 from cxg_proxy.viewer.store import permissions
 from cxg_proxy.viewer.store.cache import Stores
+from cxg_proxy.viewer.store.origin import Origin
 from cxg_proxy.viewer.store.store import Store
 from processes import environment
 from stores_fixtures import ANA, BEN, LAB, MEMORY, PLENTY, ignore, names, needs_root, never, total, write
@@ -24,8 +25,10 @@ FIND = """
 import json, os, sys
 from pathlib import Path
 from cxg_proxy.viewer.store.cache import Stores
+from cxg_proxy.viewer.store.origin import Origin
+from cxg_proxy.viewer.store.origin import Origin
 os.setgroups([]); os.setgid(int(sys.argv[3])); os.setuid(int(sys.argv[3]))
-there = Stores(Path("/nonexistent"), Path(sys.argv[1]), limit=0, memory=0).find(sys.argv[2], None)
+there = Stores(Path("/nonexistent"), Path(sys.argv[1]), limit=0, memory=0).find(Origin.of(sys.argv[2]))
 print(json.dumps([str(there.folder), float(there.matrix.columns(range(there.shape[1])).sum())] if there else []))
 """
 
@@ -41,7 +44,7 @@ def a_dataset_of_ana(site: Path) -> Path:
 def prepared(site: Path, source: Path, shared: str = "shared") -> Path:
     """A store that root has prepared, and the shared cache it is in."""
     stores = Stores(site / shared, None, limit=PLENTY, memory=MEMORY, for_others=True)
-    folder = stores.make(str(source), None, ignore, never).folder
+    folder = stores.make(Origin.of(str(source)), ignore, never).folder
     stores.close()
     return folder
 
@@ -88,9 +91,9 @@ def test_a_store_that_others_may_have_written_is_ignored(
 ) -> None:
     folder = prepared(site, source)
     stores = Stores(site / "own", site / "shared", limit=PLENTY, memory=MEMORY)
-    assert stores.find(str(source), None)
+    assert stores.find(Origin.of(str(source)))
     FOREIGN[how](folder)
-    assert stores.find(str(source), None) is None
+    assert stores.find(Origin.of(str(source))) is None
     assert "is not used" in caplog.text
     stores.close()
 
@@ -172,13 +175,13 @@ def test_a_prepared_store_comes_before_the_own_one_which_is_made_where_none_can_
 ) -> None:
     folder = prepared(site, source)
     stores = Stores(site / "own", site / "shared", limit=PLENTY, memory=MEMORY)
-    assert stores.make(str(source), None, ignore, never).folder == folder
+    assert stores.make(Origin.of(str(source)), ignore, never).folder == folder
     assert not (site / "own").exists()
     folder.chmod(0o777)
-    made = stores.make(str(source), None, ignore, never)
+    made = stores.make(Origin.of(str(source)), ignore, never)
     assert made.folder.parent == site / "own" / "stores"
     folder.chmod(0o755)
-    there = stores.find(str(source), None)
+    there = stores.find(Origin.of(str(source)))
     assert there is not None
     assert there.folder == folder
     assert total(there) == total(made)
@@ -194,11 +197,11 @@ def test_what_is_added_to_a_new_store_is_there_before_anybody_else_has_it(site: 
         (made.replies / "first").write_text("made by root")
 
     stores = Stores(site / "shared", None, limit=PLENTY, memory=MEMORY, for_others=True, finish=finish)
-    folder = stores.make(str(source), None, ignore, never).folder
+    folder = stores.make(Origin.of(str(source)), ignore, never).folder
     assert {found.st_uid for found in seen} == {0}
     added = (folder / "replies" / "first").stat()
     assert (added.st_uid, stat.S_IMODE(added.st_mode)) == (ANA, 0o400)
-    assert stores.make(str(source), None, ignore, never).folder == folder
+    assert stores.make(Origin.of(str(source)), ignore, never).folder == folder
     assert len(seen) == 2, "what was there is somebody else's, and root writes nothing into it"
     stores.close()
 
@@ -229,7 +232,7 @@ def test_a_link_in_a_store_that_its_owner_has_already_changes_nothing_elsewhere(
     before = {path: path.lstat() for path in (site, file)}
     source.chmod(mode)
     with pytest.raises(OSError, match=r"link|other names"):
-        permissions.share(folder, str(source), None, folder.name)
+        permissions.share(folder, Origin.of(str(source)))
     for path, was in before.items():
         assert (path.lstat().st_mode, path.lstat().st_uid) == (was.st_mode, was.st_uid)
 
@@ -238,7 +241,7 @@ def test_a_pipe_in_a_store_neither_stops_its_sharing_nor_is_shared(site: Path, s
     folder = prepared(site, source)
     os.mkfifo(folder / "pipe")
     with pytest.raises(OSError, match="neither a file nor a folder"):
-        permissions.share(folder, str(source), None, folder.name)
+        permissions.share(folder, Origin.of(str(source)))
 
 
 def test_nobody_gets_a_folder_before_all_in_it_is_done(
@@ -254,7 +257,7 @@ def test_nobody_gets_a_folder_before_all_in_it_is_done(
         change(descriptor, owner, group)
 
     monkeypatch.setattr(os, "fchown", fchown)
-    permissions.share(folder, str(source), None, folder.name)
+    permissions.share(folder, Origin.of(str(source)))
     everything = [str(path) for path in (folder, *folder.rglob("*"))]
     assert sorted(given) == sorted(everything)
     assert all(given.index(str(Path(path).parent)) > given.index(path) for path in given if path != str(folder))

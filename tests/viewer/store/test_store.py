@@ -13,6 +13,7 @@ import pytest
 from scipy import sparse
 
 from cxg_proxy.viewer.store import build, store
+from cxg_proxy.viewer.store.origin import Origin
 
 SMALL = [store.METADATA, "indptr", store.MANIFEST]
 LARGE = ["indices", "data"]
@@ -30,7 +31,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "store"
     folder.mkdir()
-    build.build(str(dataset), None, folder, memory=1 << 24, report=lambda _: None, cancelled=lambda: False)
+    build.build(Origin.of(str(dataset)), folder, memory=1 << 24, report=lambda _: None, cancelled=lambda: False)
     return folder
 
 
@@ -42,11 +43,11 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 def refused(folder: Path, dataset: Path, words: str) -> None:
     with pytest.raises(store.Unusable, match=words):
-        store.Store.open(folder, store.fingerprint(str(dataset), None))
+        store.Store.open(folder, Origin.of(str(dataset)).fingerprint)
 
 
 def test_a_whole_store_opens_read_only(made: Path, dataset: Path) -> None:
-    found = store.Store.open(made, store.fingerprint(str(dataset), None))
+    found = store.Store.open(made, Origin.of(str(dataset)).fingerprint)
     assert (found.shape, found.dtype, found.distribution) == ((50, 30), np.float32, "normal")
     assert (found.folder, found.rest, found.replies) == (made, made / "rest.h5ad", made / "replies")
     assert found.replies.is_dir()
@@ -56,27 +57,10 @@ def test_a_whole_store_opens_read_only(made: Path, dataset: Path) -> None:
 
 
 def test_a_mapped_store_can_be_removed(folder: Path, dataset: Path) -> None:
-    found = store.Store.open(folder, store.fingerprint(str(dataset), None))
+    found = store.Store.open(folder, Origin.of(str(dataset)).fingerprint)
     before = found.matrix.columns(np.arange(30))
     shutil.rmtree(folder)
     np.testing.assert_array_equal(found.matrix.columns(np.arange(30)), before)
-
-
-def test_the_fingerprint_tells_files_states_and_layers_apart(dataset: Path, tmp_path: Path) -> None:
-    path = tmp_path / "b.h5ad"
-    shutil.copyfile(dataset, path)
-    first = store.fingerprint(str(path), None)
-    assert first == store.fingerprint(str(path), None)
-    (tmp_path / "link.h5ad").symlink_to(path)
-    assert store.fingerprint(str(tmp_path / "link.h5ad"), None) == first
-    others = {store.fingerprint(str(dataset), None), *(store.fingerprint(str(path), name) for name in ("None", "raw"))}
-    os.utime(path, ns=(1, 1))
-    others.add(store.fingerprint(str(path), None))
-    shutil.copyfile(path, tmp_path / "c.h5ad")
-    os.utime(tmp_path / "c.h5ad", ns=(1, 1))
-    os.replace(tmp_path / "c.h5ad", path)  # another file of the same size and time
-    others.add(store.fingerprint(str(path), None))
-    assert len(others - {first}) == 5
 
 
 def test_a_store_of_another_state_of_the_file_is_refused(made: Path) -> None:
@@ -107,7 +91,7 @@ def test_a_single_flipped_bit_of_a_small_file_is_noticed(folder: Path, dataset: 
         (folder / name).write_bytes(spoilt)
         refused(folder, dataset, "damaged")
     (folder / name).write_bytes(content)
-    store.Store.open(folder, store.fingerprint(str(dataset), None))
+    store.Store.open(folder, Origin.of(str(dataset)).fingerprint)
 
 
 @pytest.mark.parametrize(
