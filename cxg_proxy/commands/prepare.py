@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import io
-import json
 import os
 import shutil
 import signal
@@ -21,14 +20,12 @@ from typing import Any
 
 import platformdirs
 
-from cxg_proxy import __version__, formatting
-from cxg_proxy.errors import DatasetNotFound, Problem, ViewerMismatch, ViewerMissing
+from cxg_proxy import formatting
+from cxg_proxy.errors import DatasetNotFound, Problem
 from cxg_proxy.gateway.library.library import Library
 from cxg_proxy.gateway.library.scan import Scan
-from cxg_proxy.gateway.workers.process import Child, running
-from cxg_proxy.gateway.workers.report import death, no_worker
-from cxg_proxy.gateway.workers.usage import oom_kills
-from cxg_proxy.steps import Phase, Step
+from cxg_proxy.gateway.workers.report import LOG_LINES, reporting
+from cxg_proxy.steps import Phase
 from cxg_proxy.worker_options import BUILD_MEMORY_BYTES
 
 FAILED, STOPPED = 1, 130  # exit statuses
@@ -314,51 +311,13 @@ class Preparing:
             return Outcome(time.monotonic() - started, bool(said.get("made")), cells, genes, size)
 
     async def _make(self, wanted: Wanted, hear: Callable[[float], None]) -> dict[str, Any]:
-        log: deque[str] = deque(maxlen=20)
-        killed = oom_kills()
-        try:
-            async with running(
-                [*self._command, "--", str(wanted.file)],
-                cwd=self._cwd,
-                environment=self._environment,
-                on_line=lambda line: log.append(line.decode(errors="replace").rstrip()),
-            ) as child:
-                heard = await _follow(child, hear)
-                status = await child.wait()
-        except OSError as reason:
-            raise ViewerMissing(self._command[0], detail=str(reason.strerror)) from reason
-        if heard.ready:
-            return heard.said
-        if heard.last is None and status > 0:
-            raise no_worker(self._command[0], status, list(log))
-        raise heard.problem or death(wanted.name, status, list(log), for_memory=oom_kills() > killed)
-
-
-@dataclass
-class _Heard:
-    said: dict[str, Any]
-    last: Step | None = None
-
-    @property
-    def ready(self) -> bool:
-        return self.last is not None and self.last.phase is Phase.READY
-
-    @property
-    def problem(self) -> Problem | None:
-        return None if self.last is None else self.last.problem
-
-
-async def _follow(child: Child, hear: Callable[[float], None]) -> _Heard:
-    heard = _Heard({})
-    async for line in child.lines():
-        with contextlib.suppress(ValueError, TypeError):
-            data = json.loads(line)
-            if isinstance(data, dict) and "made" in data:
-                heard.said = data
-                continue
-            heard.last = Step.parse(line)
-            if heard.last.version and heard.last.version != __version__:
-                raise ViewerMismatch(detail=f"{heard.last.version} there, {__version__} here")
-            if heard.last.phase is Phase.LOADING and heard.last.done is not None:
-                hear(heard.last.done)
-    return heard
+        command = [*self._command, "--", str(wanted.file)]
+        log: deque[str] = deque(maxlen=LOG_LINES)
+        async with reporting(command, wanted.name, log, cwd=self._cwd, environment=self._environment) as report:
+            async for step in report.steps():
+                if step.phase is Phase.LOADING and step.done is not None:
+                    hear(step.done)
+            if not report.ready:
+                raise await report.death()
+            await report.child.wait()
+        return report.result

@@ -110,11 +110,16 @@ class Here:
     """The part of one user's gateway that downloads the site's file."""
 
     def __init__(self, folder: Path, address: str) -> None:
-        self.remotes = Remotes(folder / "remote", {"atlas": address}, patience=0.4)
+        self._folder, self._address = folder, address
+        self.wait_at_most(20)
         self.library = Library({}, copies=self.remotes.folder, remotes=["atlas"])
         self.file = self.remotes.folder / "atlas.h5ad"
         self.part = self.remotes.folder / "atlas.h5ad.part"
         self.shares: list[float | None] = []
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Wait so long for the site from now on."""
+        self.remotes = Remotes(self._folder / "remote", {"atlas": self._address}, patience=seconds)
 
     async def fetch(self) -> Dataset:
         return await self.remotes.fetch(self.library.find("remote/atlas.h5ad"), self.shares.append)

@@ -17,8 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from cxg_proxy import __version__
-from cxg_proxy.errors import ChangedMeanwhile, Died, Problem, StartTimeout, Stopped, ViewerMismatch, ViewerMissing
+from cxg_proxy.errors import ChangedMeanwhile, Died, Problem, StartTimeout, Stopped
 from cxg_proxy.files.disk import on_disk
 from cxg_proxy.gateway.library.dataset import Dataset
 from cxg_proxy.gateway.library.visits import Visit, Visits
@@ -27,11 +26,9 @@ from cxg_proxy.steps import LEGAL, OVER, Phase
 from .command import WorkerCommand, WorkerEnvironment, command_and_fingerprint
 from .exchange import Connections
 from .log import logging_to
-from .process import UNKNOWN, Child, running, within
-from .report import death, no_worker, steps
-from .usage import oom_kills
+from .process import within
+from .report import LOG_LINES, Report, reporting
 
-LOG_LINES = 20
 ROOM_SECONDS = 15.0  # longer than it takes to end a worker
 
 # Downloads a remote dataset and returns it; the function argument receives the share downloaded so far.
@@ -69,9 +66,6 @@ class Instance:
         self._command, self._surroundings, self._limits, self._visits = command, surroundings, limits, visits
         self._fetch = fetch
         self._fetching = 0.0  # seconds of download, which the next opening will not need
-        self._oom_kills = oom_kills()
-        self._heard = False
-        self._python = ""
         self._changed = asyncio.Event()
         self._close_asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -161,30 +155,29 @@ class Instance:
             self._enter(Phase.STARTING)
             # In a thread, because it accesses the folder of labels, on a disk that may hang.
             command, under = await on_disk(lambda: command_and_fingerprint(self._command, self.dataset, self.socket))
-            self._python = str(command[0])
             warming = asyncio.ensure_future(self._surroundings.starter.warm())
             await self._first(warming, timeout=None)
             warming.cancel()
             async with (
                 logging_to(self._surroundings.log_of(self.dataset), self.log) as hear,
-                running(
+                reporting(
                     command,
+                    self.dataset.label,
+                    self.log,
                     cwd=self._surroundings.sockets,
                     environment=self._surroundings.environment,
                     on_line=hear,
                     patience=self._limits.patience,
                     start=self._surroundings.starter.start,
-                ) as child,
+                ) as report,
             ):
-                self.pid = child.pid
-                await self._until_ready(child, under)
-                await self._until_over(child)
+                self.pid = report.child.pid
+                await self._until_ready(report, under)
+                await self._until_over(report)
                 self._enter(Phase.CLOSING)
             self._enter(Phase.CLOSED)
         except Problem as problem:
             self._fail(problem)
-        except OSError as reason:
-            self._fail(ViewerMissing(str(reason.filename or ""), detail=str(reason.strerror)))
         except Exception as reason:  # the outermost level of the task, where every error is shown and none is swallowed
             logging.getLogger(__name__).exception("instance of %s", self.dataset.name)
             self._fail(Died(self.dataset.label, detail=repr(reason)))
@@ -218,8 +211,8 @@ class Instance:
         if self.done != before:  # each change is sent to every open page
             self._tell()
 
-    async def _until_ready(self, child: Child, under: str) -> None:
-        listening = asyncio.ensure_future(self._listen(child, under))
+    async def _until_ready(self, report: Report, under: str) -> None:
+        listening = asyncio.ensure_future(self._listen(report, under))
         try:
             if not await self._first(listening, timeout=self._limits.start_timeout or None):
                 raise StartTimeout(self.dataset.label, detail=f"{self._limits.start_timeout:.0f} s")
@@ -229,14 +222,9 @@ class Instance:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
 
-    async def _listen(self, child: Child, under: str) -> None:
+    async def _listen(self, report: Report, under: str) -> None:
         """Follow the worker's steps until it is ready; raises the Problem that it reports or that ended it."""
-        async for step in steps(child):
-            self._heard = True
-            if step.version and step.version != __version__:
-                raise ViewerMismatch(detail=f"{step.version} there, {__version__} here")
-            if step.problem is not None or step.phase is Phase.FAILED:
-                raise step.problem or Died(self.dataset.label)
+        async for step in report.steps():
             if step.phase is Phase.READY:
                 await self._refuse_changed()
                 self.touch()  # however long it took to open, it has just become usable
@@ -249,30 +237,33 @@ class Instance:
             self._tell()
             if self.phase is Phase.READY:
                 return
-        raise self._death(await child.wait())
+        raise await report.death()
 
-    async def _hear_on(self, child: Child) -> None:
+    async def _hear_on(self, report: Report) -> None:
         """Follow the work that a ready worker still has to do."""
-        async for step in steps(child):
+        async for step in report.steps():
             if step.phase is self.phase is Phase.READY:
                 self.done, self.note = step.done, step.note
                 self._tell()
 
     async def _refuse_changed(self) -> None:
         """Raise ChangedMeanwhile unless the file is still the one that this instance claims to show."""
-        found = await on_disk(lambda: os.stat(self.dataset.real))
+        try:
+            found = await on_disk(lambda: os.stat(self.dataset.real))
+        except OSError as reason:
+            raise ChangedMeanwhile(self.dataset.label, detail=reason.strerror or str(reason)) from reason
         if (found.st_size, found.st_mtime_ns, found.st_ino) != self.dataset.fingerprint[1:]:
             raise ChangedMeanwhile(self.dataset.label)
 
-    async def _until_over(self, child: Child) -> None:
+    async def _until_over(self, report: Report) -> None:
         """Wait for a request to close; raises the Problem that ended the worker if it ends before."""
         if self._close_asked.is_set():
             return
-        dying, hearing = asyncio.ensure_future(child.wait()), asyncio.ensure_future(self._hear_on(child))
+        dying, hearing = asyncio.ensure_future(report.child.wait()), asyncio.ensure_future(self._hear_on(report))
         try:
             await self._first(dying, timeout=None)
             if dying.done() and not self._close_asked.is_set():
-                raise self._death(dying.result())
+                raise await report.death()
         finally:
             dying.cancel()
             hearing.cancel()
@@ -286,13 +277,6 @@ class Instance:
             return bool(done)
         finally:
             asked.cancel()
-
-    def _death(self, status: int) -> Problem:
-        """Return the reason why the worker ended, as far as it can be known."""
-        label, log = self.dataset.label, list(self.log)
-        if not self._heard and 0 < status < UNKNOWN:
-            return no_worker(self._python, status, log)
-        return death(label, status, log, for_memory=oom_kills() > self._oom_kills)
 
     def _enter(self, phase: Phase) -> None:
         if phase not in LEGAL[self.phase]:

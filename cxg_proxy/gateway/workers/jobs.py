@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from cxg_proxy.annotations.alignment import Checked
-from cxg_proxy.errors import Busy, NotPrepared, Problem, ViewerMissing
+from cxg_proxy.errors import Busy, NotPrepared, Problem
 from cxg_proxy.files.disk import on_disk
 from cxg_proxy.files.scratch import scratch
 from cxg_proxy.gateway.library.dataset import Dataset
-from cxg_proxy.steps import Phase, Step
 
-from .process import describe_status, running
+from .report import LOG_LINES, Report, reporting
 
 MAX_COPIES = 2  # at once, because each takes the disk space of its dataset
 MAX_CHECKS = 2  # at once, because each takes memory; others wait for their turn
@@ -85,52 +84,34 @@ class Jobs:
             await on_disk(lambda: _remove(beside))
 
     async def _annotate(self, dataset: Dataset, labels: Path, file: Path) -> None:
-        last: Step | None = None
-        log: deque[str] = deque(maxlen=20)
-        async for line in self._lines("annotate", dataset, labels, ["--output", str(file)], log):
-            with contextlib.suppress(ValueError):
-                last = Step.parse(line)
-        if last is not None and last.problem is not None:
-            raise last.problem
-        if last is None or last.phase is not Phase.READY:
-            raise NotPrepared(_NAME, detail=log[-1] if log else "the program that makes it stopped", log=log)
+        async with self._child("annotate", dataset, labels, ["--output", str(file)]) as report:
+            async for _ in report.steps():
+                pass  # the page shows no progress of it
+            if not report.ready:
+                raise NotPrepared(_NAME, detail=await report.ending(), log=report.log)
 
     async def check(self, dataset: Dataset, labels: Path, table: Path, output: Path) -> Checked:
         """Return how a table of labels fits the dataset, and write the table that can be saved to `output`.
 
         Raises the Problem that prevents the check.
         """
-        said: dict[str, Any] | None = None
-        log: deque[str] = deque(maxlen=20)
         more = ["--input", str(table), "--output", str(output)]
-        async with self._checks:
-            async for line in self._lines("check", dataset, labels, more, log):
-                with contextlib.suppress(ValueError):
-                    said = json.loads(line)
-        try:
-            return Checked.from_json(said or {})
-        except (KeyError, TypeError, ValueError) as reason:
-            detail = log[-1] if log else "the program that checks it stopped"
-            raise NotPrepared(dataset.label, detail=detail, log=log) from reason
+        async with self._checks, self._child("check", dataset, labels, more) as report:
+            async for _ in report.steps():
+                pass  # it reports nothing before its result
+            try:
+                return Checked.from_json(report.result)
+            except (KeyError, TypeError, ValueError) as reason:
+                raise NotPrepared(dataset.label, detail=await report.ending(), log=report.log) from reason
 
-    async def _lines(
-        self, name: str, dataset: Dataset, labels: Path, more: Sequence[str], log: deque[str]
-    ) -> AsyncIterator[bytes]:
-        """Yield the lines that a child writes until it ends; the child ends with this generator."""
+    def _child(
+        self, name: str, dataset: Dataset, labels: Path, more: Sequence[str]
+    ) -> contextlib.AbstractAsyncContextManager[Report]:
+        """Run the child of a job as long as the block lasts."""
         options = json.dumps(self._options(dataset))
         command = [*self._command, name, "--labels", str(labels), "--options", options, *more, "--", str(dataset.file)]
-
-        def hear(line: bytes) -> None:
-            log.append(line.decode(errors="replace").rstrip())
-
-        try:
-            async with running(command, cwd=self._cwd, environment=self._environment, on_line=hear) as child:
-                async for line in child.lines():
-                    yield line
-                if (status := await child.wait()) < 0:
-                    log.append(describe_status(status))
-        except OSError as reason:  # the viewer's Python does not exist
-            raise ViewerMissing(self._command[0], detail=str(reason.strerror)) from reason
+        log: deque[str] = deque(maxlen=LOG_LINES)
+        return reporting(command, dataset.label, log, cwd=self._cwd, environment=self._environment)
 
     @contextlib.asynccontextmanager
     async def folder(self) -> AsyncIterator[Path]:

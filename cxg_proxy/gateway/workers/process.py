@@ -123,8 +123,8 @@ class Ordinary:
 class Child:
     """A running child process: its steps and its end."""
 
-    def __init__(self, process: Started) -> None:
-        self._process = process
+    def __init__(self, process: Started, errors: asyncio.Future[None]) -> None:
+        self._process, self._errors = process, errors
         self.pid: int = process.pid
 
     async def lines(self) -> AsyncIterator[bytes]:
@@ -141,6 +141,11 @@ class Child:
     async def wait(self) -> int:
         """Wait for the child to end; return the exit status, negative for the signal that ended it."""
         return await self._process.wait()
+
+    async def wait_for_errors(self) -> None:
+        """Wait, once the child has ended, until all that it wrote to its standard error has been read."""
+        # Grandchildren may keep the pipe open; what the child itself wrote can be read at once.
+        await asyncio.wait({self._errors}, timeout=0.2)
 
     @property
     def status(self) -> int | None:
@@ -171,13 +176,13 @@ async def running(
     """
     process = await start(command, cwd, environment)
     hearing = asyncio.ensure_future(_hear(process, on_line))
+    child = Child(process, hearing)
     try:
-        yield Child(process)
+        yield child
     finally:
         # The child must be ended completely, even if this task is cancelled meanwhile.
         await _uninterrupted(_end(process, patience))
-        # Grandchildren may keep the pipe open; what the child itself wrote can be read at once.
-        await asyncio.wait({hearing}, timeout=0.2)
+        await child.wait_for_errors()
         hearing.cancel()
         process.free()
         await asyncio.gather(hearing, return_exceptions=True)

@@ -23,7 +23,8 @@ from cxg_proxy.files.atomic import write_whole
 from cxg_proxy.files.disk import on_disk
 from cxg_proxy.gateway.library.dataset import Dataset
 
-from .process import Child, describe_status, running
+from .process import describe_status
+from .report import LOG_LINES, Report, reporting
 
 RETRY_SECONDS = 60  # a problem, such as a missing permission, may go away without a change of the file
 FORMAT = 3  # increased when the content of a summary changes
@@ -135,36 +136,33 @@ class Summaries:
 
     async def _read_with_child(self) -> None:
         """Let one child read everything that is wanted; a file that ends it is recorded as the cause."""
-        log: deque[bytes] = deque(maxlen=20)
+        log: deque[str] = deque(maxlen=LOG_LINES)
         try:
-            async with running(
-                self._command, cwd=self._cwd, environment=self._environment, on_line=log.append, patience=0.5
-            ) as child:
-                lines = child.lines()
+            async with reporting(
+                self._command, "", log, cwd=self._cwd, environment=self._environment, patience=0.5
+            ) as report:
+                lines = report.child.lines()
                 while self._wanted:
                     dataset = next(iter(self._wanted.values()))
-                    await child.tell(json.dumps(str(dataset.file)).encode() + b"\n")
+                    await report.child.tell(json.dumps(str(dataset.file)).encode() + b"\n")
                     try:
                         line = await asyncio.wait_for(anext(lines), self.patience)
                         data = json.loads(line)
                         summary = Summary.from_json(data)
                     except (asyncio.TimeoutError, StopAsyncIteration, ValueError, KeyError, TypeError) as reason:
-                        await self._give_up(dataset, child, reason, log)
+                        await self._give_up(dataset, report, reason)
                         return
                     await self._learn(dataset, summary, data)
-        except OSError as reason:  # the viewer's Python does not exist
-            await self._all_fail(ViewerMissing(self._command[0], detail=str(reason.strerror)))
+        except ViewerMissing as problem:
+            await self._all_fail(problem)
 
-    async def _give_up(self, dataset: Dataset, child: Child, reason: Exception, log: deque[bytes]) -> None:
-        tail = [line.decode(errors="replace").rstrip() for line in log]
-        if any("No module named" in line for line in tail):
-            await self._all_fail(ViewerMissing(self._command[0], detail=tail[-1], log=tail))
-            return
+    async def _give_up(self, dataset: Dataset, report: Report, reason: Exception) -> None:
+        detail = f"it could not be read within {self.patience:.0f} s"
         if isinstance(reason, StopAsyncIteration):
-            detail = f"the program that reads it stopped: {describe_status(await child.wait())}"
-        else:
-            detail = f"it could not be read within {self.patience:.0f} s"
-        await self._learn(dataset, Summary(problem=DamagedFile(dataset.label, detail=detail, log=tail)))
+            detail = f"the program that reads it stopped: {describe_status(await report.status())}"
+        if missing := report.missing():
+            raise missing
+        await self._learn(dataset, Summary(problem=DamagedFile(dataset.label, detail=detail, log=report.log)))
 
     async def _all_fail(self, problem: Problem) -> None:
         for dataset in list(self._wanted.values()):

@@ -54,6 +54,8 @@ async def test_what_goes_wrong_is_said_with_the_name_and_without_the_address(
     how: dict[str, Any], said: str, here: Here, site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     vars(site).update(how)
+    if "hold_at" in how:
+        here.wait_at_most(0.4)
     with caplog.at_level(logging.DEBUG), pytest.raises(NotDownloaded, match=said) as caught:
         await here.fetch()
     assert caught.value.which == "atlas"
@@ -207,6 +209,8 @@ async def test_a_copy_is_used_when_nothing_newer_can_be_had(
 ) -> None:
     await here.fetch()
     vars(site).update(how)
+    if "hold_at" in how:
+        here.wait_at_most(0.4)
     await here.fetch()
     assert here.file.read_bytes() == CONTENT
     assert "remote/atlas.h5ad: " in caplog.text
