@@ -1,4 +1,4 @@
-"""Calls to a user's disk, each in its own thread: a network home that hangs must not block anything else.
+"""Calls to a user's disk in threads of their own: a network home that hangs must not block anything else.
 
 The threads are daemons, so that a call that never returns cannot keep the gateway from exiting; in asyncio's own
 thread pool it would.
@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from queue import SimpleQueue
 from typing import TypeVar
 
 from cxg_proxy.errors import StorageSilent
@@ -28,12 +29,54 @@ async def on_disk(work: Callable[[], Result], *, place: str = "", patience: floa
     `place` names the disk as far as it is known (a library, for example). Calls are counted for each place, so that a
     hanging disk does not block calls to the others. StorageSilent is also raised when `MAX_WAITING` calls wait already.
     """
+    return await _answer(lambda call: _thread(call).start(), work, place, patience)
+
+
+class DiskThread:
+    """A thread that makes one call after the other, like `on_disk` makes one."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        _thread(self._run).start()
+
+    async def __call__(self, work: Callable[[], Result], *, patience: float | None = PATIENCE_SECONDS) -> Result:
+        """Call `work`, after every call before, and return its result or raise its error; raises StorageSilent."""
+        return await _answer(self._calls.put, work, self._place, patience)
+
+    def end(self) -> None:
+        """Let the thread end after the calls that were made."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+
+
+@contextlib.asynccontextmanager
+async def disk_thread(place: str = "") -> AsyncIterator[DiskThread]:
+    """Yield what calls the disk from one thread as long as the block lasts: for a stream, which makes many calls."""
+    thread = DiskThread(place)
+    try:
+        yield thread
+    finally:
+        thread.end()
+
+
+def _thread(target: Callable[[], None]) -> threading.Thread:
+    return threading.Thread(target=target, daemon=True, name="disk")
+
+
+async def _answer(
+    begin: Callable[[Callable[[], None]], object], work: Callable[[], Result], place: str, patience: float | None
+) -> Result:
+    """Let `begin` have a call made, and wait for its result."""
     if _waiting[place] >= MAX_WAITING:
         raise StorageSilent(detail=f"{MAX_WAITING} calls wait for it already")
-    _waiting[place] += 1
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
-    threading.Thread(target=_run, args=(work, place, loop, future), daemon=True, name="disk").start()
+    begin(lambda: _run(work, place, loop, future))
+    _waiting[place] += 1  # before the loop can hear of the result
     try:
         # Not wait_for: before Python 3.12 it may swallow a cancellation that arrives together with the result.
         await asyncio.wait({future}, timeout=patience)

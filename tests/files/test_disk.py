@@ -8,7 +8,7 @@ import pytest
 
 from cxg_proxy.errors import StorageSilent
 from cxg_proxy.files import disk
-from cxg_proxy.files.disk import on_disk
+from cxg_proxy.files.disk import disk_thread, on_disk
 from cxg_proxy.gateway.workers.process import within
 from waiting import until
 
@@ -72,6 +72,51 @@ async def test_a_place_that_hangs_takes_no_turns_from_another() -> None:
     assert await on_disk(lambda: "there", place="atlas") == "there"
     answer.set()
     await until(lambda: not disk._waiting)
+
+
+async def test_a_stream_makes_all_its_calls_in_one_thread_which_ends_with_it() -> None:
+    async with disk_thread() as call:
+        threads = [await call(threading.current_thread) for _ in range(100)]
+        with pytest.raises(ZeroDivisionError):
+            await call(lambda: 1 // 0)
+        assert await call(lambda: "again") == "again"
+    assert len(set(threads)) == 1
+    await until(lambda: not threads[0].is_alive())
+
+
+async def test_a_stream_whose_disk_hangs_is_a_problem_and_its_thread_ends_when_the_disk_answers() -> None:
+    answer = threading.Event()
+    async with disk_thread() as call:
+        thread = await call(threading.current_thread)
+        for work in (answer.wait, lambda: True):  # the second one waits behind the first
+            with pytest.raises(StorageSilent, match="does not answer"):
+                await call(work, patience=0.05)
+    assert thread.is_alive()
+    answer.set()
+    await until(lambda: not thread.is_alive() and not disk._waiting)
+
+
+async def test_a_stream_that_hangs_counts_as_waiting_for_its_place() -> None:
+    answer = threading.Event()
+    async with disk_thread("home") as call:
+        for _ in range(disk.MAX_WAITING):
+            with pytest.raises(StorageSilent):
+                await call(answer.wait, patience=0)
+        with pytest.raises(StorageSilent, match="wait for it already"):
+            await on_disk(lambda: None, place="home")
+        assert await on_disk(lambda: "there", place="atlas") == "there"
+    answer.set()
+    await until(lambda: not disk._waiting)
+
+
+async def test_a_thread_that_cannot_be_started_leaves_nothing_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        await on_disk(lambda: None)
+    assert not disk._waiting
 
 
 def test_a_call_that_never_returns_cannot_keep_the_process_from_ending() -> None:

@@ -21,7 +21,7 @@ from typing import IO, TypeVar
 
 from cxg_proxy import __version__
 from cxg_proxy.errors import NotDownloaded, Problem, StorageSilent
-from cxg_proxy.files.disk import on_disk
+from cxg_proxy.files.disk import DiskThread, disk_thread
 
 from .dataset import Dataset
 from .download import Copy, RemoteVersion, share, sweep
@@ -62,12 +62,13 @@ class _Fetch:
     def __init__(self, dataset: Dataset, address: str, patience: float, tell: Tell) -> None:
         self._dataset, self._address, self._patience, self._tell = dataset, address, patience, tell
         self._copy = Copy(dataset.real)
+        self._call: DiskThread
         self._work: asyncio.Future[object] | None = None
 
     async def run(self) -> Dataset:
         """Wait for the lock, then download what is missing or has changed."""
         try:
-            async with self._alone():
+            async with disk_thread() as self._call, self._alone():
                 await self._renew()
                 found = await self._on_disk(self._copy.file.stat)
         except OSError as reason:
@@ -93,7 +94,7 @@ class _Fetch:
 
     async def _on_disk(self, work: Callable[[], Result]) -> Result:
         """Call `work` in a thread, where it runs to its end even if nobody waits for it any more."""
-        running: asyncio.Future[Result] = asyncio.ensure_future(on_disk(work, patience=None))
+        running: asyncio.Future[Result] = asyncio.ensure_future(self._call(work, patience=None))
         self._work = running  # type: ignore[assignment]  # its result does not matter there
         try:
             return await asyncio.wait_for(asyncio.shield(running), self._patience)

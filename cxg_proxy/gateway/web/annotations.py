@@ -14,7 +14,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 
 from cxg_proxy import annotations, errors
-from cxg_proxy.files.disk import on_disk
+from cxg_proxy.files.disk import disk_thread, on_disk
 from cxg_proxy.gateway.labels import timeline
 from cxg_proxy.gateway.labels.models import LabelsView, UploadView
 from cxg_proxy.gateway.labels.outbox import Outgoing
@@ -147,11 +147,11 @@ class AnnotatedFile(AnnotationsHandler):
             await self._work
 
     async def _send(self, dataset: Dataset) -> None:
-        async with self.services.jobs.annotated(dataset, self.services.labels(dataset)) as file:
+        async with self.services.jobs.annotated(dataset, self.services.labels(dataset)) as file, disk_thread() as call:
             attach(self, f"{dataset.label}-annotated.h5ad", "application/x-hdf5")
-            self.set_header("Content-Length", str(await on_disk(lambda: _size(file))))
+            self.set_header("Content-Length", str(await call(lambda: _size(file))))
             try:
-                while piece := await on_disk(lambda: file.read(PIECE), patience=None):
+                while piece := await call(lambda: file.read(PIECE), patience=None):
                     self.write(piece)
                     await asyncio.wait_for(self.flush(), STALL_SECONDS)
                     self.services.touched()

@@ -11,7 +11,7 @@ from tornado.web import stream_request_body
 
 from cxg_proxy import errors, formatting
 from cxg_proxy.annotations import display_name
-from cxg_proxy.files.disk import on_disk
+from cxg_proxy.files.disk import disk_thread
 
 from . import multipart, security
 from .annotations import AnnotationsHandler
@@ -34,7 +34,8 @@ class LabelsUpload(AnnotationsHandler):
 
         A refusal waits for the body, because a client that is cut off while sending sees no reply.
         """
-        self._block = contextlib.AsyncExitStack()
+        self._block = contextlib.AsyncExitStack()  # of the folder, which stays until the upload is saved or cancelled
+        self._stream = contextlib.AsyncExitStack()  # of what receives the form
         try:
             await super().prepare()
             if self.request.method == "POST" and not self._finished:
@@ -55,8 +56,10 @@ class LabelsUpload(AnnotationsHandler):
         self._client().set_max_body_size(MAX_BYTES)
         self._client().set_body_timeout(MAX_SECONDS)
         self._folder = await self._block.enter_async_context(self.services.jobs.folder())
+        self._call = await self._stream.enter_async_context(disk_thread())
         form = self._folder / "form"
-        self._body = self._block.enter_context(await on_disk(lambda: form.open("wb")))
+        self._body = body = await self._call(lambda: form.open("wb"))
+        self._stream.push_async_callback(self._call, body.close)
 
     async def data_received(self, chunk: bytes) -> None:
         """Write a piece of the form, or drop it if the form is refused."""
@@ -64,7 +67,7 @@ class LabelsUpload(AnnotationsHandler):
         if body is None or self._refusal is not None:
             return
         try:
-            await on_disk(lambda: body.write(chunk))
+            await self._call(lambda: body.write(chunk))
         except (OSError, errors.Problem) as reason:
             self._refusal = reason if isinstance(reason, errors.Problem) else _full(reason)
         self.services.touched()
@@ -75,11 +78,11 @@ class LabelsUpload(AnnotationsHandler):
             raise self._refusal or errors.NothingChosen()
         dataset, form, table = await self.dataset(address), self._folder / "form", self._folder / "table.csv"
         try:
-            await on_disk(self._body.close)
-            found = await on_disk(lambda: multipart.read(form, self._boundary, "table"))
+            await self._call(self._body.close)
+            found = await self._call(lambda: multipart.read(form, self._boundary, "table"))
             if not security.bearer(self.request.headers) and not self._holds(found.fields.get("_xsrf", "")):
                 raise errors.Refused(detail=security.UNKNOWN_FORM)
-            await on_disk(lambda: multipart.cut(form, found, table))
+            await self._call(lambda: multipart.cut(form, found, table))
         except OSError as reason:
             raise _full(reason) from reason
         name = display_name(found.filename) or "The table"
@@ -109,9 +112,15 @@ class LabelsUpload(AnnotationsHandler):
         self._leave()
 
     def _leave(self) -> None:
-        leaving = asyncio.ensure_future(self._block.pop_all().aclose())
+        leaving = asyncio.ensure_future(_closed(self._stream.pop_all(), self._block.pop_all()))
         _leaving.add(leaving)
         leaving.add_done_callback(_leaving.discard)
+
+
+async def _closed(stream: contextlib.AsyncExitStack, block: contextlib.AsyncExitStack) -> None:
+    with contextlib.suppress(OSError, errors.Problem):  # a full disk, say, which does not matter any more
+        await stream.aclose()
+    await block.aclose()
 
 
 def _full(reason: OSError) -> errors.Problem:
