@@ -17,6 +17,7 @@ from cxg_proxy.viewer import options
 from cxg_proxy.viewer.dataset import metadata
 from cxg_proxy.viewer.dataset.expression import Expression
 from cxg_proxy.viewer.dataset.metadata import Metadata
+from cxg_proxy.viewer.progress import Report
 from cxg_proxy.viewer.store.origin import Origin
 from cxg_proxy.viewer.store.store import Store
 
@@ -62,9 +63,7 @@ def _tell_nobody(*_: object) -> None:
     """Report nothing, since the progress bar of the build has already ended."""
 
 
-def prepare(
-    application: Flask, folder: Path, *, report: Callable[[float], None], cancelled: Callable[[], bool]
-) -> None:
+def prepare(application: Flask, folder: Path, *, report: Report, cancelled: Callable[[], bool]) -> None:
     """Keep in a folder the replies that every visitor fetches, in each of the `KEPT` encodings.
 
     `report` receives the share that is done, from 0 to 1; `cancelled` is called before each reply. A reply that cannot

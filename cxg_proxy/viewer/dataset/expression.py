@@ -12,6 +12,7 @@ import h5py
 from scipy import sparse
 
 from cxg_proxy.errors import Problem, StillPreparing, StoreNotWritten
+from cxg_proxy.viewer.progress import Report
 from cxg_proxy.viewer.source import h5ad
 from cxg_proxy.viewer.source.elements import read_elem
 from cxg_proxy.viewer.source.matrix import check_values, find
@@ -24,7 +25,6 @@ from cxg_proxy.viewer.store.value_range import ValueRange
 PATIENCE_SECONDS = 240.0  # less than jupyter-server-proxy's 300 s, or the user never reads why it is not there yet
 
 _POLL_SECONDS = 0.1
-_TELL_SECONDS = 0.5
 _AGAIN_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Expression:
         """Start a process that prepares the expression; where no store is kept, this process reads it when needed.
 
         The matrix of another state of the file than that of `origin` is never returned. `tell(done, note)` is called
-        from a thread at changes, at most twice a second, and at the end with None as `done`.
+        from a thread at changes, at most four times a second, and at the end with None as `done`.
         """
         return Preparation(stores, origin, tell=tell, patience=patience)
 
@@ -104,7 +104,6 @@ class Preparation(Expression):
         super().__init__(origin.label, patience=patience)
         self._stores, self._origin, self._tell = stores, origin, tell
         self._wanted, self._closed = threading.Event(), False
-        self._told = (0.0, 0.0)  # when a share was last reported, and which
         self._failed = 0.0  # when the preparation failed
         self._begin()
 
@@ -162,7 +161,7 @@ class Preparation(Expression):
         if self._builder is None or self._stores is None:
             return self._read()
         try:
-            self._builder.follow(self._hear)
+            self._builder.follow(self._show)
             there = self._stores.find(self._origin)
         except StoreNotWritten as problem:
             _log.warning("%s", problem.sentence)
@@ -186,14 +185,9 @@ class Preparation(Expression):
         self._wanted.wait()
         if self._closed:
             raise StillPreparing(self._which)
-        whole = in_memory(self._origin, self._hear)
+        whole = in_memory(self._origin, self._show)
         self._origin.check_unchanged()
         return whole
-
-    def _hear(self, done: float) -> None:
-        when, before = self._told
-        if time.monotonic() > when + _TELL_SECONDS and round(done, 2) != round(before, 2):
-            self._show(done)
 
     def _become(self, whole: LoadedMatrix) -> None:
         with self._changed:
@@ -212,7 +206,6 @@ class Preparation(Expression):
 
     def _show(self, done: float | None) -> None:
         self.done = done
-        self._told = (time.monotonic(), done or 0.0)
         self._tell(done, self.note)
 
 
@@ -224,7 +217,7 @@ class LoadedMatrix:
     distribution: str
 
 
-def in_memory(origin: Origin, report: Callable[[float], None]) -> LoadedMatrix:
+def in_memory(origin: Origin, report: Report) -> LoadedMatrix:
     """Read the matrix of `origin` into memory, reporting the share (0 to 1); raises the Problem that prevents it."""
     try:
         with h5ad.Watched(origin.path, report) as opened, h5py.File(opened, "r") as file:

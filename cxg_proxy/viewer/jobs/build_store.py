@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _UNLIMITED = 2**62  # only the disk limits the stores that an administrator prepares
 _PATIENCE_SECONDS = 2.0  # less than the process that ends this one waits
 _NICE = 10  # viewers that are in use take precedence
-_STEP_SECONDS = 0.25
 _LEAST_BYTES = 64_000_000
 _PROGRAM_BYTES = 300_000_000  # the share of Python and its libraries in a memory limit
 
@@ -131,18 +130,15 @@ def _layer(order: BuildOrder, dataset: str) -> str | None:
 
 
 class _Telling:
-    """Reports the share that is done, at most every 0.25 s."""
+    """Reports the share that is done."""
 
     def __init__(self, say: Callable[[bytes], None]):
         self._say = say
         self.heard = False  # whether any progress was reported, so that the store was not there before
-        self._next = 0.0
 
     def __call__(self, done: float) -> None:
         self.heard = True
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _STEP_SECONDS
-            self._say(Step(Phase.LOADING, done=done).line())
+        self._say(Step(Phase.LOADING, done=done).line())
 
 
 def _within_limit(memory: int) -> int:

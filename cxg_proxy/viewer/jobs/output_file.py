@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
-from collections.abc import Callable
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import NotPrepared, Problem
 from cxg_proxy.files.space import FULL, free_bytes
+from cxg_proxy.viewer.progress import Report, Throttled
 from cxg_proxy.viewer.source.h5ad import number
 
 _BLOCK_BYTES = 16 * 1024**2
-_STEP_SECONDS = 0.2
 
 
 class Output:
@@ -26,7 +24,7 @@ class Output:
         self._finished = False
         self._lock = threading.Lock()
 
-    def copy(self, source: str, report: Callable[[float], None]) -> None:
+    def copy(self, source: str, report: Report) -> None:
         """Create the file as a copy of another one, reporting the share that is copied, from 0 to 1.
 
         Raises NotPrepared if the disk has no room for it, and OSError.
@@ -35,12 +33,10 @@ class Output:
             size = os.fstat(file.fileno()).st_size
             self._check_room(size)
             out = self._create()
-            done, told = 0, time.monotonic()
+            done, throttled = 0, Throttled(report)
             while part := _copied(file.fileno(), out, done):
                 done += part
-                if time.monotonic() > told + _STEP_SECONDS:
-                    told = time.monotonic()
-                    report(min(1.0, done / max(1, size)))
+                throttled(min(1.0, done / max(1, size)))
 
     def write(self, content: bytes) -> None:
         """Append this content, creating the file if necessary; raises OSError."""

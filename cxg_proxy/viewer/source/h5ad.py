@@ -7,12 +7,11 @@ import io
 import os
 import re
 import stat
-import time
-from collections.abc import Callable
 from typing import Any
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import DamagedFile, DatasetNotFound, NotEnoughMemory, NotH5ad, NotReadable, NotViewable
+from cxg_proxy.viewer.progress import Report, Throttled
 
 _NUMBER = re.compile(r"errno = (\d+)")  # as HDF5's error messages give it
 
@@ -26,7 +25,6 @@ _LOOKALIKES = (
 )
 _NO_MEMORY = ("memory allocation failed", "unable to allocate", "can't allocate", "can't start new thread")
 _PIECE_BYTES = 4 * 1024**2
-_STEP_SECONDS = 0.2
 
 # What h5py and anndata raise for a file that is damaged or not what it claims to be.
 ERRORS = (
@@ -139,12 +137,11 @@ class Watched(io.FileIO):
     HDF5's own driver reads a whole matrix in one call, and asks for a lock that some network file systems refuse.
     """
 
-    def __init__(self, path: str, report: Callable[[float], None]):
+    def __init__(self, path: str, report: Report):
         super().__init__(path, "rb")
         self._size = max(1, os.fstat(self.fileno()).st_size)
-        self._report = report
+        self._report = Throttled(report)
         self._done = 0
-        self._told = (0.0, 0.0)  # the share that was reported last, and when
 
     def readinto(self, buffer: Any) -> int:
         """Fill the whole buffer, piece by piece, since HDF5 does not check for a short read.
@@ -158,15 +155,9 @@ class Watched(io.FileIO):
             if not count:
                 raise OSError("the file ends too early")
             filled += count
-            self._count(count)
+            self._done += count
+            self._report(min(0.99, self._done / self._size))
         return filled
-
-    def _count(self, count: int) -> None:
-        self._done += count
-        share, now = min(0.99, self._done / self._size), time.monotonic()
-        if share >= self._told[0] + 0.005 and now >= self._told[1] + _STEP_SECONDS:
-            self._told = (share, now)
-            self._report(share)
 
 
 def fingerprint(path: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cxg_proxy.errors import DamagedFile, DatasetNotFound, NotH5ad, NotViewable
-from cxg_proxy.viewer.progress import Cancelled, Progress
+from cxg_proxy.viewer.progress import Cancelled, Progress, Report
 from cxg_proxy.viewer.source import cell_names, chunks, h5ad
 from cxg_proxy.viewer.source.matrix import Source, check_values, find, opened, status
 
@@ -27,7 +27,7 @@ def build(
     into: Path,
     *,
     memory: int,
-    report: Callable[[float], None],
+    report: Report,
     cancelled: Callable[[], bool],
 ) -> None:
     """Build the store of `origin` in the empty folder `into`, the manifest last, and flush all of it to the disk.

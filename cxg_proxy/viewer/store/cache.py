@@ -21,6 +21,7 @@ from pathlib import Path
 from cxg_proxy.errors import NoRoom, StoreNotWritten
 from cxg_proxy.files import atomic
 from cxg_proxy.files.space import FULL
+from cxg_proxy.viewer.progress import Report
 from cxg_proxy.viewer.source import h5ad
 
 from . import build, eviction, permissions, store
@@ -30,7 +31,6 @@ from .origin import Origin
 _FOLDER, _SOURCE = "stores", "source.json"
 _log = logging.getLogger(__name__)
 
-Report = Callable[[float], None]
 Cancelled = Callable[[], bool]
 
 

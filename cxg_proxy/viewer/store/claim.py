@@ -13,14 +13,13 @@ from pathlib import Path
 
 from cxg_proxy.errors import StoreNotWritten
 from cxg_proxy.files import atomic, lock
-from cxg_proxy.viewer.progress import Cancelled
+from cxg_proxy.viewer.progress import Cancelled, Report
 
 from . import eviction
 
 SILENT_SECONDS = 60.0  # a builder on another machine that shows no activity for this long counts as dead
 
 _STORE, _PROGRESS = "store", "progress"  # in the folder of a site
-_TOLD_SECONDS = 0.3
 _CHECK_SECONDS = 5.0
 _POLL_SECONDS = 0.2
 _PART = re.compile(r"([0-9a-f]+)\.([0-9a-f]+)\.part")
@@ -34,14 +33,11 @@ class Site:
         self.store = folder / _STORE
         self._folder, self._claim, self._needed = folder, claim, needed
         self._mode = 0o644 if open_to_all else 0o600
-        self._told = self._checked = 0.0
+        self._checked = 0.0
         self._lost = False
 
     def tell(self, done: float) -> None:
-        """Write the share that is done to the disk, at most every 0.3 s."""
-        if self._told and time.monotonic() < self._told + _TOLD_SECONDS:
-            return
-        self._told = time.monotonic()
+        """Write the share that is done to the disk."""
         # It is not flushed: after a power cut no process waits for this builder any more.
         beside = self._folder / f"{_PROGRESS}.new"
         with contextlib.suppress(OSError):  # a full disk stops the builder soon enough
@@ -74,7 +70,7 @@ class Claim:
         self._lock = lock.Lock(descriptor, f"{fingerprint}.lock")
         self._attempts = lock.Attempts(self._lock, SILENT_SECONDS)
 
-    def wait(self, report: Callable[[float], None], cancelled: Callable[[], bool]) -> None:
+    def wait(self, report: Report, cancelled: Callable[[], bool]) -> None:
         """Wait until the claim is granted, reporting the progress of the process that builds meanwhile.
 
         Raises Cancelled, or StoreNotWritten if the claim can never be granted.

@@ -61,10 +61,10 @@ def test_two_users_of_a_cache_build_a_store_once_and_both_hear_how_far_it_is(
     os.chown(source, ANA, LAB)
     (site / "shared" / "stores").mkdir(parents=True)
     (site / "shared" / "stores").chmod(0o1777)  # all may add to it, and replace nothing of others
-    words = (site / "shared", source, 0.3, PLENTY, "others")
-    with maker(*words, user=builds) as builder:
+    never_held = 2.0
+    with maker(site / "shared", source, 0.3, PLENTY, "others", user=builds) as builder:
         builder.until("done", 0.3)
-        with maker(*words, user=waits) as waiting:
+        with maker(site / "shared", source, never_held, PLENTY, "others", user=waits) as waiting:
             waiting.until("done")
             builder.go_on()
             one, other = builder.until("store"), waiting.until("store")
