@@ -19,7 +19,7 @@ from anndata._io.specs.registry import IORegistryError
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import NotViewable
-from cxg_proxy.viewer.source import cell_names, h5ad, metadata
+from cxg_proxy.viewer.source import cell_names, embeddings, h5ad, metadata, tables
 from cxg_proxy.viewer.source.cell_names import Names
 from cxg_proxy.viewer.source.elements import read_elem
 from cxg_proxy.viewer.source.matrix import Source, find, opened, own
@@ -96,11 +96,11 @@ def of_store(there: Store) -> Metadata:
 def _tables(file: Any, source: str) -> Tables:
     """Read everything but the names of the cells, which are numbered instead."""
     obs = own(file, file["obs"], source)
-    order = cell_names.columns(obs)
-    index = pd.RangeIndex(cell_names.count(obs), name=cell_names.axis_name(obs))
+    order = tables.columns(obs)
+    index = pd.RangeIndex(len(obs[tables.index_name(obs)]), name=cell_names.axis_name(obs))
     table = pd.DataFrame({name: read_elem(obs[name]) for name in order}, index=index, columns=order or None)
     uns = {name: read_elem(entry) for name, entry in metadata.described(file, source)}
-    return Tables(table, read_elem(file["var"]), dict(metadata.embeddings(file, len(index), source)), uns)
+    return Tables(table, read_elem(file["var"]), dict(embeddings.read(file, len(index), source)), uns)
 
 
 def read_small(path: Path) -> anndata.AnnData:
@@ -117,7 +117,7 @@ def _parts(file: Any, var: Any, count: int | None, source: str) -> anndata.AnnDa
         warnings.simplefilter("ignore", OldFormatWarning)
         obs, genes = read_elem(own(file, file["obs"], source)), read_elem(var)
         uns = {name: read_elem(entry) for name, entry in metadata.described(file, source)}
-    obsm = dict(metadata.embeddings(file, len(obs) if count is None else count, source))
+    obsm = dict(embeddings.read(file, len(obs) if count is None else count, source))
     return anndata.AnnData(obs=obs, var=genes, obsm=obsm, uns=uns)
 
 

@@ -19,7 +19,7 @@ from cxg_proxy.errors import ChangedMeanwhile, LabelsNotReadable, Problem
 from cxg_proxy.steps import Phase, Step
 from cxg_proxy.viewer import child
 from cxg_proxy.viewer.child import JobOrder
-from cxg_proxy.viewer.source import h5ad
+from cxg_proxy.viewer.source import h5ad, tables
 from cxg_proxy.viewer.source.elements import read_elem, write_elem
 
 from .output_file import Output
@@ -133,12 +133,12 @@ def _rewrite(file: Any, older: dict[str, Any]) -> None:
 
 def _add_labels(file: Any, labels: Mapping[str, Sequence[str]]) -> list[str]:
     obs = file["obs"]
-    if _text(obs.attrs.get("encoding-version", "")) != "0.2.0":  # all columns of a table must have one version
+    if tables.text(obs.attrs.get("encoding-version", "")) != "0.2.0":  # all columns of a table must have one version
         table = read_elem(obs)
         del file["obs"]
         write_elem(file, "obs", table)
         obs = file["obs"]
-    notes, columns = [], [_text(name) for name in obs.attrs["column-order"]]
+    notes, columns = [], tables.columns(obs)
     ours, added = _label_columns(file), []
     for name, cells in labels.items():
         if name in ours and name in columns:  # labels from an earlier copy
@@ -158,7 +158,7 @@ def _add_labels(file: Any, labels: Mapping[str, Sequence[str]]) -> list[str]:
 def _label_columns(file: Any) -> set[str]:
     """Return the columns that are labels already, in a copy of a copy or a file annotated in a notebook."""
     there = file.get(f"uns/{CATEGORIES}")
-    return set(map(_text, there[:])) if isinstance(there, h5py.Dataset) else set()
+    return set(map(tables.text, there[:])) if isinstance(there, h5py.Dataset) else set()
 
 
 def _name_categories(file: Any, columns: list[str]) -> None:
@@ -184,7 +184,7 @@ def _add_gene_sets(file: Any, sets: Mapping[str, GeneSet]) -> list[str]:
 
 
 def _is_gene_set_table(element: Any) -> bool:
-    return isinstance(element, h5py.Group) and is_gene_sets(map(_text, element.attrs.get("column-order", ())))
+    return isinstance(element, h5py.Group) and is_gene_sets(tables.columns(element))
 
 
 def _key(name: str, taken: Collection[str]) -> str:
@@ -201,7 +201,3 @@ def _key(name: str, taken: Collection[str]) -> str:
 def _storable(text: str) -> str:
     """Replace NUL in the text, which HDF5 takes for its end."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import resource
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import h5py
-import numpy as np
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import DamagedFile, NoEmbedding, NotEnoughMemory, NotViewable, Problem
-from cxg_proxy.viewer.source import cell_names, h5ad
+from cxg_proxy.viewer.source import cell_names, embeddings, h5ad, tables
 
 from . import thumbnail
 
@@ -28,8 +28,6 @@ _SET_PARENT_DEATH_SIGNAL = 1  # Linux's PR_SET_PDEATHSIG
 
 _EMBEDDINGS_MAX = 30  # cellxgene shows no more
 _COLUMNS_MAX = 10_000
-_BLOCK_BYTES = 8 * 1024**2
-_BLOCKS_MAX = 64
 _NAMES_SECONDS = 10  # of the 30 that a summary may take
 
 
@@ -146,95 +144,22 @@ def describe(path: str) -> dict[str, Any]:
 
 def _describe_open(path: str, file: Any, found: dict[str, Any]) -> None:
     name = display_name(path)
-    cells, genes = _length(file["obs"]), _length(file["var"])
+    cells, genes = tables.count(file["obs"]), tables.count(file["var"])
     found.update(cells=cells, genes=genes)
     if not cells or not genes:
         raise NotViewable(name, detail=f"it holds {cells or 0} cells and {genes or 0} genes")
     if "X" not in file:
         raise NotViewable(name, detail="it has no matrix X")
-    found["categories"] = [column for column, _, _ in _categoricals(file["obs"])]
+    categoricals = list(itertools.islice(tables.categoricals(file["obs"]), _COLUMNS_MAX))
+    found["categories"] = [column for column, _, _ in categoricals]
     with contextlib.suppress(*h5ad.ERRORS):  # only labels need the columns
-        found["columns"] = cell_names.columns(file["obs"])[:_COLUMNS_MAX]
+        found["columns"] = tables.columns(file["obs"])[:_COLUMNS_MAX]
     found["identifiers"] = cell_names.digest(file, seconds=_NAMES_SECONDS)
-    found["embeddings"] = _embeddings(file.get("obsm"), cells)
+    found["embeddings"] = embeddings.drawable(file, cells, path)[:_EMBEDDINGS_MAX]
     if not found["embeddings"]:
         raise NoEmbedding(name)
     if isinstance(file["obsm"], h5py.Group):
-        found["preview"] = thumbnail.draw(file, found["embeddings"], list(_categoricals(file["obs"])), cells)
-
-
-def _length(frame: Any) -> int | None:
-    """Return the number of rows of a table (obs or var) of any AnnData version, or None if it is malformed."""
-    if isinstance(frame, h5py.Dataset):
-        return int(frame.shape[0]) if frame.shape else None
-    index = frame.attrs.get("_index", "_index")
-    column = frame.get(_text(index))
-    if isinstance(column, h5py.Group):  # an index of numbers, or of strings with missing values
-        column = column.get("values", column.get("codes"))
-    return int(column.shape[0]) if isinstance(column, h5py.Dataset) and column.shape else None
-
-
-def _categoricals(obs: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Iterate over the name, codes and labels of each categorical column, in the table's order."""
-    if not isinstance(obs, h5py.Group):
-        return
-    older = obs.get("__categories")
-    for name in _columns(obs):
-        column = obs.get(name)
-        if isinstance(column, h5py.Group) and {"codes", "categories"} <= set(column):
-            yield name, column["codes"], column["categories"]
-        elif isinstance(older, h5py.Group) and name in older and isinstance(column, h5py.Dataset):
-            yield name, column, older[name]
-
-
-def _columns(obs: Any) -> list[str]:
-    order = obs.attrs.get("column-order")
-    if order is None:
-        return [name for name in obs if name != "__categories"]
-    return [_text(name) for name in np.asarray(order).ravel()[:10_000]]
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-def _embeddings(obsm: Any, cells: int) -> list[str]:
-    """Return the embeddings that cellxgene would offer, without "X_": two columns or more, one row per cell.
-
-    They hold no infinity, and not only NaN.
-    """
-    if isinstance(obsm, h5py.Dataset):  # before AnnData 0.7: one table with a field for each embedding
-        names = [name for name in obsm.dtype.names or () if name.startswith("X_")]
-    elif isinstance(obsm, h5py.Group):
-        names = [name for name in obsm if name.startswith("X_") and _is_drawable(obsm.get(name), cells)]
-    else:
-        names = []
-    return [name[2:] for name in names[:_EMBEDDINGS_MAX]]
-
-
-def _is_drawable(array: Any, cells: int) -> bool:
-    if not isinstance(array, h5py.Dataset) or array.ndim != 2 or array.dtype.kind not in "fiu":
-        return False
-    if array.shape[0] != cells or array.shape[1] < 2:
-        return False
-    if array.dtype.kind != "f":
-        return True
-    some = False
-    for start, stop in _blocks(cells, array.shape[1] * array.dtype.itemsize):
-        block = array[start:stop]
-        if np.isinf(block).any():
-            return False
-        some = some or not np.isnan(block).all()
-    return some
-
-
-def _blocks(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
-    """Iterate over ranges of rows that fit in memory: all of a table, or a sample spread over a very large one."""
-    height = max(1, _BLOCK_BYTES // max(1, row_bytes))
-    count = -(-rows // height)
-    step = max(1, -(-count // _BLOCKS_MAX))
-    for block in range(0, count, step):
-        yield block * height, min(rows, (block + 1) * height)
+        found["preview"] = thumbnail.draw(file, found["embeddings"], categoricals, cells)
 
 
 def blank(path: str, problem: Problem | None = None) -> dict[str, Any]:

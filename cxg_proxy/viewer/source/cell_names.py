@@ -17,7 +17,7 @@ from cxg_proxy.annotations import display_name, identifiers_digest
 from cxg_proxy.annotations.alignment import CATEGORIES
 from cxg_proxy.errors import BadOptions
 
-from . import h5ad
+from . import h5ad, tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,14 +65,14 @@ def read(dataset: str, options: Mapping[str, Any]) -> Cells:
     wanted = options.get("obs_names")
     with h5py.File(dataset, "r", locking=False) as file:
         obs = file["obs"]
-        own = columns(obs)
-        if wanted == index_name(obs) and wanted not in own:
+        own = tables.columns(obs)
+        if wanted == tables.index_name(obs) and wanted not in own:
             wanted = None
         if wanted is not None and wanted not in own:
             known = ", ".join(own[:_SHOWN]) + (" and others" if len(own) > _SHOWN else "")
             detail = f"obs_names is {wanted!r}, but obs has {known or 'no columns'}"
             raise BadOptions(display_name(dataset), detail=detail)
-        return Cells(list(names(obs, wanted)), own, wanted or index_name(obs).removeprefix("_"))
+        return Cells(list(names(obs, wanted)), own, wanted or tables.index_name(obs).removeprefix("_"))
 
 
 def names(obs: Any, column: str | None = None) -> Iterator[str]:
@@ -89,16 +89,6 @@ def names(obs: Any, column: str | None = None) -> Iterator[str]:
     return _texts(values)
 
 
-def columns(obs: Any) -> list[str]:
-    """Return the names of the table's columns, without the index."""
-    if isinstance(obs, h5py.Dataset):
-        return list(obs.dtype.names[1:])
-    order = obs.attrs.get("column-order")
-    if order is None:
-        return [name for name in obs if name not in (index_name(obs), "__categories")]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in np.asarray(order).ravel()]
-
-
 def label_columns(path: str) -> set[str]:
     """Return the obs columns that a user copied into the file from labels made in the viewer.
 
@@ -111,14 +101,6 @@ def label_columns(path: str) -> set[str]:
         return set()
 
 
-def index_name(obs: Any) -> str:
-    """Return the file's name for the index column."""
-    if isinstance(obs, h5py.Dataset):
-        return str(obs.dtype.names[0])
-    name = obs.attrs.get("_index", "_index")
-    return name.decode() if isinstance(name, bytes) else str(name)
-
-
 def _in_time(cells: Iterator[str], deadline: float) -> Iterator[str]:
     for number, cell in enumerate(cells):
         if not number % _BLOCK_ROWS and time.monotonic() > deadline:
@@ -129,8 +111,8 @@ def _in_time(cells: Iterator[str], deadline: float) -> Iterator[str]:
 def _column(obs: Any, name: str | None) -> Any:
     """Return the column's values as an object with a shape that can be sliced."""
     if isinstance(obs, h5py.Dataset):  # before AnnData 0.7: one table with a field for each column
-        return _Field(obs, name or index_name(obs))
-    name = name or index_name(obs)
+        return _Field(obs, name or tables.index_name(obs))
+    name = name or tables.index_name(obs)
     column, older = obs[name], obs.get("__categories")
     if isinstance(older, h5py.Group) and name in older and isinstance(column, h5py.Dataset):
         return _Coded(column, older[name])
@@ -231,20 +213,15 @@ def has_plain_names(table: Any) -> bool:
     if not isinstance(table, h5py.Group):
         return False
     kind = table.attrs.get("encoding-type"), table.attrs.get("encoding-version")
-    if kind != ("dataframe", "0.2.0") or not isinstance(place := table.get(index_name(table)), h5py.Dataset):
+    if kind != ("dataframe", "0.2.0") or not isinstance(place := table.get(tables.index_name(table)), h5py.Dataset):
         return False
     return place.attrs.get("encoding-type") == "string-array" and place.ndim == 1 and len(place) <= CELLS_MAX
 
 
 def axis_name(table: Any) -> str | None:
     """Return anndata's name for the index of a table for which `has_plain_names` holds."""
-    name = index_name(table)
+    name = tables.index_name(table)
     return None if name == "_index" else name
-
-
-def count(table: Any) -> int:
-    """Return the number of rows of a table for which `has_plain_names` holds."""
-    return len(_place(table))
 
 
 def are_unique(path: Path) -> bool:
@@ -259,4 +236,4 @@ def are_unique(path: Path) -> bool:
 
 
 def _place(table: Any) -> Any:
-    return table[index_name(table)]
+    return table[tables.index_name(table)]

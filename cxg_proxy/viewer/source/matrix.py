@@ -14,7 +14,7 @@ import numpy as np
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import BadOptions, NotViewable
 
-from . import h5ad
+from . import h5ad, tables
 
 RAW = ("raw", "raw/X")  # names of the matrix of `raw` in the option `layer`; a layer named raw takes precedence
 _CELLS_MAX = 2**31 - 1  # the largest count that an int32 holds
@@ -91,7 +91,7 @@ def find(file: Any, layer: str | None, path: str) -> Source:
         raise NotViewable(name, detail=f"it holds {shape[0]} cells and {shape[1]} genes")
     if shape[0] > _CELLS_MAX:
         raise NotViewable(name, detail="it holds more than two thousand million cells")
-    rows = _length(file["obs"]), _length(var)
+    rows = tables.count(file["obs"]), tables.count(var)
     if any(count not in (None, there) for count, there in zip(rows, shape, strict=True)):
         detail = f"its matrix is of {shape[0]} cells and {shape[1]} genes, but obs has {rows[0]} rows and var {rows[1]}"
         raise NotViewable(name, detail=detail)
@@ -140,13 +140,6 @@ def _place(file: Any, layer: str | None, name: str) -> tuple[Any, Any]:
     raise BadOptions(name, detail=detail)
 
 
-def _length(table: Any) -> int | None:
-    """Return the number of rows of a table, or None if only anndata could determine it."""
-    if isinstance(table, h5py.Group):
-        table = table.get(_text(table.attrs.get("_index", "_index")))
-    return int(table.shape[0]) if isinstance(table, h5py.Dataset) and table.shape else None
-
-
 def _raw(file: Any) -> tuple[Any, Any] | None:
     """Return the matrix and the genes of `raw`, which before AnnData 0.7 were stored beside X, or None."""
     for matrix, genes in (("raw/X", "raw/var"), ("raw.X", "raw.var")):
@@ -157,7 +150,7 @@ def _raw(file: Any) -> tuple[Any, Any] | None:
 
 def _described(place: Any, name: str) -> tuple[str, tuple[int, int], np.dtype[Any]]:
     if isinstance(place, h5py.Group):
-        kind = _text(place.attrs.get("h5sparse_format", place.attrs.get("encoding-type", "")))
+        kind = tables.text(place.attrs.get("h5sparse_format", place.attrs.get("encoding-type", "")))
         kind = kind.removesuffix("_matrix")
         shape = place.attrs.get("shape", place.attrs.get("h5sparse_shape", ()))
         if kind in ("csr", "csc"):
@@ -172,7 +165,3 @@ def _plane(shape: Any, name: str) -> tuple[int, int]:
     if len(shape) != 2:
         raise NotViewable(name, detail=f"its matrix has {len(shape)} dimensions")
     return int(shape[0]), int(shape[1])
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

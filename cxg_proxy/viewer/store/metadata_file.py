@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
 
+from cxg_proxy.viewer.source import embeddings
 from cxg_proxy.viewer.source.matrix import Source, own
-from cxg_proxy.viewer.source.metadata import EMBEDDING_COLUMNS, described, embeddings
+from cxg_proxy.viewer.source.metadata import described
 
 from .array_files import explained, problem
 
@@ -49,7 +49,7 @@ def fill(file: Any, found: Source, small: Any, source: str) -> None:
     obsm, uns = (small.create_group(name, track_order=True) for name in ("obsm", "uns"))
     for group in (obsm, uns):
         group.attrs["encoding-type"], group.attrs["encoding-version"] = "dict", "0.1.0"
-    for name, array in embeddings(file, found.shape[0], source):
+    for name, array in embeddings.read(file, found.shape[0], source):
         obsm.create_dataset(name, data=array)
         obsm[name].attrs["encoding-type"], obsm[name].attrs["encoding-version"] = "array", "0.2.0"
     for name, entry in described(file, source):
@@ -65,7 +65,7 @@ def estimate(file: Any, found: Source, source: str) -> int:
         if isinstance(table, h5py.Group):
             table.visititems(lambda _, part: parts.update({part.name: part}))
     stored = sum(_stored(part) for part in parts.values() if isinstance(part, h5py.Dataset))
-    embedded = found.shape[0] * EMBEDDING_COLUMNS * sum(_embedded(file.get("obsm")))
+    embedded = found.shape[0] * embeddings.COLUMNS * sum(kind.itemsize for kind in embeddings.kinds(file).values())
     return stored + embedded + _HEADER_BYTES * len(parts)
 
 
@@ -81,15 +81,6 @@ def _stored(part: Any) -> int:
     fields = [some[name] for name in some.dtype.names] if some.dtype.names else [some]
     lengths = [len(value) + 16 + 7 for field in fields for value in field.flat if isinstance(value, bytes | str)]
     return held + sum(lengths) * int(part.size) // int(some.size)
-
-
-def _embedded(obsm: Any) -> Iterator[int]:
-    """Iterate over the embeddings that may be shown, giving the bytes of one value of each."""
-    if isinstance(obsm, h5py.Dataset):
-        kinds = {name: obsm.dtype[name].base for name in obsm.dtype.names or ()}
-    else:
-        kinds = {name: place.dtype for name, place in (obsm or {}).items() if isinstance(place, h5py.Dataset)}
-    yield from (kind.itemsize for name, kind in kinds.items() if name.startswith("X_") and kind.kind in "fiu")
 
 
 def _point(table: Any, copy: Any) -> None:
