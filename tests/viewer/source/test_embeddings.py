@@ -1,5 +1,6 @@
 """The embeddings that are drawn: those that cellxgene draws, for the list as for the viewer."""
 
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from server.data_anndata.anndata_adaptor import AnndataAdaptor
 
 from cxg_proxy.errors import NotViewable
 from cxg_proxy.viewer.source import embeddings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # cellxgene warns while it is imported
+    from server.data_anndata.anndata_adaptor import AnndataAdaptor
 
 CELLS = 30
 PLANE = np.arange(2.0 * CELLS).reshape(CELLS, 2)
