@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import h5py
 from scipy import sparse
 
-from cxg_proxy.errors import Problem, StillPreparing, StoreNotWritten
+from cxg_proxy.errors import DamagedFile, Problem, StillPreparing, StoreNotWritten
 from cxg_proxy.viewer.progress import Report
 from cxg_proxy.viewer.source import h5ad
 from cxg_proxy.viewer.source.elements import read_elem
@@ -217,12 +218,22 @@ class LoadedMatrix:
     distribution: str
 
 
+def _check_parts(values: Any, origin: Origin) -> None:
+    """Raise DamagedFile if an index of a sparse matrix lies outside of it, with which SciPy would crash later."""
+    try:
+        values.check_format(full_check=True)
+    except ValueError as error:
+        raise DamagedFile(origin.label, detail="the parts of its matrix do not fit each other") from error
+
+
 def in_memory(origin: Origin, report: Report) -> LoadedMatrix:
     """Read the matrix of `origin` into memory, reporting the share (0 to 1); raises the Problem that prevents it."""
     try:
         with h5ad.Watched(origin.path, report) as opened, h5py.File(opened, "r") as file:
             found = find(file, origin.layer, origin.path)
             values = read_elem(found.place).astype(found.dtype, copy=False)
+        if sparse.issparse(values):
+            _check_parts(values, origin)
         spread = ValueRange()
         spread.add(values.data if sparse.issparse(values) else values)
         check_values(found.dtype, spread.least, spread.most, origin.path)

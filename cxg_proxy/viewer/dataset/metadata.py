@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,12 @@ import h5py
 import numpy as np
 import pandas as pd
 from anndata import OldFormatWarning
-from anndata._io.specs.registry import IORegistryError
 
 from cxg_proxy.annotations import display_name
 from cxg_proxy.errors import NotViewable
-from cxg_proxy.viewer.source import cell_names, embeddings, h5ad, metadata, tables
+from cxg_proxy.viewer.source import cell_names, embeddings, metadata, tables
 from cxg_proxy.viewer.source.cell_names import Names
-from cxg_proxy.viewer.source.elements import read_elem
+from cxg_proxy.viewer.source.elements import read_elem, read_h5ad
 from cxg_proxy.viewer.source.matrix import Source, find, opened, own
 from cxg_proxy.viewer.store import metadata_file
 from cxg_proxy.viewer.store.origin import Origin
@@ -74,7 +71,7 @@ def read(origin: Origin) -> Metadata:
     those of the matrix that the layer chooses.
     """
     source = origin.path
-    with _explained(source), opened(source) as file:
+    with opened(source) as file:
         found = find(file, origin.layer, source)
         older = isinstance(file["obs"], h5py.Dataset)
         data = _whole(file, found, source) if older else _parts(file, found.var, found.shape[0], source)
@@ -87,7 +84,7 @@ def of_store(there: Store) -> Metadata:
     """Read the metadata from a store; raises the Problem of its file, if any."""
     path = there.rest
     if there.names_differ:
-        with _explained(str(path)), opened(str(path)) as file:
+        with opened(str(path)) as file:
             if all(cell_names.has_plain_names(file[name]) for name in ("obs", "var")):
                 return Metadata(_tables(file, str(path)), there.shape, there.dtype, Names(path))
     return Metadata(read_small(path), there.shape, there.dtype)
@@ -105,7 +102,7 @@ def _tables(file: Any, source: str) -> Tables:
 
 def read_small(path: Path) -> anndata.AnnData:
     """Read the whole small file of a store, as anndata does; raises the Problem of the file, if any."""
-    with _explained(str(path)), opened(str(path)) as file:
+    with opened(str(path)) as file:
         if isinstance(file["obs"], h5py.Dataset):
             with open(path, "rb") as stream:  # given a path, HDF5 would lock the file
                 return _read(stream)
@@ -132,13 +129,4 @@ def _whole(file: Any, found: Source, source: str) -> anndata.AnnData:
 def _read(stream: Any) -> anndata.AnnData:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OldFormatWarning)
-        return anndata.read_h5ad(stream)
-
-
-@contextlib.contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """Raise a Problem in the user's terms for an element that this version of anndata cannot read."""
-    try:
-        yield
-    except IORegistryError as error:
-        raise h5ad.open_problem(path, error) from error
+        return read_h5ad(stream)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import anndata
 import h5py
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ from cxg_proxy.steps import Phase, Step
 from cxg_proxy.viewer import child
 from cxg_proxy.viewer.child import JobOrder
 from cxg_proxy.viewer.source import h5ad, tables
-from cxg_proxy.viewer.source.elements import read_elem, write_elem
+from cxg_proxy.viewer.source.elements import Unreadable, read_elem, read_h5ad, write_elem
 
 from .output_file import Output
 
@@ -120,7 +119,7 @@ def _older(path: str) -> dict[str, Any] | None:
     with h5py.File(path, "r", locking=False) as file:
         if not isinstance(file["obs"], h5py.Dataset):
             return None
-    data = anndata.read_h5ad(path, backed="r")
+    data = read_h5ad(path, backed="r")
     data.file.close()  # or the file could not be opened for writing
     return {"obs": data.obs, "var": data.var, "uns": dict(data.uns)}
 
@@ -163,17 +162,21 @@ def _label_columns(file: Any) -> set[str]:
 
 def _name_categories(file: Any, columns: list[str]) -> None:
     """List the columns that are labels, so that `cxg_proxy.annotate` renews them when a notebook reads the file."""
-    if "uns" not in file:
-        write_elem(file, "uns", {})
-    uns = file["uns"]
+    uns = _uns(file)
     uns.pop(CATEGORIES, None)
     write_elem(uns, CATEGORIES, np.array(columns, dtype=object))
 
 
-def _add_gene_sets(file: Any, sets: Mapping[str, GeneSet]) -> list[str]:
+def _uns(file: Any) -> Any:
     if "uns" not in file:
         write_elem(file, "uns", {})
-    uns, key, notes = file["uns"], GENE_SETS_KEY, []
+    if not isinstance(file["uns"], h5py.Group):
+        raise Unreadable("its uns is not a group")
+    return file["uns"]
+
+
+def _add_gene_sets(file: Any, sets: Mapping[str, GeneSet]) -> list[str]:
+    uns, key, notes = _uns(file), GENE_SETS_KEY, []
     if key in uns and not _is_gene_set_table(uns[key]):
         key = _key(_WHEN_TAKEN, {name for name in uns if not _is_gene_set_table(uns[name])})
         notes.append(f"The gene sets are in uns[{key!r}]: the dataset has a {GENE_SETS_KEY!r} of its own.")

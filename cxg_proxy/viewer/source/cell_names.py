@@ -82,6 +82,8 @@ def names(obs: Any, column: str | None = None) -> Iterator[str]:
     `h5ad.ERRORS`.
     """
     values = _column(obs, column)
+    if len(values.shape or ()) != 1:
+        raise ValueError("its names are not a column")
     if values.shape[0] > CELLS_MAX:
         raise ValueError(f"it holds more than {CELLS_MAX} cells")
     if isinstance(values, _Coded):
@@ -119,8 +121,14 @@ def _column(obs: Any, name: str | None) -> Any:
     if not isinstance(column, h5py.Group):
         return column
     if "categories" in column:
-        return _Coded(column["codes"], column["categories"])
-    return _Masked(column["values"], column.get("mask"))
+        return _Coded(_values(column["codes"]), column["categories"])
+    return _Masked(_values(column["values"]), column.get("mask"))
+
+
+def _values(place: Any) -> Any:
+    if not isinstance(place, h5py.Dataset):
+        raise ValueError("a group is in the place of values")  # noqa: TRY004 - as h5py's own errors of a damaged file
+    return place
 
 
 class _Field:
@@ -158,7 +166,7 @@ class _Coded:
     def texts(self) -> Iterator[str]:
         categories = self._categories
         if isinstance(categories, h5py.Group):
-            categories = _Masked(categories["values"], categories.get("mask"))
+            categories = _Masked(_values(categories["values"]), categories.get("mask"))
         if categories.shape[0] > CELLS_MAX:
             raise ValueError(f"it holds more than {CELLS_MAX} categories")
         known = list(_texts(categories))

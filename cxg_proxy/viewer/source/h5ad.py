@@ -26,18 +26,9 @@ _LOOKALIKES = (
 _NO_MEMORY = ("memory allocation failed", "unable to allocate", "can't allocate", "can't start new thread")
 _PIECE_BYTES = 4 * 1024**2
 
-# What h5py and anndata raise for a file that is damaged or not what it claims to be.
-ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+# What h5py raises for a file that is damaged or not what it claims to be, and anndata by way of `elements`. A TypeError
+# or an AttributeError is a fault of this program.
+ERRORS = (ArithmeticError, AssertionError, LookupError, MemoryError, OSError, RuntimeError, ValueError)
 
 
 def check(path: str) -> None:
@@ -120,15 +111,27 @@ def _first_line(error: Exception) -> str:
 
 
 def check_anndata(path: str, root: Any) -> None:
-    """Raise NotH5ad unless the open HDF5 file has obs and var, as every AnnData file does."""
+    """Raise NotH5ad unless the open HDF5 file has obs and var, as every AnnData file does.
+
+    Raises DamagedFile if one of them is not a table.
+    """
     keys = [str(key) for key in root]
     if {"obs", "var"} <= set(keys):
+        for name in ("obs", "var"):
+            if not _is_table(root[name]):
+                raise DamagedFile(display_name(path), detail=f"its {name} is not a table")
         return
     if {"matrix", "row_attrs"} <= set(keys):
         detail = "it is a .loom file"
     else:
         detail = f"it is HDF5, but holds {', '.join(sorted(keys)[:5]) or 'nothing'} in place of obs and var"
     raise NotH5ad(display_name(path), detail=detail)
+
+
+def _is_table(place: Any) -> bool:
+    """Whether it is a group, or a dataset of one dimension with fields, as before AnnData 0.7."""
+    kind = getattr(place, "dtype", None)
+    return kind is None or (kind.names is not None and len(place.shape or ()) == 1)
 
 
 class Watched(io.FileIO):

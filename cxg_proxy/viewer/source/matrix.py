@@ -12,13 +12,14 @@ import h5py
 import numpy as np
 
 from cxg_proxy.annotations import display_name
-from cxg_proxy.errors import BadOptions, NotViewable
+from cxg_proxy.errors import BadOptions, DamagedFile, NotViewable
 
 from . import h5ad, tables
 
 RAW = ("raw", "raw/X")  # names of the matrix of `raw` in the option `layer`; a layer named raw takes precedence
 _CELLS_MAX = 2**31 - 1  # the largest count that an int32 holds
 _CACHE_BYTES = 1 << 20
+_PARTS = {"data": "biufcSOUV", "indices": "iu", "indptr": "iu"}  # of a sparse matrix, with NumPy's kinds of values
 _INT32 = np.iinfo(np.int32)
 
 
@@ -154,6 +155,8 @@ def _described(place: Any, name: str) -> tuple[str, tuple[int, int], np.dtype[An
         kind = kind.removesuffix("_matrix")
         shape = place.attrs.get("shape", place.attrs.get("h5sparse_shape", ()))
         if kind in ("csr", "csc"):
+            if not all(_is_line(place.get(part), kinds) for part, kinds in _PARTS.items()):
+                raise DamagedFile(name, detail="its sparse matrix lacks a part, or one is of another kind")
             return kind, _plane(shape, name), place["data"].dtype
         raise NotViewable(name, detail=f"its matrix is of the kind {kind or 'that nothing says'}")
     if isinstance(place, h5py.Dataset) and place.shape is not None and place.attrs.get("encoding-type") != "null":
@@ -161,7 +164,13 @@ def _described(place: Any, name: str) -> tuple[str, tuple[int, int], np.dtype[An
     raise NotViewable(name, detail="it has no matrix X")
 
 
+def _is_line(part: Any, kinds: str) -> bool:
+    """Whether a part of a sparse matrix is an array of one dimension with values of one of these kinds."""
+    return isinstance(part, h5py.Dataset) and part.ndim == 1 and part.shape is not None and part.dtype.kind in kinds
+
+
 def _plane(shape: Any, name: str) -> tuple[int, int]:
-    if len(shape) != 2:
-        raise NotViewable(name, detail=f"its matrix has {len(shape)} dimensions")
-    return int(shape[0]), int(shape[1])
+    sizes = np.atleast_1d(shape) if np.asarray(shape).dtype.kind in "iuf" else np.zeros(0)
+    if sizes.size != 2:
+        raise NotViewable(name, detail=f"its matrix has {sizes.size} dimensions")
+    return int(sizes[0]), int(sizes[1])

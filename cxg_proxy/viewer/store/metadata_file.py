@@ -85,7 +85,8 @@ def _stored(part: Any) -> int:
 
 def _point(table: Any, copy: Any) -> None:
     """Let the categorical columns of AnnData 0.6 and 0.7 refer to their categories, as in the original."""
-    for name, column in table.items():
+    for name in table:
+        column = table[name]  # unlike `items`, this raises an error for a link to nowhere
         labels = column.attrs.get("categories")
         if isinstance(labels, h5py.Reference):
             place = table.file[labels].name.removeprefix(f"{table.name}/")
