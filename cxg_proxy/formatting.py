@@ -1,4 +1,8 @@
-"""Formatting of numbers, sizes, times and names for people; every function is pure."""
+"""Formatting of numbers, sizes, times and names for people; every function is pure.
+
+humanize says "a day ago", "2.0 MB" and "999.9 kB" where pages say "yesterday", "2 MB" and "1 MB", and its spaces let a
+line break between a number and its unit.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """An HTTP client for one GET request, which follows redirects and reads the reply only as fast as its caller takes it.
 
 A reply can also be broken off. tornado's AsyncHTTPClient (before 6.6) can do neither, so this module is built from the
-parts that AsyncHTTPClient is built from.
+parts that AsyncHTTPClient is built from. Measured in its place: httpx loads 122 modules and 7 MB into a gateway, and
+looks up hosts in threads that keep it from ending; aiohttp takes 8 MB, and drops the last 130 kB before a connection
+broke off, from where a download would go on.
 """
 
 from __future__ import annotations

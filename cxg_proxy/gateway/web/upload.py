@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import IO
 
 from tornado.http1connection import HTTP1Connection
 from tornado.web import stream_request_body
@@ -13,20 +12,22 @@ from cxg_proxy import errors, formatting
 from cxg_proxy.annotations import display_name
 from cxg_proxy.files.disk import disk_thread
 
-from . import multipart, security
+from . import security
 from .annotations import AnnotationsHandler
+from .form import Form
 
 MAX_BYTES = 256_000_000  # of a form with a table in it
 MAX_SECONDS = 3600.0
+_TABLE = "table.csv"
 
 _leaving: set[asyncio.Task[None]] = set()
 
 
 @stream_request_body
 class LabelsUpload(AnnotationsHandler):
-    """Writes the form to the disk as it arrives: neither it nor its table is ever in memory as a whole."""
+    """Writes the table to the disk as it arrives: neither it nor its form is ever in memory as a whole."""
 
-    _body: IO[bytes] | None = None
+    _form: Form | None = None
     _refusal: Exception | None = None
 
     async def prepare(self) -> None:
@@ -52,43 +53,38 @@ class LabelsUpload(AnnotationsHandler):
         length = security.declared_length(self.request.headers)
         if length is None or length > MAX_BYTES:
             raise errors.TooLarge(detail=f"{formatting.size(MAX_BYTES)} is the most")
-        self._boundary = multipart.boundary_of(self.request.headers.get("Content-Type", ""))
         self._client().set_max_body_size(MAX_BYTES)
         self._client().set_body_timeout(MAX_SECONDS)
         self._folder = await self._block.enter_async_context(self.services.jobs.folder())
         self._call = await self._stream.enter_async_context(disk_thread())
-        form = self._folder / "form"
-        self._body = body = await self._call(lambda: form.open("wb"))
-        self._stream.push_async_callback(self._call, body.close)
+        form = Form(self.request.headers.get("Content-Type", ""), "table", self._folder / _TABLE)
+        self._stream.push_async_callback(self._call, form.close)
+        self._form = form
 
     async def data_received(self, chunk: bytes) -> None:
-        """Write a piece of the form, or drop it if the form is refused."""
-        body = self._body
-        if body is None or self._refusal is not None:
+        """Read a piece of the form, or drop it if the form is refused."""
+        form = self._form
+        if form is None or self._refusal is not None:
             return
         try:
-            await self._call(lambda: body.write(chunk))
+            await self._call(lambda: form.feed(chunk))
         except (OSError, errors.Problem) as reason:
             self._refusal = reason if isinstance(reason, errors.Problem) else _full(reason)
         self.services.touched()
 
     async def post(self, address: str) -> None:
         """Check the table, and redirect to the page that shows how it fits."""
-        if self._refusal is not None or self._body is None:
+        if self._refusal is not None or self._form is None:
             raise self._refusal or errors.NothingChosen()
-        dataset, form, table = await self.dataset(address), self._folder / "form", self._folder / "table.csv"
+        dataset = await self.dataset(address)
         try:
-            await self._call(self._body.close)
-            found = await self._call(lambda: multipart.read(form, self._boundary, "table"))
-            if not security.bearer(self.request.headers) and not self._holds(found.fields.get("_xsrf", "")):
-                raise errors.Refused(detail=security.UNKNOWN_FORM)
-            await self._call(lambda: multipart.cut(form, found, table))
+            await self._call(self._form.finish)
         except OSError as reason:
             raise _full(reason) from reason
-        name = display_name(found.filename) or "The table"
-        upload = await self.services.uploads.take(
-            dataset, self.services.labels(dataset), table, name, self._block.pop_all()
-        )
+        if not security.bearer(self.request.headers) and not self._holds(self._form.fields.get("_xsrf", "")):
+            raise errors.Refused(detail=security.UNKNOWN_FORM)
+        name, labels = display_name(self._form.filename) or "The table", self.services.labels(dataset)
+        upload = await self.services.uploads.take(dataset, labels, self._folder / _TABLE, name, self._block.pop_all())
         self.back(dataset, upload=upload.id)
 
     async def get(self, address: str) -> None:
