@@ -45,10 +45,10 @@ def _of_one_shape(old: bytes, new: bytes) -> Summary | None:
     header, *left = _rows([after[0], *(line for line, _ in pairs)])
     right = _rows([other for _, other in pairs])
     counts = dict.fromkeys(header[1:], 0)
-    for ours, theirs in zip(left, right, strict=False):
-        if len(ours) != len(header) or len(theirs) != len(header) or ours[0] != theirs[0]:
+    for old_row, new_row in zip(left, right, strict=False):
+        if len(old_row) != len(header) or len(new_row) != len(header) or old_row[0] != new_row[0]:
             return None
-        for name, label, other in zip(header[1:], ours[1:], theirs[1:], strict=True):
+        for name, label, other in zip(header[1:], old_row[1:], new_row[1:], strict=True):
             counts[name] += label != other
     changed = {name: count for name, count in counts.items() if count}
     return Summary(tuple(header[1:]), len(after) - 1, changed)

@@ -55,15 +55,15 @@ def saved(where: Path) -> float | None:
 
 def same_cells(home: Path, identifiers: str, *, excluding: Path) -> list[tuple[Path, DatasetRecord]]:
     """List the folders of other datasets that have the same cells and something saved, the latest first."""
-    found = []
+    matches = []
     with contextlib.suppress(OSError), os.scandir(home) as entries:
         folders = (Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
         for folder in folders:
             record = read_record(folder) if folder.name != excluding.name else None
             when = saved(folder) if record and record.identifiers == identifiers else None
             if record and when is not None:
-                found.append((when, folder, record))
-    return [(folder, record) for _, folder, record in sorted(found, key=lambda each: (-each[0], each[1]))]
+                matches.append((when, folder, record))
+    return [(folder, record) for _, folder, record in sorted(matches, key=lambda each: (-each[0], each[1]))]
 
 
 def directory(home: Path, dataset: Path) -> Path:
@@ -126,8 +126,8 @@ def write_record(folder: int, record: DatasetRecord) -> None:
 
 def _read(folder: int) -> DatasetRecord | None:
     try:
-        known = json.loads(atomic.read(folder, DATASET, limit=_MAX_BYTES))
-        record = DatasetRecord(**{field.name: known.get(field.name) for field in fields(DatasetRecord)})
+        data = json.loads(atomic.read(folder, DATASET, limit=_MAX_BYTES))
+        record = DatasetRecord(**{field.name: data.get(field.name) for field in fields(DatasetRecord)})
     except (OSError, ValueError, AttributeError):
         return None
     texts, cells = (record.name, record.path, record.identifiers or ""), record.cells

@@ -75,7 +75,7 @@ class History:
     def __init__(self, folder: int, limit: int = UNBOUNDED):
         self._folder, self._limit = folder, limit
 
-    def keep(
+    def add(
         self,
         kind: str,
         content: bytes,
@@ -96,14 +96,14 @@ class History:
         with atomic.opened(FOLDER, inside=self._folder) as inside:
             self._file_unfiled(inside)
             names = os.listdir(inside)
-            kept = _filed(names)
+            files = _filed(names)
             new = _new(kind, content, now)._replace(found=origin == "found")
-            if not _newest_is(kept, new):
+            if not _newest_is(files, new):
                 if before is not None and replaced:
-                    kept = _with_lost(inside, kept, kind, digest(before))
+                    files = _with_lost(inside, files, kind, digest(before))
                 packed = _packed(kind, content, before, origin, replaced)
-                kept.append(_store(inside, kept, new, packed))
-            for version in retention.to_remove(kept, _ms(now), self._limit):
+                files.append(_store(inside, files, new, packed))
+            for version in retention.to_remove(files, _ms(now), self._limit):
                 atomic.remove(inside, version.name)
             atomic.remove_abandoned(inside, (name for name in names if name.startswith(".")))
 
@@ -114,7 +114,7 @@ class History:
         return False
 
     def set_aside(self, kind: str, name: str, content: bytes, *, now: float) -> None:
-        """Keep a file that is about to be replaced, if `keep` failed: as a link beside it, which needs no space."""
+        """Keep a file that is about to be replaced, if `add` failed: as a link beside it, which needs no space."""
         unfiled = _unfiled(os.listdir(self._folder))
         for version in retention.to_remove(unfiled, _ms(now), self._limit):
             atomic.remove(self._folder, version.name)
@@ -131,16 +131,16 @@ class History:
     def _file_unfiled(self, inside: int) -> None:
         """Move the files that were set aside into the history, now that it can be written again."""
         for version in sorted(_unfiled(os.listdir(self._folder))):
-            kept = _filed(os.listdir(inside))
+            files = _filed(os.listdir(inside))
             content = atomic.read(self._folder, version.name)
-            if not _newest_is(kept, version):
-                _store(inside, kept, version._replace(found=True), _packed(version.kind, content, None, "found"))
+            if not _newest_is(files, version):
+                _store(inside, files, version._replace(found=True), _packed(version.kind, content, None, "found"))
             atomic.remove(self._folder, version.name)
 
     def versions(self) -> list[Version]:
         """Return every version that can be read, newest first."""
-        found = sorted(self._all(), key=lambda version: (version.stamp, version.kind), reverse=True)
-        return [version for version in map(self._described, found) if version]
+        files = sorted(self._all(), key=lambda version: (version.stamp, version.kind), reverse=True)
+        return [version for version in map(self._described, files) if version]
 
     def _all(self) -> list[VersionFile]:
         return _unfiled(os.listdir(self._folder)) + _filed(self._names())
@@ -152,48 +152,48 @@ class History:
         except OSError:  # there is no history yet, or this is not a folder of ours
             return []
 
-    def _described(self, kept: VersionFile) -> Version | None:
+    def _described(self, file: VersionFile) -> Version | None:
         try:
-            facts = self._facts_of(kept)
+            facts = self._facts_of(file)
             columns, changed = tuple(map(str, facts["columns"])), dict(facts["changed"])
             size, rows, origin = int(facts["size"]), int(facts["rows"]), str(facts["origin"])
             replaced = tuple(map(str, facts.get("replaced", ())))
         except (OSError, ValueError, KeyError, TypeError, NoSuchVersion):
             return None
-        time = retention.milliseconds(kept.stamp) / 1000
+        time = retention.milliseconds(file.stamp) / 1000
         return Version(
-            _id(kept.name), kept.kind, time, size, rows, columns, changed, origin, replaced=replaced, lost=kept.lost
+            _id(file.name), file.kind, time, size, rows, columns, changed, origin, replaced=replaced, lost=file.lost
         )
 
-    def _facts_of(self, kept: VersionFile) -> dict[str, Any]:
-        if not kept.name.endswith(".gz"):
-            return _facts(kept.kind, self.read(_id(kept.name))[1], None, "found")
+    def _facts_of(self, file: VersionFile) -> dict[str, Any]:
+        if not file.name.endswith(".gz"):
+            return _facts(file.kind, self.read(_id(file.name))[1], None, "found")
         with atomic.opened(FOLDER, inside=self._folder) as inside:
-            start = atomic.read(inside, kept.name, limit=_FIRST_BYTES)
+            start = atomic.read(inside, file.name, limit=_FIRST_BYTES)
             if b"\0" not in start[_HEADER.size :]:
-                start = atomic.read(inside, kept.name)
+                start = atomic.read(inside, file.name)
         facts = json.loads(start[_HEADER.size :].partition(b"\0")[0])
         return facts if isinstance(facts, dict) else {}
 
     def read(self, version: str) -> tuple[str, bytes]:
         """Return the kind and content of a version; raises NoSuchVersion unless it is intact."""
-        kept = next((each for each in self._all() if _id(each.name) == version), None)
-        if kept is None:
+        file = next((each for each in self._all() if _id(each.name) == version), None)
+        if file is None:
             raise NoSuchVersion(version)
         try:
-            content = self._content(kept)
+            content = self._content(file)
         except (OSError, zlib.error) as error:
             raise NoSuchVersion(version) from error
-        if digest(content) != kept.digest:
+        if digest(content) != file.digest:
             raise NoSuchVersion(version)
-        return kept.kind, content
+        return file.kind, content
 
-    def _content(self, kept: VersionFile) -> bytes:
-        if not kept.name.endswith(".gz"):
-            return atomic.read(self._folder, kept.name)
+    def _content(self, file: VersionFile) -> bytes:
+        if not file.name.endswith(".gz"):
+            return atomic.read(self._folder, file.name)
         with atomic.opened(FOLDER, inside=self._folder) as inside:
             unpack = zlib.decompressobj(wbits=31)
-            content = unpack.decompress(atomic.read(inside, kept.name), _MAX_BYTES)
+            content = unpack.decompress(atomic.read(inside, file.name), _MAX_BYTES)
         if not unpack.eof:
             raise zlib.error("cut off, or larger than any labels")
         return content
@@ -225,31 +225,31 @@ def _new(kind: str, content: bytes, now: float) -> VersionFile:
     return VersionFile(retention.stamp(_ms(now)), kind, digest(content), len(content), "")
 
 
-def _newest_is(kept: list[VersionFile], wanted: VersionFile) -> bool:
-    newest = max((version for version in kept if version.kind == wanted.kind), default=None)
+def _newest_is(files: list[VersionFile], wanted: VersionFile) -> bool:
+    newest = max((version for version in files if version.kind == wanted.kind), default=None)
     return newest is not None and newest.digest == wanted.digest
 
 
-def _with_lost(inside: int, kept: list[VersionFile], kind: str, digest: str) -> list[VersionFile]:
+def _with_lost(inside: int, files: list[VersionFile], kind: str, digest: str) -> list[VersionFile]:
     """Mark the newest version with this content as lost: a writer that had not seen it replaced part of it."""
-    newest = max((each for each in kept if (each.kind, each.digest) == (kind, digest)), default=None)
+    newest = max((each for each in files if (each.kind, each.digest) == (kind, digest)), default=None)
     if newest is None or newest.lost:
-        return kept
+        return files
     name = newest.name.removesuffix(".csv.gz") + f"{_LOST}.csv.gz"
     os.rename(newest.name, name, src_dir_fd=inside, dst_dir_fd=inside)
-    return [newest._replace(name=name, lost=True) if each is newest else each for each in kept]
+    return [newest._replace(name=name, lost=True) if each is newest else each for each in files]
 
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _free(kept: list[VersionFile], wanted: VersionFile) -> int:
+def _free(files: list[VersionFile], wanted: VersionFile) -> int:
     """Return a time later than that of every other version of this kind, so that they sort in the order of saving.
 
     This holds even if the clock was set back.
     """
-    newest = max((version.stamp for version in kept if version.kind == wanted.kind), default="")
+    newest = max((version.stamp for version in files if version.kind == wanted.kind), default="")
     time = retention.milliseconds(wanted.stamp)
     return max(time, retention.milliseconds(newest) + 1) if newest else time
 
@@ -259,8 +259,8 @@ def _facts(kind: str, content: bytes, before: bytes | None, origin: str) -> dict
     return {**asdict(summary), "size": len(content), "origin": origin}
 
 
-def _store(inside: int, kept: list[VersionFile], version: VersionFile, packed: bytes) -> VersionFile:
-    text = retention.stamp(_free(kept, version))
+def _store(inside: int, files: list[VersionFile], version: VersionFile, packed: bytes) -> VersionFile:
+    text = retention.stamp(_free(files, version))
     name = f"{text}-{version.kind}-{version.digest}-{len(packed)}{_FOUND if version.found else ''}.csv.gz"
     atomic.replace(inside, name, packed)
     return version._replace(stamp=text, stored=len(packed), name=name)

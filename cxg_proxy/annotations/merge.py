@@ -86,49 +86,49 @@ class Merged:
     left_behind: int = 0  # number of labelled cells in the file that the writer's table lacks
 
     @property
-    def own(self) -> bool:
+    def is_mine(self) -> bool:
         """Whether the writer knows all that is in the file now."""
         return not self.kept and not self.removed
 
 
-def merge_labels(mine: bytes, theirs: bytes, known: SeenState, cells: tuple[str, ...] = ()) -> Merged:
+def merge_labels(mine: bytes, theirs: bytes, seen: SeenState, cells: tuple[str, ...] = ()) -> Merged:
     """Merge two tables of labels; raises Malformed.
 
     The result has the cells of `mine` in their order; if `mine` has no categories, it has the `cells` of the
     dataset. If the writer knows only some of the cells, the result has the cells of both tables.
     """
-    ours, others = read_labels(mine), read_labels(theirs)
-    if known.some_cells and (both := _all_cells(ours.cells, others.cells)) != ours.cells:
-        ours = LabelTable(ours.index, both, aligned(ours, both))
-        mine = comments(mine) + labels_csv(ours).encode()
-    if not ours.columns:  # every category was removed, so the table has no cells either
-        ours = LabelTable(others.index, cells or others.cells)
-    joined = _Joined(ours.columns, aligned(others, ours.cells), known)
-    table = LabelTable(ours.index, ours.cells, joined.parts)
-    return joined.merged(mine, labels_csv(table) if table.columns else "", _left_behind(others, ours.cells))
+    my_table, their_table = read_labels(mine), read_labels(theirs)
+    if seen.some_cells and (both := _all_cells(my_table.cells, their_table.cells)) != my_table.cells:
+        my_table = LabelTable(my_table.index, both, aligned(my_table, both))
+        mine = comments(mine) + labels_csv(my_table).encode()
+    if not my_table.columns:  # every category was removed, so the table has no cells either
+        my_table = LabelTable(their_table.index, cells or their_table.cells)
+    joined = _Joined(my_table.columns, aligned(their_table, my_table.cells), seen)
+    table = LabelTable(my_table.index, my_table.cells, joined.parts)
+    return joined.merged(mine, labels_csv(table) if table.columns else "", _left_behind(their_table, my_table.cells))
 
 
-def merge_gene_sets(mine: bytes, theirs: bytes, known: SeenState) -> Merged:
+def merge_gene_sets(mine: bytes, theirs: bytes, seen: SeenState) -> Merged:
     """Merge two files of gene sets; raises Malformed."""
-    joined = _Joined(read_gene_sets(mine), read_gene_sets(theirs), known)
+    joined = _Joined(read_gene_sets(mine), read_gene_sets(theirs), seen)
     return joined.merged(mine, gene_sets_csv(joined.parts.values()))
 
 
 class _Joined:
     """The merged columns by name, and which writer each comes from."""
 
-    def __init__(self, mine: Mapping[str, Any], theirs: Mapping[str, Any], known: SeenState):
+    def __init__(self, mine: Mapping[str, Any], theirs: Mapping[str, Any], seen: SeenState):
         self._kept: list[str] = []
         self._removed: list[str] = []
         self._replaced: list[str] = []
-        self._known = known
+        self._seen = seen
         chosen = ((name, self._choose(name, mine.get(name), theirs.get(name))) for name in {**mine, **theirs})
         self.parts = {name: part for name, part in chosen if part is not None}
 
     def _choose(self, name: str, mine: Part | None, theirs: Part | None) -> Part | None:
         if mine == theirs:
             return mine
-        before = self._known.of_part(name)
+        before = self._seen.of_part(name)
         if before == (None if theirs is None else _content(theirs)):
             return mine  # only this writer has changed, added or removed it
         if mine is None or _content(mine) == before:
@@ -139,8 +139,8 @@ class _Joined:
         return mine
 
     def merged(self, mine: bytes, text: str, left_behind: int = 0) -> Merged:
-        own = not self._kept and not self._removed
-        content = mine if own else comments(mine) + text.encode()
+        is_mine = not self._kept and not self._removed
+        content = mine if is_mine else comments(mine) + text.encode()
         return Merged(content, tuple(self._kept), tuple(self._removed), tuple(self._replaced), left_behind)
 
 
@@ -153,8 +153,8 @@ def _all_cells(mine: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, ...
 def _left_behind(table: LabelTable, cells: tuple[str, ...]) -> int:
     if table.cells == cells:
         return 0
-    there = set(cells)
-    rows = [row for row, cell in enumerate(table.cells) if cell not in there]
+    present = set(cells)
+    rows = [row for row, cell in enumerate(table.cells) if cell not in present]
     return sum(any(labels[row] != UNASSIGNED for labels in table.columns.values()) for row in rows)
 
 

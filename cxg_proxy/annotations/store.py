@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 class Outcome:
     """The result of a save."""
 
-    known: str  # digest of the file as it is now, if the writer knows all that is in it; else ""
+    whole: str  # digest of the file as it is now, if the writer knows all that is in it; else ""
     kept: tuple[str, ...] = ()  # columns that another writer had added or changed meanwhile, and that stay
     removed: tuple[str, ...] = ()  # columns that another writer had removed meanwhile
     replaced: tuple[str, ...] = ()  # columns that another writer had changed too, whose version is in the history
@@ -44,7 +44,7 @@ def write(
     name: str,
     content: bytes,
     *,
-    known: SeenState | None = None,
+    seen: SeenState | None = None,
     cells: Callable[[], tuple[str, ...]] = tuple,
     origin: str = "saved",
     record: Callable[[], DatasetRecord] | None = None,
@@ -54,13 +54,13 @@ def write(
 ) -> Outcome:
     """Replace the file atomically: at every instant either the old or the new version is there, complete.
 
-    Afterwards both are in the history. `known` is the state in which the writer last saw the file: columns that it has
+    Afterwards both are in the history. `seen` is the state in which the writer last saw the file: columns that it has
     not seen were added or changed by another writer, and stay (`SeenState()` has seen nothing); None replaces the file
     whatever it holds. `record` returns the description of the dataset, and `cells` its cells, which a table without
     categories does not name. Pass no `history_limit` to remove no version for its size. Raises LabelsNotSaved, also
     when another process writes to this folder for longer than `patience` seconds.
     """
-    save = _Save(name, content, origin, time.time() if now is None else now, history_limit, known, cells)
+    save = _Save(name, content, origin, time.time() if now is None else now, history_limit, seen, cells)
     return _write(where, save, record, patience)
 
 
@@ -125,7 +125,7 @@ class _Save:
     origin: str
     now: float
     limit: int
-    known: SeenState | None
+    seen: SeenState | None
     cells: Callable[[], tuple[str, ...]] = tuple
 
     @property
@@ -134,12 +134,12 @@ class _Save:
 
     def merged(self, theirs: bytes | None) -> Merged:
         """Merge the content to save with what is on the disk (`theirs`)."""
-        if self.known is None or not theirs or self.known.whole == digest(theirs):
+        if self.seen is None or not theirs or self.seen.whole == digest(theirs):
             return Merged(self.content)
         try:
             if self.name == LABELS:
-                return merge.merge_labels(self.content, theirs, self.known, self.cells())
-            return merge.merge_gene_sets(self.content, theirs, self.known)
+                return merge.merge_labels(self.content, theirs, self.seen, self.cells())
+            return merge.merge_gene_sets(self.content, theirs, self.seen)
         except Malformed:  # somebody edited the file into something unreadable; it is in the history
             return Merged(self.content)
 
@@ -160,7 +160,7 @@ def _write(where: Path, save: _Save, record: Callable[[], DatasetRecord] | None,
     try:
         atomic.make(where)
         with atomic.opened(where) as folder, locked(folder, patience=patience) as lock:
-            dataset = _told(record)
+            dataset = _dataset_record(record)
             _set_apart(where, folder, save, dataset, patience)
             before, merged = _replace(where, folder, save, lock)
             _afterwards(folder, save, before, merged)
@@ -169,8 +169,8 @@ def _write(where: Path, save: _Save, record: Callable[[], DatasetRecord] | None,
         raise LabelsNotSaved(save.name, detail=f"{where}: {error.strerror or error}") from error
     except LockTaken as error:
         raise LabelsNotSaved(save.name, detail=f"{where}: {error}", steps=_WHEN_TAKEN) from error
-    now_known = digest(merged.content) if merged.own else ""
-    return Outcome(now_known, merged.kept, merged.removed, merged.replaced)
+    whole = digest(merged.content) if merged.is_mine else ""
+    return Outcome(whole, merged.kept, merged.removed, merged.replaced)
 
 
 def _replace(where: Path, folder: int, save: _Save, lock: Lock) -> tuple[bytes | None, Merged]:
@@ -201,14 +201,14 @@ def _keep_the_old(folder: int, save: _Save, before: bytes | None, merged: Merged
     """Store the content that is about to be replaced in the history, unless it is there, whichever program wrote it."""
     if _current(folder, save.name) != before:
         raise _Edited
-    kept = History(folder, save.limit)
-    if before is not None and not kept.holds(save.kind, before):
+    history = History(folder, save.limit)
+    if before is not None and not history.holds(save.kind, before):
         # Not the time of the file, which may be long ago or wrong: it was the current version until now.
         try:
-            kept.keep(save.kind, before, now=save.now, origin="found", before=None)
+            history.add(save.kind, before, now=save.now, origin="found", before=None)
         except OSError as error:
             _log.warning("The version of %s found on disk is kept beside it: %s", save.name, error)
-            kept.set_aside(save.kind, save.name, before, now=save.now)
+            history.set_aside(save.kind, save.name, before, now=save.now)
     if before is not None and merged.left_behind:
         _keep_whole(folder, save.name, before)
     lock.check()
@@ -217,9 +217,9 @@ def _keep_the_old(folder: int, save: _Save, before: bytes | None, merged: Merged
 def _keep_whole(folder: int, name: str, content: bytes) -> None:
     """Keep labels of cells that are no longer in the dataset, in a file that thinning never removes."""
     stem, dot, ending = name.rpartition(".")
-    beside = f"{stem}-of-other-cells-{digest(content)[:8]}{dot}{ending}"
+    copy = f"{stem}-of-other-cells-{digest(content)[:8]}{dot}{ending}"
     with contextlib.suppress(FileExistsError):
-        atomic.create(folder, beside, content)
+        atomic.create(folder, copy, content)
         os.fsync(folder)
 
 
@@ -229,8 +229,10 @@ def _afterwards(folder: int, save: _Save, before: bytes | None, merged: Merged) 
     If that fails, the save has succeeded all the same, and the next save stores this version first.
     """
     try:
-        kept = History(folder, save.limit)
-        kept.keep(save.kind, merged.content, now=save.now, origin=save.origin, before=before, replaced=merged.replaced)
+        history = History(folder, save.limit)
+        history.add(
+            save.kind, merged.content, now=save.now, origin=save.origin, before=before, replaced=merged.replaced
+        )
     except OSError as error:
         _log.warning("%s is saved, but not yet in the history: %s", save.name, error)
 
@@ -244,7 +246,7 @@ def _describe(folder: int, dataset: DatasetRecord | None) -> None:
             _log.warning("%s could not be written: %s", DATASET, error)
 
 
-def _told(record: Callable[[], DatasetRecord] | None) -> DatasetRecord | None:
+def _dataset_record(record: Callable[[], DatasetRecord] | None) -> DatasetRecord | None:
     try:
         return record() if record else None
     except OSError as error:

@@ -186,8 +186,8 @@ def _all_columns(content: bytes) -> tuple[list[str], list[list[str]]]:
     columns: list[list[str]] = [[] for _ in header]
     texts: list[dict[str, str]] = [{} for _ in header]
     for part in parts:
-        for column, fields, known in zip(columns, part, texts, strict=True):
-            column.extend(map(known.setdefault, fields, fields))  # keeps each label in memory only once
+        for column, fields, unique in zip(columns, part, texts, strict=True):
+            column.extend(map(unique.setdefault, fields, fields))  # keeps each label in memory only once
     return header, columns
 
 

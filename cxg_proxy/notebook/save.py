@@ -60,7 +60,7 @@ def save_labels(
     if cells:  # an earlier file at this path may have had other cells
         record = annotations.DatasetRecord(real.name, str(real), len(cells), annotations.identifiers_digest(cells))
     annotations.write(
-        where, annotations.LABELS, content.encode(), known=annotations.SeenState(some_cells=True), record=lambda: record
+        where, annotations.LABELS, content.encode(), seen=annotations.SeenState(some_cells=True), record=lambda: record
     )
 
 

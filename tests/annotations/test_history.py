@@ -119,7 +119,7 @@ def test_an_edit_by_hand_that_was_undone_by_a_restore_stays_too(tmp_path: Path) 
 def test_an_edit_by_hand_stays_although_saves_that_had_not_seen_each_other_follow(tmp_path: Path) -> None:
     (tmp_path / LABELS).write_bytes(labels(0))
     for number in (1, 2, 3):
-        annotations.write(tmp_path, LABELS, labels(number), known=annotations.SeenState(), now=NOW + number)
+        annotations.write(tmp_path, LABELS, labels(number), seen=annotations.SeenState(), now=NOW + number)
     annotations.write(tmp_path, LABELS, labels(4), now=NOW + 1200)
     lost = [annotations.read_version(tmp_path, each.id) for each in annotations.versions(tmp_path) if each.lost]
     assert lost == [labels(2), labels(0)]
@@ -163,7 +163,7 @@ def test_ten_thousand_saves_stay_below_the_limit_with_yesterday_in_it(in_memory:
     with atomic.opened(tmp_path) as folder:  # without the lock and the live file, whose cost is the disk's
         kept = history.History(folder, limit)
         for number in range(10_000):
-            kept.keep("labels", labels(number), now=NOW + 2.5 * number, origin="saved", before=labels(number - 1))
+            kept.add("labels", labels(number), now=NOW + 2.5 * number, origin="saved", before=labels(number - 1))
     assert used(tmp_path / "history") <= limit
     found = contents(tmp_path)
     assert found[0] == labels(9999)

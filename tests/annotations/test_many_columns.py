@@ -19,9 +19,9 @@ MANY = MAX_PARTS + 5
 WHOLE = "0123456789abcdef"
 
 
-def through_the_page(known: SeenState) -> SeenState:
+def through_the_page(seen: SeenState) -> SeenState:
     """What comes back with a save when this was told with what the page read."""
-    return SeenState.from_text(str(known))
+    return SeenState.from_text(str(seen))
 
 
 def test_a_gene_set_that_is_deleted_among_hundreds_is_gone_and_one_that_is_edited_is_nobody_elses(
@@ -32,28 +32,28 @@ def test_a_gene_set_that_is_deleted_among_hundreds_is_gone_and_one_that_is_edite
     for changed in ({}, {"set 7": None}, {"set 8": GeneSet("set 8", "", (("CD8A", ""),))}):
         sets = {name: each for name, each in {**sets, **changed}.items() if each is not None}
         content = gene_sets_csv(sets.values()).encode()
-        outcome = annotations.write(tmp_path, GENE_SETS, content, known=through_the_page(known))
+        outcome = annotations.write(tmp_path, GENE_SETS, content, seen=through_the_page(known))
         assert (outcome.kept, outcome.removed, outcome.replaced) == ((), (), ())
         assert read_gene_sets(annotations.read(tmp_path, GENE_SETS) or b"") == sets
-        known = SeenState.of(sets, outcome.known)
+        known = SeenState.of(sets, outcome.whole)
 
 
 def test_a_category_that_is_deleted_among_hundreds_is_gone(tmp_path: Path) -> None:
     columns = {f"category {number}": ("x", "y") for number in range(MANY)}
     content = labels_csv(LabelTable("index", ("a", "b"), columns)).encode()
     first = annotations.write(tmp_path, LABELS, content)
-    known = through_the_page(SeenState.of(columns, first.known))
+    known = through_the_page(SeenState.of(columns, first.whole))
     del columns["category 7"]
-    annotations.write(tmp_path, LABELS, labels_csv(LabelTable("index", ("a", "b"), columns)).encode(), known=known)
+    annotations.write(tmp_path, LABELS, labels_csv(LabelTable("index", ("a", "b"), columns)).encode(), seen=known)
     assert read_labels(annotations.read(tmp_path, LABELS) or b"").columns == columns
 
 
 def test_what_somebody_else_has_added_to_hundreds_stays(tmp_path: Path) -> None:
     sets = {f"set {number}": GeneSet(f"set {number}") for number in range(MANY)}
     first = annotations.write(tmp_path, GENE_SETS, gene_sets_csv(sets.values()).encode())
-    known = through_the_page(SeenState.of(sets, first.known))
+    known = through_the_page(SeenState.of(sets, first.whole))
     annotations.write(tmp_path, GENE_SETS, gene_sets_csv([*sets.values(), GeneSet("theirs")]).encode())
-    outcome = annotations.write(tmp_path, GENE_SETS, gene_sets_csv(sets.values()).encode(), known=known)
+    outcome = annotations.write(tmp_path, GENE_SETS, gene_sets_csv(sets.values()).encode(), seen=known)
     assert outcome.kept == ("theirs",)
     assert "theirs" in read_gene_sets(annotations.read(tmp_path, GENE_SETS) or b"")
 

@@ -56,7 +56,7 @@ def test_what_both_changed_is_named(base: Columns, mine: Columns, theirs: Column
         if base.get(name) not in (mine[name], theirs[name])
     }
     assert set(outcome.replaced) == both
-    assert outcome.own == (read_labels(outcome.content).columns == mine)
+    assert outcome.is_mine == (read_labels(outcome.content).columns == mine)
 
 
 @given(columns, columns)
@@ -69,7 +69,7 @@ def test_a_save_that_meets_nobody_is_written_as_it_is(mine: Columns) -> None:
     for theirs in (mine, {}):
         outcome = merge_labels(csv(mine, header="# mine\n"), csv(theirs), SeenState.of(theirs))
         assert outcome.content == csv(mine, header="# mine\n")
-        assert outcome.own
+        assert outcome.is_mine
 
 
 def test_the_comment_of_the_latest_save_stays_above_a_merged_table() -> None:
@@ -155,8 +155,8 @@ class Tab:
                 self.columns.pop(name)
             else:
                 self.columns[name] = (label,) * len(CELLS)
-        outcome = annotations.write(self.where, annotations.LABELS, csv(self.columns), known=self.known)
-        self.known = SeenState.of(self.columns, outcome.known)
+        outcome = annotations.write(self.where, annotations.LABELS, csv(self.columns), seen=self.known)
+        self.known = SeenState.of(self.columns, outcome.whole)
         return outcome
 
 
@@ -215,7 +215,7 @@ def test_a_storm_of_saves_does_not_push_out_what_it_replaced(tmp_path: Path) -> 
     annotations.write(tmp_path, annotations.LABELS, csv({"type": ("an", "hour's", "work")}), now=start + 1)
     for second in range(2, 50):  # a tab that had been asleep: it knows the first version, and then its own
         known, columns = SeenState.of(columns), {"type": (str(second),) * 3}
-        annotations.write(tmp_path, annotations.LABELS, csv(columns), known=known, now=start + second)
+        annotations.write(tmp_path, annotations.LABELS, csv(columns), seen=known, now=start + second)
     annotations.write(tmp_path, annotations.LABELS, csv({"type": ("z",) * 3}), now=start + 86_400)
     (work,) = [each for each in annotations.versions(tmp_path) if each.lost]
     assert b"c2,hour's" in annotations.read_version(tmp_path, work.id)
@@ -229,7 +229,7 @@ def test_a_save_that_meets_a_file_nobody_can_read_replaces_it_and_the_history_ha
 ) -> None:
     where = tmp_path_factory.mktemp("labels")
     (where / annotations.LABELS).write_bytes(content)
-    annotations.write(where, annotations.LABELS, csv({"type": ("T",) * 3}), known=SeenState())
+    annotations.write(where, annotations.LABELS, csv({"type": ("T",) * 3}), seen=SeenState())
     assert "type" in on_disk(where)
     assert content in [annotations.read_version(where, each.id) for each in annotations.versions(where)] or not content
 
@@ -238,7 +238,7 @@ def test_labels_of_cells_that_are_gone_are_kept_whole_beside_the_new_ones(tmp_pa
     old = csv({"type": ("T", "B", "NK", "T")}, ("c1", "c2", "c3", "gone"))
     annotations.write(tmp_path, annotations.LABELS, old)
     for _ in range(2):
-        annotations.write(tmp_path, annotations.LABELS, csv({"state": ("x",) * 3}), known=SeenState())
+        annotations.write(tmp_path, annotations.LABELS, csv({"state": ("x",) * 3}), seen=SeenState())
     assert on_disk(tmp_path) == {"state": ("x",) * 3, "type": ("T", "B", "NK")}
     (kept,) = tmp_path.glob("cell-labels-of-other-cells-*.csv")
     assert kept.read_bytes() == old

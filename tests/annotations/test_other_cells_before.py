@@ -46,7 +46,7 @@ def csv(cells: tuple[str, ...], **columns: str) -> bytes:
 
 
 def save(where: Path, cells: tuple[str, ...], **columns: str) -> None:
-    annotations.write(where, LABELS, csv(cells, **columns), known=SeenState(), record=lambda: record(cells), now=NOW)
+    annotations.write(where, LABELS, csv(cells, **columns), seen=SeenState(), record=lambda: record(cells), now=NOW)
 
 
 def offered(home: Path, cells: tuple[str, ...], excluding: str = "/data/old.h5ad") -> list[Path]:

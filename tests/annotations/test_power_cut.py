@@ -112,7 +112,7 @@ def save_without_history(where: Path) -> None:
 
 def save_without_some_cells(where: Path) -> None:
     save_first(where)
-    annotations.write(where, LABELS, b"index,k\nb,2\n", known=SeenState())
+    annotations.write(where, LABELS, b"index,k\nb,2\n", seen=SeenState())
 
 
 def save_for_other_cells(where: Path) -> None:

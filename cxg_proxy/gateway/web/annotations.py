@@ -216,7 +216,7 @@ class LabelsChange(AnnotationsHandler):
             content = upload.table.read_bytes()
             known = annotations.SeenState()  # it has seen nothing, so whatever the table does not have is kept
             annotations.write(
-                where, annotations.LABELS, content, known=known, origin="uploaded", record=record, history_limit=limit
+                where, annotations.LABELS, content, seen=known, origin="uploaded", record=record, history_limit=limit
             )
 
         await self.at_home(save)

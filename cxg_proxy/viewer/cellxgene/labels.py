@@ -127,7 +127,7 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
             outcome = self._write(annotations.LABELS, text, data_adaptor)
         unseen = data_adaptor.get_obs_columns()
         kept_too = tuple(name for name in outcome.kept if name not in unseen)
-        page_headers.saved(SeenState.of(columns, outcome.known), replace(outcome, kept=kept_too))
+        page_headers.saved(SeenState.of(columns, outcome.whole), replace(outcome, kept=kept_too))
 
     def read_gene_sets(self, data_adaptor: Any, context: Any = None) -> tuple[dict[str, Any], int]:
         """Return the gene sets that are on disk now, and the number (tid) of the page's last save, 0 if none.
@@ -160,14 +160,14 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
             self._tids.move_to_end(tab)
             if len(self._tids) > _TABS:
                 self._tids.popitem(last=False)
-        page_headers.saved(SeenState.of(sets, outcome.known), outcome)
+        page_headers.saved(SeenState.of(sets, outcome.whole), outcome)
 
     def _write(self, name: str, text: str, data_adaptor: Any) -> annotations.Outcome:
         return annotations.write(
             self.where,
             name,
             text.encode(),
-            known=page_headers.known(),
+            seen=page_headers.known(),
             cells=lambda: self._names(data_adaptor),
             record=lambda: self._described(data_adaptor),
             history_limit=self._history_limit,
