@@ -79,13 +79,13 @@ def replace(folder: int, name: str, content: bytes, *, at_last: Callable[[], obj
     `at_last` is called once the new file is safe on the disk beside the old one; if it raises, the old file stays. The
     old file also stays after any OSError except Unconfirmed.
     """
-    beside = f".{name}.{secrets.token_hex(8)}"
-    create(folder, beside, content)
+    temporary = f".{name}.{secrets.token_hex(8)}"
+    create(folder, temporary, content)
     try:
         at_last()
-        os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        remove(folder, beside)
+        remove(folder, temporary)
         raise
     try:
         os.fsync(folder)
@@ -121,8 +121,8 @@ def write_whole(file: Path, content: bytes) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
     try:
-        with os.fdopen(handle, "wb") as beside:
-            beside.write(content)
+        with os.fdopen(handle, "wb") as temporary:
+            temporary.write(content)
         os.replace(name, file)
     except BaseException:
         with contextlib.suppress(OSError):

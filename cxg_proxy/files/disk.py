@@ -23,13 +23,16 @@ Result = TypeVar("Result")
 _waiting: Counter[str] = Counter()  # by place; changed only in the thread of the event loop
 
 
-async def on_disk(work: Callable[[], Result], *, place: str = "", patience: float | None = PATIENCE_SECONDS) -> Result:
-    """Call `work` in a thread and return its result or raise its error; raises StorageSilent after `patience` seconds.
+async def on_disk(
+    function: Callable[[], Result], *, place: str = "", patience: float | None = PATIENCE_SECONDS
+) -> Result:
+    """Call `function` in a thread, and return its result or raise its error.
 
-    `place` names the disk as far as it is known (a library, for example). Calls are counted for each place, so that a
-    hanging disk does not block calls to the others. StorageSilent is also raised when `MAX_WAITING` calls wait already.
+    Raises StorageSilent after `patience` seconds, or when `MAX_WAITING` calls wait already. `place` names the disk as
+    far as it is known (a library, for example). Calls are counted for each place, so that a hanging disk does not block
+    calls to the others.
     """
-    return await _answer(lambda call: _thread(call).start(), work, place, patience)
+    return await _answer(lambda call: _thread(call).start(), function, place, patience)
 
 
 class DiskThread:
@@ -40,9 +43,9 @@ class DiskThread:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         _thread(self._run).start()
 
-    async def __call__(self, work: Callable[[], Result], *, patience: float | None = PATIENCE_SECONDS) -> Result:
-        """Call `work`, after every call before, and return its result or raise its error; raises StorageSilent."""
-        return await _answer(self._calls.put, work, self._place, patience)
+    async def __call__(self, function: Callable[[], Result], *, patience: float | None = PATIENCE_SECONDS) -> Result:
+        """Call `function`, after every call before, and return its result or raise its error; raises StorageSilent."""
+        return await _answer(self._calls.put, function, self._place, patience)
 
     def end(self) -> None:
         """Let the thread end after the calls that were made."""
@@ -68,14 +71,14 @@ def _thread(target: Callable[[], None]) -> threading.Thread:
 
 
 async def _answer(
-    begin: Callable[[Callable[[], None]], object], work: Callable[[], Result], place: str, patience: float | None
+    begin: Callable[[Callable[[], None]], object], function: Callable[[], Result], place: str, patience: float | None
 ) -> Result:
     """Let `begin` have a call made, and wait for its result."""
     if _waiting[place] >= MAX_WAITING:
         raise StorageSilent(detail=f"{MAX_WAITING} calls wait for it already")
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
-    begin(lambda: _run(work, place, loop, future))
+    begin(lambda: _run(function, place, loop, future))
     _waiting[place] += 1  # before the loop can hear of the result
     try:
         # Not wait_for: before Python 3.12 it may swallow a cancellation that arrives together with the result.
@@ -88,12 +91,12 @@ async def _answer(
 
 
 def _run(
-    work: Callable[[], Result], place: str, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]
+    function: Callable[[], Result], place: str, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]
 ) -> None:
     result: Result | None = None
     reason: BaseException | None = None
     try:
-        result = work()
+        result = function()
     except BaseException as caught:  # noqa: BLE001 - passed on to the waiting caller
         reason = caught
     with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
@@ -104,13 +107,13 @@ def _back(place: str, future: asyncio.Future[Result], result: Result | None, rea
     _waiting[place] -= 1
     if not _waiting[place]:
         del _waiting[place]
-    _tell(future, result, reason)
+    _set_result(future, result, reason)
 
 
-def _tell(future: asyncio.Future[Result], result: Result | None, reason: BaseException | None) -> None:
+def _set_result(future: asyncio.Future[Result], result: Result | None, reason: BaseException | None) -> None:
     if future.done():  # the caller no longer waits
         return
     if reason is not None:
         future.set_exception(reason)
     else:
-        future.set_result(result)  # type: ignore[arg-type]  # without a reason, `work` has returned a Result
+        future.set_result(result)  # type: ignore[arg-type]  # without a reason, `function` has returned a Result

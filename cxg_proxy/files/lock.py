@@ -50,19 +50,19 @@ class Lock:
 
         It is made as a hard link, which is reliable on NFS and never seen half-written.
         """
-        beside = f"{self.name}.{self.token}"
-        atomic.create(self.folder, beside, self._content, durable=False)
+        temporary = f"{self.name}.{self.token}"
+        atomic.create(self.folder, temporary, self._content, durable=False)
         try:
-            os.link(beside, self.name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
+            os.link(temporary, self.name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
         except FileExistsError:
             # NFS may repeat a request whose reply was lost, and then report a link that succeeded as a failure.
-            return os.stat(beside, dir_fd=self.folder).st_nlink == 2
+            return os.stat(temporary, dir_fd=self.folder).st_nlink == 2
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
             return self._take_without_links()
         finally:
-            atomic.remove(self.folder, beside)
+            atomic.remove(self.folder, temporary)
         return True
 
     def _take_without_links(self) -> bool:
@@ -157,11 +157,13 @@ def locked(folder: int, *, patience: float = PATIENCE_SECONDS, stale: float = ST
 
 @contextlib.contextmanager
 def _flocked(folder: int, end: float) -> Iterator[None]:
-    own = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)  # a new one: flock belongs to the opened file
+    descriptor = os.open(
+        ".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder
+    )  # a new one: flock belongs to the opened file
     try:
         for pause in _pauses(end):
             try:
-                fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 pause(_holder(_seen(folder, NAME)))
@@ -169,7 +171,7 @@ def _flocked(folder: int, end: float) -> Iterator[None]:
                 break
         yield
     finally:
-        os.close(own)
+        os.close(descriptor)
 
 
 def _pauses(end: float) -> Iterator[Any]:
@@ -203,20 +205,24 @@ def _seen(folder: int, name: str) -> Seen | None:
     return None
 
 
-def _said(seen: Seen | None) -> dict[str, Any]:
+def _content(seen: Seen | None) -> dict[str, Any]:
     with contextlib.suppress(ValueError):
-        said = json.loads(seen[0] if seen else b"{}")
-        return said if isinstance(said, dict) else {}
+        content = json.loads(seen[0] if seen else b"{}")
+        return content if isinstance(content, dict) else {}
     return {}
 
 
 def _token(seen: Seen | None) -> str:
-    return str(_said(seen).get("token", ""))
+    return str(_content(seen).get("token", ""))
 
 
 def _holder(seen: Seen | None) -> str:
-    said = _said(seen)
-    return f"process {said['pid']} on {said['host']}" if {"pid", "host"} <= said.keys() else "it does not say which"
+    content = _content(seen)
+    return (
+        f"process {content['pid']} on {content['host']}"
+        if {"pid", "host"} <= content.keys()
+        else "it does not say which"
+    )
 
 
 def _break(folder: int, name: str, stale: Seen) -> bool:
@@ -228,8 +234,8 @@ def _break(folder: int, name: str, stale: Seen) -> bool:
     away = f"{name}.{secrets.token_hex(8)}"
     try:
         os.rename(name, away, src_dir_fd=folder, dst_dir_fd=folder)
-        taken = _seen(folder, away)
-        if taken and taken[0] != stale[0]:
+        moved = _seen(folder, away)
+        if moved and moved[0] != stale[0]:
             os.link(away, name, src_dir_fd=folder, dst_dir_fd=folder)
     except FileNotFoundError:
         return True  # another process was faster
@@ -265,9 +271,9 @@ def _started(pid: int) -> str:
 
 def _ended(seen: Seen) -> bool:
     """Whether the holder ran on this machine and has certainly ended."""
-    said, here = _said(seen), _machine()
-    pid = said.get("pid")
-    if not isinstance(pid, int) or pid <= 0 or any(said.get(name) != value for name, value in here.items()):
+    content, here = _content(seen), _machine()
+    pid = content.get("pid")
+    if not isinstance(pid, int) or pid <= 0 or any(content.get(name) != value for name, value in here.items()):
         return False
     try:
         os.kill(pid, 0)
@@ -275,4 +281,4 @@ def _ended(seen: Seen) -> bool:
         return True
     except OSError:
         return False
-    return _started(pid) != said.get("started")
+    return _started(pid) != content.get("started")

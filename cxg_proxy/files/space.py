@@ -11,5 +11,5 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # no space, no quot
 
 def free_bytes(folder: str | Path) -> int:
     """Return how many bytes this user may still write on the disk of a folder; raises OSError."""
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
+    filesystem = os.statvfs(folder)
+    return filesystem.f_bavail * filesystem.f_frsize
