@@ -117,7 +117,7 @@ def _list(where: Path, parsed: argparse.Namespace) -> None:
     _say(f"Labels and gene sets of {parsed.dataset}, kept in {where}")
     for each in versions:
         mark = "*" if each.id in current else " "
-        _say(f"{mark} {_short(each)}  {_when(each.time)}  {_size(each.size):>8}  {_told(each)}")
+        _say(f"{mark} {_short(each)}  {_when(each.time)}  {_size(each.size):>8}  {_changes(each)}")
     _say("* is the current one. `cxg-proxy annotations restore` brings another back.")
 
 
@@ -187,12 +187,12 @@ def _versions(where: Path, parsed: argparse.Namespace) -> list[Version]:
 
 
 def _chosen(versions: Sequence[Version], start: str) -> Version:
-    found = [each for each in versions if each.id.startswith(start)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(_short(each) for each in found[:5])
-        raise Mistake(f"{len(found)} versions begin with {start!r}: {names}; write more of the name.", USAGE)
+    matches = [each for each in versions if each.id.startswith(start)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        names = ", ".join(_short(each) for each in matches[:5])
+        raise Mistake(f"{len(matches)} versions begin with {start!r}: {names}; write more of the name.", USAGE)
     raise Mistake(f"No version begins with {start!r}; `cxg-proxy annotations list` names them all.")
 
 
@@ -242,20 +242,20 @@ def _size(value: int) -> str:
     return formatting.size(value).replace("\u00a0", " ")
 
 
-def _told(version: Version) -> str:
+def _changes(version: Version) -> str:
     """Describe in words what changed."""
     unit = "cell" if version.kind == "labels" else "gene"
     changes = [
         f"{formatting.count(count, unit)} in {formatting.printable(name)}" for name, count in version.changed.items()
     ]
-    said = ", ".join(changes) or "no labels changed"
-    said += f" ({version.origin})" if version.origin != "saved" else ""
-    said += (
+    text = ", ".join(changes) or "no labels changed"
+    text += f" ({version.origin})" if version.origin != "saved" else ""
+    text += (
         f"; {', '.join(map(formatting.printable, version.replaced))} had been changed elsewhere too"
         if version.replaced
         else ""
     )
-    return said + ("; partly replaced by a save from elsewhere" if version.lost else "")
+    return text + ("; partly replaced by a save from elsewhere" if version.lost else "")
 
 
 def _bars(counts: Mapping[str, int]) -> None:

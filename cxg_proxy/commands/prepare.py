@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="replace")
     parsed = _parser().parse_args(arguments)
     try:
-        wanted = found(parsed.paths)
+        wanted = find_datasets(parsed.paths)
     except Problem as problem:
         return _fail(f"{formatting.printable(problem.sentence)} {problem.steps[0]}")
     if not wanted:
@@ -119,12 +119,12 @@ def _command(parsed: argparse.Namespace) -> list[str]:
 
 async def _prepare(parsed: argparse.Namespace, wanted: Sequence[Wanted], outcomes: dict[Wanted, Outcome]) -> bool:
     """Prepare all datasets; returns whether a signal stopped it."""
-    work = asyncio.ensure_future(_all(parsed, wanted, outcomes))
+    task = asyncio.ensure_future(_all(parsed, wanted, outcomes))
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(name, work.cancel)
+        loop.add_signal_handler(name, task.cancel)
     try:
-        await work
+        await task
     except asyncio.CancelledError:
         return True
     return False
@@ -137,7 +137,7 @@ async def _all(parsed: argparse.Namespace, wanted: Sequence[Wanted], outcomes: d
         preparing = Preparing(_command(parsed), Path(cwd), environment, parsed.jobs)
 
         async def one(each: Wanted) -> None:
-            outcomes[each] = await preparing.one(each, lambda: shown.begin(each), lambda done: shown.hear(each, done))
+            outcomes[each] = await preparing.one(each, lambda: shown.begin(each), lambda done: shown.update(each, done))
             shown.end(each, outcomes[each])
 
         tasks = [asyncio.ensure_future(one(each)) for each in wanted]
@@ -165,13 +165,13 @@ class _Lines:
     def begin(self, each: Wanted) -> None:
         """Ignore the start of a dataset."""
 
-    def hear(self, each: Wanted, done: float) -> None:
+    def update(self, each: Wanted, done: float) -> None:
         """Ignore the share that is done."""
 
     def end(self, each: Wanted, outcome: Outcome) -> None:
         """Write the outcome of a dataset."""
         self._done += 1
-        sys.stderr.write(f"{self._done} of {self._count}: {formatting.printable(each.name)}: {_said(outcome)}\n")
+        sys.stderr.write(f"{self._done} of {self._count}: {formatting.printable(each.name)}: {_status(outcome)}\n")
         sys.stderr.flush()
 
     def close(self) -> None:
@@ -192,7 +192,7 @@ class _Bar:
         """Show the name of the dataset that is prepared now."""
         self._bar.set_description(_short(each.name, 30))
 
-    def hear(self, each: Wanted, done: float) -> None:
+    def update(self, each: Wanted, done: float) -> None:
         """Advance the bar to the share of the dataset that is done."""
         if done > self._shares[each]:
             self._bar.update(round((done - self._shares[each]) * self._sizes[each]))
@@ -200,16 +200,16 @@ class _Bar:
 
     def end(self, each: Wanted, outcome: Outcome) -> None:
         """Count the dataset as done, and write its problem if there is one."""
-        self.hear(each, 1.0)
+        self.update(each, 1.0)
         if outcome.problem is not None:
-            self._bar.write(f"{formatting.printable(each.name)}: {_said(outcome)}", file=sys.stderr)
+            self._bar.write(f"{formatting.printable(each.name)}: {_status(outcome)}", file=sys.stderr)
 
     def close(self) -> None:
         """Remove the bar."""
         self._bar.close()
 
 
-def _said(outcome: Outcome) -> str:
+def _status(outcome: Outcome) -> str:
     if outcome.problem is not None:
         return f"failed: {formatting.printable(outcome.problem.sentence)}"
     return "made" if outcome.made else "was there"
@@ -219,10 +219,10 @@ def _table(outcomes: dict[Wanted, Outcome]) -> list[str]:
     """Return a heading, a line for each dataset, and a line with the totals."""
     rows = [("dataset", "cells × genes", "size", "time", "")]
     for each, outcome in outcomes.items():
-        there = outcome.problem is None
-        shape = f"{outcome.cells:,} × {outcome.genes:,}" if there else ""
-        size = formatting.size(outcome.bytes).replace("\u00a0", " ") if there else ""
-        rows.append((_short(each.name, _MAX_NAME_LENGTH), shape, size, f"{outcome.seconds:.1f} s", _said(outcome)))
+        succeeded = outcome.problem is None
+        shape = f"{outcome.cells:,} × {outcome.genes:,}" if succeeded else ""
+        size = formatting.size(outcome.bytes).replace("\u00a0", " ") if succeeded else ""
+        rows.append((_short(each.name, _MAX_NAME_LENGTH), shape, size, f"{outcome.seconds:.1f} s", _status(outcome)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [_row(row, widths) for row in rows]
     failed = sum(outcome.problem is not None for outcome in outcomes.values())
@@ -268,7 +268,7 @@ class Outcome:
     problem: Problem | None = None
 
 
-def found(paths: Iterable[Path]) -> list[Wanted]:
+def find_datasets(paths: Iterable[Path]) -> list[Wanted]:
     """Return the named files and all .h5ad files below the named folders, each once; raises DatasetNotFound."""
     wanted: dict[str, Wanted] = {}
     for path in paths:
@@ -297,26 +297,29 @@ class Preparing:
         self._command, self._cwd, self._environment = list(command), cwd, environment
         self._turns = asyncio.Semaphore(jobs)
 
-    async def one(self, wanted: Wanted, begin: Callable[[], None], hear: Callable[[float], None]) -> Outcome:
-        """Make the store of one dataset once a job is free; then calls `begin`, and `hear` with each share done."""
+    async def one(self, wanted: Wanted, begin: Callable[[], None], on_progress: Callable[[float], None]) -> Outcome:
+        """Make the store of one dataset once a job is free.
+
+        Calls `begin` when that is so, and `on_progress` with each share done.
+        """
         async with self._turns:
             begin()
             started = time.monotonic()
             try:
-                said = await self._make(wanted, hear)
+                result = await self._make(wanted, on_progress)
             except Problem as problem:
                 problem.name_in_steps("FILE", str(wanted.file))
                 return Outcome(time.monotonic() - started, problem=problem)
-            cells, genes, size = (int(said.get(name, 0)) for name in ("cells", "genes", "bytes"))
-            return Outcome(time.monotonic() - started, bool(said.get("made")), cells, genes, size)
+            cells, genes, size = (int(result.get(name, 0)) for name in ("cells", "genes", "bytes"))
+            return Outcome(time.monotonic() - started, bool(result.get("made")), cells, genes, size)
 
-    async def _make(self, wanted: Wanted, hear: Callable[[float], None]) -> dict[str, Any]:
+    async def _make(self, wanted: Wanted, on_progress: Callable[[float], None]) -> dict[str, Any]:
         command = [*self._command, "--", str(wanted.file)]
         log: deque[str] = deque(maxlen=LOG_LINES)
         async with reporting(command, wanted.name, log, cwd=self._cwd, environment=self._environment) as report:
             async for step in report.steps():
                 if step.phase is Phase.LOADING and step.done is not None:
-                    hear(step.done)
+                    on_progress(step.done)
             if not report.ready:
                 raise await report.death()
             await report.child.wait()

@@ -14,12 +14,12 @@ WAITING = 128  # connections that may wait
 
 def listening(arguments: Sequence[str]) -> list[socket.socket]:
     """Listen on the --ip and --port of a command line; returns no socket if it names no port, or one that is taken."""
-    said = dict(word[2:].partition("=")[::2] for word in arguments if word.startswith(("--ip=", "--port=")))
-    port = said.get("port", "")
+    options = dict(word[2:].partition("=")[::2] for word in arguments if word.startswith(("--ip=", "--port=")))
+    port = options.get("port", "")
     if not port.isdecimal() or not 0 < int(port) < 65536:
         return []
     try:
-        listens = socket.create_server((said.get("ip", "127.0.0.1"), int(port)), backlog=WAITING)
+        listens = socket.create_server((options.get("ip", "127.0.0.1"), int(port)), backlog=WAITING)
     except OSError:  # the gateway reports it better
         return []
     listens.setblocking(False)

@@ -107,7 +107,7 @@ def _refusal(reason: HTTPClientError) -> str:
     if reason.code == 599:
         return "Galaxy does not answer"
     try:
-        said = str(json.loads(reason.response.body)["err_msg"])[:200] if reason.response else ""
+        message = str(json.loads(reason.response.body)["err_msg"])[:200] if reason.response else ""
     except (ValueError, KeyError, TypeError):
-        said = ""
-    return f"Galaxy refuses: {said or reason.code}"
+        message = ""
+    return f"Galaxy refuses: {message or reason.code}"

@@ -68,8 +68,8 @@ def escape_path(path: str) -> str:
 
 def is_activity(handler: Any) -> bool:
     """Whether a request shows that a person is active; a server without activity is culled."""
-    asked = str(handler.path_args[0]).lstrip("/")
-    return handler.request.method not in ("GET", "HEAD") or not asked.startswith(POLLED)
+    path = str(handler.path_args[0]).lstrip("/")
+    return handler.request.method not in ("GET", "HEAD") or not path.startswith(POLLED)
 
 
 def _literal(word: str) -> str:

@@ -78,10 +78,10 @@ def _output(file: Path, height: int) -> str:
     name, command = html.escape(_plain(file.name)), html.escape(_command(file))
     script = resources.files(__package__).joinpath(_SCRIPT).read_text(encoding="utf-8")
     # Each special byte of the path is escaped, since a path need not be valid text.
-    told = json.dumps({"path": quote(os.fsencode(file), safe="/"), "height": height}).translate(_NOT_IN_A_SCRIPT)
+    arguments = json.dumps({"path": quote(os.fsencode(file), safe="/"), "height": height}).translate(_NOT_IN_A_SCRIPT)
     return (
         f"<div><p>{_WHERE.format(f'<code>{name}</code>')} {_ELSEWHERE}</p>"
-        f"<pre>{command}</pre></div>\n<script>(\n{script})(document.currentScript, {told});</script>"
+        f"<pre>{command}</pre></div>\n<script>(\n{script})(document.currentScript, {arguments});</script>"
     )
 
 

@@ -112,10 +112,10 @@ def annotate(adata: "anndata.AnnData", path: _Path | None = None, *, home: _Path
     """
     where = _of_cells(adata, path, home)
     table, sets = _saved(where)
-    own = _own(adata, table, sets)
+    added = _added_before(adata, table, sets)
     fitted = _fitted(adata, table, where)
     adata = adata.copy() if adata.is_view else adata
-    _add(adata, fitted.columns, own, sets)
+    _add(adata, fitted.columns, added, sets)
     return adata
 
 
@@ -124,19 +124,19 @@ def _saved(where: Path) -> tuple[LabelTable, _Sets | None]:
     return _parsed(where, annotations.LABELS) or LabelTable(), _parsed(where, annotations.GENE_SETS)
 
 
-def _own(adata: "anndata.AnnData", table: LabelTable, sets: _Sets | None) -> list[str]:
+def _added_before(adata: "anndata.AnnData", table: LabelTable, sets: _Sets | None) -> list[str]:
     """Return the columns that an earlier call added; raises ValueError if anything else would be replaced."""
-    ours = [str(name) for name in adata.uns.get(CATEGORIES, ())]
-    taken = [name for name in table.columns if name in adata.obs.columns and name not in ours]
-    if taken:
+    added = [str(name) for name in adata.uns.get(CATEGORIES, ())]
+    clashing = [name for name in table.columns if name in adata.obs.columns and name not in added]
+    if clashing:
         raise ValueError(
-            f"obs has a column {taken[0]!r} already that did not come from here; rename one of them "
-            f"(`adata.obs.rename(columns={{{taken[0]!r}: …}})`), then try again."
+            f"obs has a column {clashing[0]!r} already that did not come from here; rename one of them "
+            f"(`adata.obs.rename(columns={{{clashing[0]!r}: …}})`), then try again."
         )
-    there = adata.uns.get(GENE_SETS)
-    if sets is not None and there is not None and not is_gene_sets(getattr(there, "columns", ())):
+    existing = adata.uns.get(GENE_SETS)
+    if sets is not None and existing is not None and not is_gene_sets(getattr(existing, "columns", ())):
         raise ValueError(f"This AnnData has a uns[{GENE_SETS!r}] of its own; rename it, then try again.")
-    return ours
+    return added
 
 
 def _fitted(adata: "anndata.AnnData", table: LabelTable, where: Path) -> Fitted:
@@ -156,13 +156,13 @@ def _fitted(adata: "anndata.AnnData", table: LabelTable, where: Path) -> Fitted:
     return fitted
 
 
-def _add(adata: "anndata.AnnData", columns: Mapping[str, Sequence[str]], own: list[str], sets: _Sets | None) -> None:
+def _add(adata: "anndata.AnnData", columns: Mapping[str, Sequence[str]], added: list[str], sets: _Sets | None) -> None:
     import pandas as pd  # noqa: PLC0415 - `import cxg_proxy` must stay light
 
     for name, column in columns.items():
         adata.obs[name] = _categorical(column)
-    if columns or own:
-        adata.uns[CATEGORIES] = sorted({*own, *columns})
+    if columns or added:
+        adata.uns[CATEGORIES] = sorted({*added, *columns})
     if sets is not None:
         adata.uns[GENE_SETS] = pd.DataFrame(gene_set_columns(sets), dtype=object)
 
@@ -199,28 +199,28 @@ def _of_cells(adata: "anndata.AnnData", path: _Path | None, home: _Path) -> Path
         return where
     place = Path(home).expanduser()
     names = [str(name) for name in adata.obs_names]
-    found = _latest(
+    folders = _latest(
         folder for folder, _ in annotations.same_cells(place, annotations.identifiers_digest(names), excluding=Path())
     )
-    found = found or _latest(_with_cells(place, set(names)))
-    if not found:
+    folders = folders or _latest(_with_cells(place, set(names)))
+    if not folders:
         raise NotSaved(
             f"No labels for these cells are kept in {place}. If the cells were renamed, or the labels are elsewhere, "
             "say so with `path=` (the file that was labelled) or `home=`."
         )
-    found = _likely(found)
-    if len(found) > 1:
-        some = "; ".join(_about(folder) for folder in found[:_SHOWN])
-        raise NotSaved(f"Labels were saved for {len(found)} datasets with these cells: {some}. Choose with `path=`.")
-    return found[0]
+    folders = _likely(folders)
+    if len(folders) > 1:
+        some = "; ".join(_about(folder) for folder in folders[:_SHOWN])
+        raise NotSaved(f"Labels were saved for {len(folders)} datasets with these cells: {some}. Choose with `path=`.")
+    return folders[0]
 
 
-def _likely(found: list[Path]) -> list[Path]:
+def _likely(folders: list[Path]) -> list[Path]:
     """Keep the folders whose dataset still exists, or all if none does, and one of those with the same content."""
-    there = [folder for folder in found if _is_of_a_file(folder)] or found
+    existing = [folder for folder in folders if _is_of_a_file(folder)] or folders
     contents = {
         tuple(annotations.read(each, name) for name in (annotations.LABELS, annotations.GENE_SETS)): each
-        for each in there[::-1]
+        for each in existing[::-1]
     }
     return list(contents.values())[::-1]
 
@@ -253,10 +253,10 @@ def _with_cells(home: Path, names: set[str]) -> Iterator[Path]:
 
 
 def _read(where: Path, name: str, path: _Path) -> Any:
-    found = _parsed(where, name)
-    if found is None:
+    parsed = _parsed(where, name)
+    if parsed is None:
         raise _nothing(path, where)
-    return found
+    return parsed
 
 
 def _parsed(where: Path, name: str) -> Any:

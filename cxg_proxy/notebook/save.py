@@ -52,9 +52,9 @@ def save_labels(
     where = annotations.directory(Path(home).expanduser(), Path(path).expanduser())
     columns = {str(name): tuple(map(_label, column, column.isna())) for name, column in table.items()}
     real = Path(os.path.realpath(Path(path).expanduser()))
-    own, cells = _read(real)
-    if taken := sorted(own & columns.keys()):
-        raise ValueError(f"The dataset has a column {taken[0]!r} of its own. Give your labels another name.")
+    dataset_columns, cells = _read(real)
+    if clashing := sorted(dataset_columns & columns.keys()):
+        raise ValueError(f"The dataset has a column {clashing[0]!r} of its own. Give your labels another name.")
     content = labels_csv(LabelTable(str(table.index.name or "index"), tuple(map(str, table.index)), columns))
     record = annotations.read_record(where) or annotations.DatasetRecord(real.name, str(real))
     if cells:  # an earlier file at this path may have had other cells
