@@ -39,6 +39,7 @@ _GENERATED = re.compile(rb"\A# [^\n]* generated on [^\n]*\n")  # another time in
 _MAX_BYTES = 1 << 30  # of one decompressed version, so that a planted file cannot fill the memory
 _HEADER = struct.Struct("<4BL2B")
 _FIRST_BYTES = 4096
+_LARGE_BYTES = 200_000  # of a version that a thread of its own packs; to start one takes a millisecond
 
 
 @dataclass(frozen=True)
@@ -213,12 +214,24 @@ def _unfiled(names: list[str]) -> list[VersionFile]:
 
 def _matching(names: list[str], start: str, end: str) -> Iterator[VersionFile]:
     for name in names:
-        match = _NAME.fullmatch(name.removeprefix(start).removesuffix(end))
-        if match and name.startswith(start) and name.endswith(end):
-            with contextlib.suppress(ValueError):  # no such day
-                retention.milliseconds(match["stamp"])
-                stored, lost, found = int(match["stored"]), bool(match["lost"]), bool(match["found"])
-                yield VersionFile(match["stamp"], match["kind"], match["digest"], stored, name, lost, found)
+        if name.startswith(start) and name.endswith(end):
+            version = _parsed(name.removeprefix(start).removesuffix(end))
+            if version is not None:
+                yield version._replace(name=name)
+
+
+@functools.lru_cache(4096)  # each save reads all names again
+def _parsed(stem: str) -> VersionFile | None:
+    """Return the version with this name, None if it is none."""
+    match = _NAME.fullmatch(stem)
+    if match is None:
+        return None
+    try:
+        retention.milliseconds(match["stamp"])
+    except ValueError:  # no such day
+        return None
+    stored, lost, found = int(match["stored"]), bool(match["lost"]), bool(match["found"])
+    return VersionFile(match["stamp"], match["kind"], match["digest"], stored, stem, lost, found)
 
 
 def _new(kind: str, content: bytes, now: float) -> VersionFile:
@@ -268,13 +281,18 @@ def _store(inside: int, files: list[VersionFile], version: VersionFile, packed: 
 
 def _packed(kind: str, content: bytes, before: bytes | None, origin: str, replaced: tuple[str, ...] = ()) -> bytes:
     """Make a gzip file with a comment, which Python's gzip module can read but not write."""
-    with ThreadPoolExecutor(1) as packer:  # zlib releases the GIL, so another core compares the versions meanwhile
-        deflated = packer.submit(_deflated, content)
-        facts = {**_facts(kind, content, before, origin), "replaced": replaced}
+    if len(content) < _LARGE_BYTES:
+        deflated, facts = _deflated(content), _facts(kind, content, before, origin)
+    else:
+        with ThreadPoolExecutor(1) as packer:  # zlib releases the GIL, so another core compares the versions meanwhile
+            packing = packer.submit(_deflated, content)
+            facts = _facts(kind, content, before, origin)
+        deflated = packing.result()
+    facts["replaced"] = replaced
     comment = json.dumps(facts).encode("ascii")
     header = _HEADER.pack(0x1F, 0x8B, zlib.DEFLATED, 0b10000, 0, 0, 255)
     trailer = struct.pack("<2L", zlib.crc32(content), len(content) & 0xFFFFFFFF)
-    return b"".join((header, comment, b"\0", deflated.result(), trailer))
+    return b"".join((header, comment, b"\0", deflated, trailer))
 
 
 def _deflated(content: bytes) -> bytes:
