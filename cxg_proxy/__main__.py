@@ -32,9 +32,9 @@ def main(argv: list[str] | None = None) -> None:
 
         galaxy.main(arguments[1:], sockets)
     else:
-        from cxg_proxy.gateway.app import Gateway  # noqa: PLC0415 - see above
+        from cxg_proxy.gateway.app import launch  # noqa: PLC0415 - see above
 
-        Gateway.launch_instance(arguments)
+        launch(arguments)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ from mkdocs.structure.pages import Page
 from traitlets import Bool, Dict, Float, Integer, TraitType, Unicode
 
 from cxg_proxy import errors
-from cxg_proxy.gateway.app import Gateway
-from cxg_proxy.gateway.options import aliases, flags
+from cxg_proxy.gateway.options import Gateway, aliases, flags
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 MODEL = CHECKOUT / "jupyter_config" / "cxg_proxy_config.py"

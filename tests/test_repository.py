@@ -15,7 +15,7 @@ from packaging.version import Version
 from traitlets.config import Config, PyFileConfigLoader
 
 import cxg_proxy
-from cxg_proxy.gateway.app import Gateway
+from cxg_proxy.gateway.options import Gateway
 from places import CHECKOUT
 
 PACKAGE = Path(cxg_proxy.__file__).parent

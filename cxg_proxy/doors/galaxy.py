@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
 
 from cxg_proxy.errors import NotSent
-from cxg_proxy.gateway.app import Gateway
+from cxg_proxy.gateway.app import launch
 from cxg_proxy.gateway.labels.outbox import Outgoing
 
 ENTRY_POINT = "CXG_GALAXY_ENTRY_POINT"  # the path of the link that Galaxy shows; its query holds our token
@@ -26,7 +26,7 @@ SEND_SECONDS = 120.0
 
 def main(arguments: Sequence[str], sockets: Sequence[socket.socket] = ()) -> None:
     """Run `cxg-proxy galaxy …`, the gateway for one dataset of a Galaxy history; `sockets` are already listening."""
-    Gateway.launch_instance(list(arguments), listening=list(sockets), **options_from_environment(os.environ))
+    launch(list(arguments), listening=list(sockets), **options_from_environment(os.environ))
 
 
 def options_from_environment(environment: MutableMapping[str, str]) -> dict[str, Any]:

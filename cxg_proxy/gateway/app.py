@@ -1,4 +1,4 @@
-"""The application `cxg-proxy`, a Jupyter application that runs the gateway from its start to its end."""
+"""The application `cxg-proxy`: it reads its configuration, and runs the gateway from its start to its end."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jupyter_core.application import NoStart
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
@@ -20,7 +21,7 @@ from cxg_proxy import __version__
 from cxg_proxy.errors import BadConfiguration, CannotListen, Problem, Stopped
 from cxg_proxy.gateway.web.routes import broken_routes, routes
 
-from .options import Options
+from .options import Gateway
 from .services import Services, build_services
 from .sockets import Address, Sockets, private_folder
 from .standalone import Standalone
@@ -31,80 +32,68 @@ BEAT_SECONDS = 1.0
 FAILED_SECONDS = 120.0  # how long it stays unused if the only dataset cannot be shown: enough to read why
 
 
-class Gateway(Options):
-    """Starts one cellxgene per dataset, on demand, and forwards to it."""
+def launch(argv: Sequence[str] | None = None, **given: Any) -> None:
+    """Run a gateway with these arguments, or those of the process, and traits; what is wrong is said, and it ends.
 
-    def initialize(self, argv: list[str] | None = None) -> None:
-        """Read the configuration; `start` reports what is wrong with it."""
-        self._parent = os.getppid()  # early, so that a parent that ends during the start is noticed too
-        self._wrong: BadConfiguration | None = None
+    The exit status is 2 if nothing was started, and 1 if the only dataset cannot be shown.
+    """
+    parent = os.getppid()  # early, so that a parent that ends during the start is noticed too
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    gateway = Gateway.instance(**given)
+    try:
         try:
-            super().initialize(argv)
-            self._check_folders()
+            gateway.initialize(arguments)
+            gateway.start()
+        except NoStart:  # it was asked only to show or to write its configuration
+            return
         except BadConfiguration as problem:
-            self._wrong = problem
-            self.socket = _socket_of(argv if argv is not None else sys.argv[1:])
-
-    def _check_folders(self) -> None:
-        """Raise BadConfiguration for a folder of an unknown user (`~somebody/…`) or a dataset that does not exist."""
-        named = (self.root, self.home, self.cache, self.shared_cache, self.logs, self.dataset, self.labels_folder)
-        for folder in (*self.libraries.values(), *named, self.annotated):
-            try:
-                Path(folder).expanduser()
-            except RuntimeError as reason:
-                raise BadConfiguration(detail=f"{folder}: there is no such user on this machine") from reason
-        try:
-            there = not self.dataset or Path(self.dataset).expanduser().exists()
-        except OSError as reason:  # the folder may not be searched, or a name is too long
-            raise BadConfiguration(detail=f"{self.dataset}: {reason.strerror}") from reason
-        if not there:
-            raise BadConfiguration(detail=f"{self.dataset}: there is no such file")
-
-    def exit_with(self, problem: Problem) -> None:
-        """End with a message; exit status 2 if nothing was started, 1 if the only dataset cannot be shown."""
+            gateway.socket = _socket_of(arguments)
+            asyncio.run(_show_wrong(gateway, parent, problem))
+            return
+        asyncio.run(Life(gateway, parent).run())
+    except Problem as problem:
         print(f"cxg-proxy: {problem.sentence} {problem.steps[0]}", file=sys.stderr)  # noqa: T201 - to a person
-        self.exit(2 if isinstance(problem, (BadConfiguration, CannotListen)) else 1)
+        gateway.exit(2 if isinstance(problem, (BadConfiguration, CannotListen)) else 1)
 
-    def start(self) -> None:
-        """Run until a signal, the end of the parent process or long idleness."""
-        try:
-            if self._wrong is not None:
-                self._show_wrong(self._wrong)
-                return
-            super().start()
-            asyncio.run(self._run())
-        except Problem as problem:
-            self.exit_with(problem)
 
-    def _show_wrong(self, problem: BadConfiguration) -> None:
-        """Report the problem at the terminal, or, behind a socket, on every page.
+async def _show_wrong(gateway: Gateway, parent: int, problem: BadConfiguration) -> None:
+    """Report the problem on every page where a host has named a socket; raises it elsewhere.
 
-        Behind a socket the gateway keeps running, because otherwise its host would start it again for ever.
-        """
-        if not self.socket:
-            raise problem
-        self.log.error("%s", problem.sentence)
+    Behind a socket the gateway keeps running, because otherwise its host would start it again for ever.
+    """
+    if not gateway.socket:
+        raise problem
+    gateway.log.error("%s", problem.sentence)
+    await Life(gateway, parent).show(broken_routes(problem))
 
-        async def show() -> None:
-            self._stop = asyncio.Event()
-            with self._signals(), Sockets(Address(self.socket, "", 0)) as listening:
-                application = Application(broken_routes(problem), log_function=lambda _: None)
-                HTTPServer(application, max_body_size=SMALL_BODY).add_sockets(listening.sockets)
-                await self._until_stopped(None)
 
-        asyncio.run(show())
+class Life:
+    """The life of a gateway: listening, serving, and ending everything that it has started.
 
-    # --- its life ---------------------------------------------------------------------------------------------
+    `parent` is the process that started it.
+    """
 
-    async def _run(self) -> None:
+    def __init__(self, options: Gateway, parent: int) -> None:
+        self._options, self._parent, self._log = options, parent, options.log
         self._used = time.monotonic()
         self._stop = asyncio.Event()
+
+    async def show(self, pages: list[Any]) -> None:
+        """Serve these pages and nothing else until a signal or the end of the parent process."""
+        with _signals(self._stop), Sockets(Address(self._options.socket, "", 0)) as listening:
+            application = Application(pages, log_function=lambda _: None)
+            HTTPServer(application, max_body_size=SMALL_BODY).add_sockets(listening.sockets)
+            await self._until_stopped(None)
+
+    async def run(self) -> None:
+        """Listen and serve until a signal, the end of the parent process or long idleness."""
+        options = self._options
         with (
             private_folder() as sockets,
-            self._signals(),
-            Sockets(Address(self.socket, self.ip, self.port, self.listening)) as listening,
+            _signals(self._stop),
+            Sockets(Address(options.socket, options.ip, options.port, options.listening)) as listening,
         ):
-            services = await build_services(self, sockets, os.environ, listening.port, self._touched)
+            services = await build_services(options, sockets, os.environ, listening.port, self._touched)
             # Every request would be a line in the host's log; failures are logged where they occur.
             application = Application(routes(services), log_function=lambda _: None)
             # A form is small; the viewer's own requests raise the limit for themselves, once they have been admitted.
@@ -121,17 +110,17 @@ class Gateway(Options):
 
     async def _show(self, services: Services) -> None:
         """Serve until stopped, or until unused for long; raises the Problem if the only dataset could not be shown."""
-        if not self.dataset:
+        if not self._options.dataset:
             await self._until_stopped(services)
             return
-        alone = Standalone(services, self.annotated, self.log)
-        living: asyncio.Future[Any] = asyncio.ensure_future(alone.check() if self.check else alone.live())
+        alone = Standalone(services, self._options.annotated, self._log)
+        living: asyncio.Future[Any] = asyncio.ensure_future(alone.check() if self._options.check else alone.live())
         try:
-            if self.check:
+            if self._options.check:
                 await self._or_stopped(living)
                 if not living.done():
-                    raise Stopped(self.dataset)
-                self.log.info("%s", living.result())
+                    raise Stopped(self._options.dataset)
+                self._log.info("%s", living.result())
                 return
             living.add_done_callback(self._tell_of_failure)
             await self._until_stopped(services, alone)
@@ -155,7 +144,7 @@ class Gateway(Options):
     def _tell_of_failure(self, work: asyncio.Future[Any]) -> None:
         """Log an unforeseen error, which would otherwise be lost with the task."""
         if not work.cancelled() and (reason := work.exception()) is not None:
-            self.log.error("the dataset’s copy is not renewed any more", exc_info=reason)
+            self._log.error("the dataset’s copy is not renewed any more", exc_info=reason)
 
     async def _end(self, services: Services, sockets: Path, listening: Sockets) -> None:
         """End everything within END_SECONDS."""
@@ -164,7 +153,7 @@ class Gateway(Options):
         await asyncio.wait({ending}, timeout=END_SECONDS - 0.5)
         if not ending.done():
             # A process that not even KILL ends hangs on its disk; waiting for it would only delay the gateway's end.
-            self.log.error("a worker does not end: its disk does not answer; leaving it behind")
+            self._log.error("a worker does not end: its disk does not answer; leaving it behind")
             shutil.rmtree(sockets, ignore_errors=True)
             listening.close()
             os._exit(1)
@@ -176,7 +165,7 @@ class Gateway(Options):
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), BEAT_SECONDS)
             if self._parent != 1 and os.getppid() != self._parent:
-                self.log.info("the process that started this gateway has ended: goodbye")
+                self._log.info("the process that started this gateway has ended: goodbye")
                 return
             if services is not None:
                 if idle is None or idle.done():  # not awaited: a signal must not wait for a hung worker's end
@@ -184,33 +173,35 @@ class Gateway(Options):
                 running = services.instances.running()
                 if services.jobs.busy or any(each.at_work() for each in running):
                     self._touched()  # a long request, an opening, a preparation or a copy that somebody waits for
-                unused, most = time.monotonic() - self._used, self.shutdown_when_idle_seconds
+                unused, most = time.monotonic() - self._used, self._options.shutdown_when_idle_seconds
                 if alone is not None and alone.problem is not None:
                     most = min(most or FAILED_SECONDS, FAILED_SECONDS)
                 if 0 < most < unused:
-                    self.log.info("unused for %.0f s: goodbye", unused)
+                    self._log.info("unused for %.0f s: goodbye", unused)
                     return
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Handle signals inside the block: the handlers only note the signal, and the loop acts on it."""
-        loop = asyncio.get_running_loop()
-        noted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        for each in noted:
-            loop.add_signal_handler(each, self._stop.set)
-        try:
-            yield
-        finally:
-            for each in noted:
-                loop.remove_signal_handler(each)
 
     def _touched(self) -> None:
         self._used = time.monotonic()
 
     def _greet(self, services: Services, said: str) -> None:
-        made_here = services.token and not self.token  # a host that set the token knows it, and others read the logs
+        # A host that has set the token knows it, and others read the logs.
+        made_here = services.token and not self._options.token
         where = f"{said}?token={services.token}" if made_here else said
-        self.log.info("cxg-proxy %s listens on %s", __version__, where)
+        self._log.info("cxg-proxy %s listens on %s", __version__, where)
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    """Handle signals inside the block: the handlers only note the signal, and the loop acts on it."""
+    loop = asyncio.get_running_loop()
+    noted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    for each in noted:
+        loop.add_signal_handler(each, stop.set)
+    try:
+        yield
+    finally:
+        for each in noted:
+            loop.remove_signal_handler(each)
 
 
 def _socket_of(argv: list[str]) -> str:

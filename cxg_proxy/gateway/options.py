@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import platformdirs
@@ -99,7 +100,7 @@ class StrictLoader(KVArgParseConfigLoader):
         raise TraitError(f"there is no option --{arg}: {hint}")
 
 
-class Options(JupyterApp):
+class Gateway(JupyterApp):
     """What an administrator or a host can set, on the command line or in `cxg_proxy_config.py`."""
 
     name = "cxg-proxy"
@@ -270,6 +271,7 @@ class Options(JupyterApp):
         if self.remotes and REMOTE in self.libraries:
             raise BadConfiguration(detail=f"no library can be called {REMOTE!r} beside the datasets of --remote")
         self._take_dataset()
+        self._check_folders()
 
     def _take_dataset(self) -> None:
         """Take the one argument that is not an option as the dataset; raises BadConfiguration if that fails."""
@@ -287,6 +289,21 @@ class Options(JupyterApp):
         self.dataset = words[0] if words else ""
         if self.annotated and os.path.realpath(self.annotated) == os.path.realpath(self.dataset):
             raise BadConfiguration(detail=f"--annotated is the dataset itself: {self.dataset} is never written to")
+
+    def _check_folders(self) -> None:
+        """Raise BadConfiguration for a folder of an unknown user (`~somebody/…`) or a dataset that does not exist."""
+        named = (self.root, self.home, self.cache, self.shared_cache, self.logs, self.dataset, self.labels_folder)
+        for folder in (*self.libraries.values(), *named, self.annotated):
+            try:
+                Path(folder).expanduser()
+            except RuntimeError as reason:
+                raise BadConfiguration(detail=f"{folder}: there is no such user on this machine") from reason
+        try:
+            there = not self.dataset or Path(self.dataset).expanduser().exists()
+        except OSError as reason:  # the folder may not be searched, or a name is too long
+            raise BadConfiguration(detail=f"{self.dataset}: {reason.strerror}") from reason
+        if not there:
+            raise BadConfiguration(detail=f"{self.dataset}: there is no such file")
 
     def exit(self, exit_status: int | str | None = 0) -> None:
         """End the process, or raise BadConfiguration for a wrong option, for which traitlets would end it too."""

@@ -29,7 +29,7 @@ from cxg_proxy.gateway.workers.summaries import Summaries
 from cxg_proxy.worker_options import ServeOrder
 
 from .catalogue import Catalogue
-from .options import Options
+from .options import Gateway
 
 STARTUP_SECONDS = 2.0  # that a home may take to answer before the gateway starts without it
 
@@ -67,7 +67,7 @@ class Services:
 
 
 async def build_services(
-    options: Options, sockets: Path, environment: Mapping[str, str], port: int, touched: Callable[[], None]
+    options: Gateway, sockets: Path, environment: Mapping[str, str], port: int, touched: Callable[[], None]
 ) -> Services:
     """Build all that the handlers work with from the options of a gateway.
 
@@ -130,7 +130,7 @@ async def _at_home(look: Callable[[], Result], otherwise: Result) -> Result:
         return otherwise
 
 
-def _library(options: Options, copies: Path, sockets: Path) -> Library:
+def _library(options: Gateway, copies: Path, sockets: Path) -> Library:
     if options.dataset:
         title = options.title if options.title != type(options).title.default_value else ""
         roots = root_alone(options.dataset, title, sockets)
@@ -140,7 +140,7 @@ def _library(options: Options, copies: Path, sockets: Path) -> Library:
     return Library(roots, follow_symlinks=follow or bool(options.dataset), copies=copies, remotes=options.remotes)
 
 
-def _share(options: Options, library: Library, dataset: Dataset) -> str:
+def _share(options: Gateway, library: Library, dataset: Dataset) -> str:
     """Return the link for a colleague, "" if each user has a different folder under the same name."""
     name = "" if options.dataset else dataset.name
     if options.share_prefix and dataset.library == "home" and not options.share_home:
@@ -148,7 +148,7 @@ def _share(options: Options, library: Library, dataset: Dataset) -> str:
     return f"{options.share_prefix}view/{escape(name)}/" if name else ""
 
 
-def _limits(options: Options) -> Limits:
+def _limits(options: Gateway) -> Limits:
     return Limits(
         most=options.max_instances,
         idle_seconds=options.idle_seconds,
@@ -157,11 +157,11 @@ def _limits(options: Options) -> Limits:
     )
 
 
-def _viewer_options(options: Options, dataset: Dataset) -> dict[str, Any]:
+def _viewer_options(options: Gateway, dataset: Dataset) -> dict[str, Any]:
     return with_gateway_scripts({**options.viewer_options, **options.dataset_options.get(dataset.name, {})})
 
 
-def _serve_order(options: Options, labels: LabelFolders, dataset: Dataset, socket: Path) -> ServeOrder:
+def _serve_order(options: Gateway, labels: LabelFolders, dataset: Dataset, socket: Path) -> ServeOrder:
     return ServeOrder(
         dataset=str(dataset.file),
         socket=str(socket),

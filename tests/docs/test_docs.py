@@ -21,8 +21,7 @@ from traitlets.config import Config, PyFileConfigLoader
 import cxg_proxy
 from cxg_proxy import errors
 from cxg_proxy.commands import annotations, prepare
-from cxg_proxy.gateway.app import Gateway
-from cxg_proxy.gateway.options import Options, aliases, flags
+from cxg_proxy.gateway.options import Gateway, aliases, flags
 from cxg_proxy.viewer import __main__ as viewer
 from cxg_proxy.viewer import options as viewer_options
 from docs_site import (
@@ -194,7 +193,7 @@ def accept(words: list[str]) -> None:
         if len(rest) > 1 and rest[1:] != ["--help"]:
             module._parser().parse_args(rest[1:])
     elif rest[0] not in ("--help", "--help-all", "--version", "galaxy"):
-        gateway = Options()
+        gateway = Gateway()
         gateway.parse_command_line(rest)
         gateway._take_dataset()
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from cxg_proxy.gateway.options import Options, aliases
+from cxg_proxy.gateway import options
+from cxg_proxy.gateway.options import aliases
 from gateways import PAGE, Gateway, answers, viewer_python
 from waiting import until_now
 
@@ -75,7 +76,7 @@ def listed(gateway: Gateway, folder: str = "") -> list[str]:
 def test_the_whole_help_explains_every_option_and_names_each_short_form(environment: dict[str, str]) -> None:
     said = run(environment, "--help-all")
     assert said.returncode == 0, said.stderr
-    ours = Options.class_own_traits(config=True)
+    ours = options.Gateway.class_own_traits(config=True)
     assert len(ours) > 20
     text = re.sub(r"\s+", " ", said.stdout)
     for name, trait in ours.items():

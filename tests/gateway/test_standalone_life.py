@@ -25,7 +25,7 @@ from gateways import SAME_SITE, running_gateway
 from waiting import until
 
 pytestmark = pytest.mark.timeout(120)
-HASTY = "from cxg_proxy.gateway import app; app.FAILED_SECONDS = 1.0; app.Gateway.launch_instance()"
+HASTY = "from cxg_proxy.gateway import app; app.FAILED_SECONDS = 1.0; app.launch()"
 
 
 class Services:
@@ -243,6 +243,6 @@ def test_a_file_in_a_folder_that_may_not_be_searched_ends_with_a_sentence(tmp_pa
     folder.mkdir(mode=0o700)
     write_dataset(folder / "pbmc.h5ad")
     program = "import os, sys; from cxg_proxy.gateway import app; os.setgid(54321); os.setuid(54321)\n"
-    status, said = ended(tmp_path, "-c", program + "app.Gateway.launch_instance()", str(folder / "pbmc.h5ad"))
+    status, said = ended(tmp_path, "-c", program + "app.launch()", str(folder / "pbmc.h5ad"))
     assert (status, "Traceback" in said) == (2, False)
     assert "Permission denied" in said
