@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cxg_proxy.viewer.cellxgene.admission import WAITING
-from places import CHECKOUT, SUPPORT
+from places import SUPPORT
 from viewer_fixtures import Reply, Server, compare, until
 
 pytest_plugins = ["viewer_plugin"]
@@ -28,7 +28,7 @@ THREADS = 2
 def started(script: str, *words: object) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="cxgw-") as place:
         command = [sys.executable, SUPPORT / script, *words]
-        running = Server(command, Path(place), env={"PYTHONPATH": str(CHECKOUT), "HOME": place, "LANG": "C.UTF-8"})
+        running = Server(command, Path(place), env={"HOME": place, "LANG": "C.UTF-8"})
         try:
             running.wait_for("ready")
             yield running

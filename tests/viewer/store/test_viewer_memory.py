@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from places import CHECKOUT
-
 ROOM = 150 * 2**20
 PROGRAM = """
 import json, resource, sys
@@ -64,7 +62,7 @@ def test_no_question_copies_the_matrix(tmp_path: Path, kind: str, write: object)
     write(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, tmp_path, kind, str(ROOM)],
-        env={"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
