@@ -78,11 +78,11 @@ class Catalogue:
 
         `place` names the disk of the path.
         """
-        found = await on_disk(lambda: self._same(path), place=place)
-        if found is None:
+        dataset = await on_disk(lambda: self._same(path), place=place)
+        if dataset is None:
             await self.refresh(patience=LOOK_SECONDS)
-            found = await on_disk(lambda: self._same(path), place=place)
-        return found
+            dataset = await on_disk(lambda: self._same(path), place=place)
+        return dataset
 
     def _same(self, path: Path) -> Dataset | None:
         """Return the listed dataset that is the file at `path`, or None.
@@ -90,7 +90,7 @@ class Catalogue:
         Accesses the disk, because the path of a listed dataset may lead elsewhere by now.
         """
         real = Path(os.path.realpath(path))
-        for each in self._found():
+        for each in self._datasets():
             with contextlib.suppress(DatasetNotFound, NotReadable):
                 if each.real == real and self.library.named(each.name).real == real:
                     return each
@@ -101,11 +101,11 @@ class Catalogue:
         """Whether each library has been scanned."""
         return all(scan.complete for scan in self._scans)
 
-    def _found(self) -> list[Dataset]:
+    def _datasets(self) -> list[Dataset]:
         return [dataset for scan in self._scans for dataset in list(scan.datasets)]
 
     def _problems(self) -> dict[str, str]:
-        return {name: said for scan in self._scans for name, said in scan.problems.items()}
+        return {name: detail for scan in self._scans for name, detail in scan.problems.items()}
 
     def view(self, *, query: str = "", folder: str = "", sort: str = "name", page: int = 1) -> LibraryView:
         """Return one page of the list: the datasets that match `query` below `folder`, or those directly in it."""
@@ -113,7 +113,7 @@ class Catalogue:
         top = not folder
         if top and len(self.library.names) == 1 and not self._problems():
             folder = self.library.names[0]  # one library needs no card of its own
-        datasets = self._found()
+        datasets = self._datasets()
         inside = [each for each in datasets if not folder or each.name.startswith(folder + "/")]
         flat = bool(query) or (top and len(datasets) <= FEW)
         shown = [each for each in inside if _matches(each, query)] if flat else _in_folder(inside, folder)
@@ -139,7 +139,7 @@ class Catalogue:
             roots=[(name, str(root)) for name, root in self.library.roots.items()],
         )
 
-    def summary_of(self, dataset: Dataset) -> DatasetCard:
+    def card_of(self, dataset: Dataset) -> DatasetCard:
         """Return the card of one dataset."""
         self._summaries.want([dataset])
         return self._card(dataset)
@@ -147,7 +147,7 @@ class Catalogue:
     @property
     def count(self) -> int:
         """The number of datasets found."""
-        return len(self._found())
+        return len(self._datasets())
 
     def _rank(self, dataset: Dataset, sort: str) -> tuple[float, str]:
         """Return what to sort by: the largest and the latest first, the unknown last, then the name."""
@@ -168,13 +168,13 @@ class Catalogue:
             label=dataset.label,
             folder=dataset.folder,
             href=f"view/{dataset.address}/",
-            bytes=dataset.bytes if dataset.there else None,
-            modified=dataset.modified_ns / 1e9 if dataset.there else None,
+            bytes=dataset.bytes if dataset.exists else None,
+            modified=dataset.modified_ns / 1e9 if dataset.exists else None,
             opened=visit.opened if visit else None,
             labels=f"annotations/{dataset.address}",
             labels_saved=self._saved_at(dataset),
             share=self.share(dataset),
-            pending=summary is None and dataset.there,
+            pending=summary is None and dataset.exists,
         )
         if summary is not None:
             card = replace(

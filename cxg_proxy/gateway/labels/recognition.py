@@ -45,7 +45,7 @@ class Recognition:
 
     def looking(self, dataset: Dataset) -> bool:
         """Whether the dataset's cells, or how its labels fit them, are still being determined."""
-        return (dataset.there and self._summaries.get(dataset) is None) or dataset.fingerprint in self._waiting
+        return (dataset.exists and self._summaries.get(dataset) is None) or dataset.fingerprint in self._waiting
 
     @property
     def _waiting(self) -> set[object]:
@@ -56,18 +56,20 @@ class Recognition:
         identifiers = self.identifiers(dataset)
         if identifiers is None:
             return []
-        where, own = self._labels(dataset), self.columns(dataset)
-        return await on_disk(lambda: timeline.offers(self.home, identifiers, excluding=where, own=own), place="labels")
+        where, columns = self._labels(dataset), self.columns(dataset)
+        return await on_disk(
+            lambda: timeline.offers(self.home, identifiers, excluding=where, columns=columns), place="labels"
+        )
 
     async def offered(self, dataset: Dataset) -> bool:
         """Whether a dataset without labels has such offers; a "no" is final for this state of its file."""
         identifiers = self.identifiers(dataset)
         key: Key = (dataset.fingerprint,)
         if identifiers is not None and self._offered.get(key, True):  # an offer that was taken up is none any more
-            where, own = self._labels(dataset), self.columns(dataset)
+            where, columns = self._labels(dataset), self.columns(dataset)
             self._offered[key] = False  # so that a home that hangs is not accessed again and again
             self._forget(self._offered)
-            self._offered[key] = await on_disk(lambda: _offered(self.home, identifiers, where, own), place="labels")
+            self._offered[key] = await on_disk(lambda: _offered(self.home, identifiers, where, columns), place="labels")
         return self._offered.get(key, False)
 
     def record(self, dataset: Dataset) -> Callable[[], annotations.DatasetRecord] | None:
@@ -93,15 +95,15 @@ class Recognition:
         return self._fits.get(key)
 
     async def _look(self, key: Key, dataset: Dataset, where: Path) -> None:
-        found = None
+        checked = None
         try:
             async with self._jobs.folder() as folder:
-                found = await self._jobs.check(dataset, where, where / annotations.LABELS, folder / "checked.csv")
+                checked = await self._jobs.check(dataset, where, where / annotations.LABELS, folder / "checked.csv")
         except Problem as problem:
             logging.getLogger(__name__).info("%s", problem)
         finally:
             self._looks.pop(key, None)
-        self._fits[key] = found
+        self._fits[key] = checked
         self._forget(self._fits)
 
     @staticmethod
@@ -117,5 +119,7 @@ class Recognition:
             await asyncio.gather(*self._looks.values(), return_exceptions=True)
 
 
-def _offered(home: Path, identifiers: str, where: Path, own: frozenset[str]) -> bool:
-    return annotations.saved(where) is None and bool(timeline.offers(home, identifiers, excluding=where, own=own))
+def _offered(home: Path, identifiers: str, where: Path, columns: frozenset[str]) -> bool:
+    return annotations.saved(where) is None and bool(
+        timeline.offers(home, identifiers, excluding=where, columns=columns)
+    )

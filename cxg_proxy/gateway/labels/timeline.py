@@ -59,13 +59,13 @@ def read_state(where: Path, version: str = "") -> Timeline:
     return Timeline(shown, days[:OPEN_DAYS], days[OPEN_DAYS:], len(entries), list(live), by_id)
 
 
-def offers(home: Path, identifiers: str, *, excluding: Path, own: Collection[str] = ()) -> list[Offer]:
+def offers(home: Path, identifiers: str, *, excluding: Path, columns: Collection[str] = ()) -> list[Offer]:
     """Return what was saved for other datasets with the same cells, the latest first.
 
-    `own` are the dataset's own columns, which are not offered.
+    `columns` are the dataset's own, which are not offered.
     """
-    found = annotations.same_cells(home, identifiers, excluding=excluding)[:MAX_OFFERS]
-    offers = [_offer(folder, record, own) for folder, record in found]
+    folders = annotations.same_cells(home, identifiers, excluding=excluding)[:MAX_OFFERS]
+    offers = [_offer(folder, record, columns) for folder, record in folders]
     return [offer for offer in offers if offer.categories or offer.gene_sets or not offer.own]
 
 
@@ -221,7 +221,7 @@ def category(name: str, counts: Mapping[str, int]) -> Category:
     return Category(name, cells, labelled, len(bars), bars[:MAX_BARS], len(bars[MAX_BARS:]))
 
 
-def _offer(folder: Path, record: DatasetRecord, own: Collection[str]) -> Offer:
+def _offer(folder: Path, record: DatasetRecord, columns: Collection[str]) -> Offer:
     contents: dict[str, bytes | None] = {}
     for kind, name in NAMES.items():
         with contextlib.suppress(OSError):
@@ -234,7 +234,7 @@ def _offer(folder: Path, record: DatasetRecord, own: Collection[str]) -> Offer:
         path=record.path,
         saved=annotations.saved(folder),
         cells=record.cells,
-        categories=[each for each in categories if each.name not in own],
-        own=[each.name for each in categories if each.name in own],
+        categories=[each for each in categories if each.name not in columns],
+        own=[each.name for each in categories if each.name in columns],
         gene_sets=sum(len(one.sets) + one.more for one in shown if one.kind == "gene-sets"),
     )

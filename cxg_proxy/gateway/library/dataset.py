@@ -26,7 +26,7 @@ def escape(name: str) -> str:
 
 def unescape(address: str) -> str:
     """Return the name that `escape` was given; text that is not such an escape stays as it is."""
-    return os.fsdecode(ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(address)))
+    return os.fsdecode(ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), os.fsencode(address)))
 
 
 def possible_names(address: str) -> tuple[str, ...]:
@@ -35,8 +35,8 @@ def possible_names(address: str) -> tuple[str, ...]:
     A person may have typed the percent-encoded form.
     """
     plain = os.fsdecode(unquote_to_bytes(address))
-    ours = unescape(plain)
-    return (ours,) if ours == plain else (ours, plain)
+    unescaped = unescape(plain)
+    return (unescaped,) if unescaped == plain else (unescaped, plain)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Dataset:
     remote: bool = False  # the file is the copy of a dataset at a remote address; it may not exist yet
 
     @cached_property
-    def there(self) -> bool:
+    def exists(self) -> bool:
         """Whether the file exists on this machine; if not, its size is unknown."""
         return not self.remote or self.inode != 0
 

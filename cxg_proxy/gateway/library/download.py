@@ -56,9 +56,9 @@ class RemoteVersion:
         """Whether both versions are the same content, as far as can be known."""
         if self.place != other.place or (None not in (self.length, other.length) and self.length != other.length):
             return False
-        for mine, theirs in ((self.etag, other.etag), (self.modified, other.modified)):
-            if mine and theirs:
-                return mine.removeprefix("W/") == theirs.removeprefix("W/")
+        for validator, other_validator in ((self.etag, other.etag), (self.modified, other.modified)):
+            if validator and other_validator:
+                return validator.removeprefix("W/") == other_validator.removeprefix("W/")
         return self.length is not None and self.length == other.length
 
 
@@ -111,7 +111,7 @@ class Copy:
         """
         with open(os.open(self.part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "wb") as part:
             part.truncate(start)
-        write_whole(_beside(self.part), json.dumps(asdict(version)).encode())
+        write_whole(_version_file(self.part), json.dumps(asdict(version)).encode())
 
     def write(self, start: int, piece: bytes) -> None:
         """Write a piece of the partial file, beginning at byte `start`."""
@@ -124,16 +124,16 @@ class Copy:
         with open(self.part, "r+b") as part:
             os.fsync(part.fileno())
         os.replace(self.part, self.file)
-        os.replace(_beside(self.part), _beside(self.file))
+        os.replace(_version_file(self.part), _version_file(self.file))
 
 
-def _beside(file: Path) -> Path:
+def _version_file(file: Path) -> Path:
     return file.with_name(f"{file.name}.json")
 
 
 def _version(file: Path) -> RemoteVersion:
     try:
-        return RemoteVersion(**json.loads(_beside(file).read_bytes()))
+        return RemoteVersion(**json.loads(_version_file(file).read_bytes()))
     except (OSError, ValueError, TypeError):
         return RemoteVersion()
 

@@ -63,10 +63,10 @@ class Library:
         """Return the dataset at a remote address, whether or not its copy exists."""
         file = Path(os.path.realpath(self._copies / path))
         try:
-            found = os.stat(file)
+            status = os.stat(file)
         except OSError:
             return Dataset(REMOTE, path, file, file, 0, 0, 0, remote=True)
-        return Dataset(REMOTE, path, file, file, found.st_size, found.st_mtime_ns, found.st_ino, remote=True)
+        return Dataset(REMOTE, path, file, file, status.st_size, status.st_mtime_ns, status.st_ino, remote=True)
 
     def holds(self, real: Path) -> bool:
         """Whether a resolved path may be served: it lies below a root, or symlinks may lead out of the roots."""
@@ -98,16 +98,16 @@ class Library:
         library, path, file = self._place(name)
         try:
             real = Path(os.path.realpath(file))
-            found = os.stat(real)
+            status = os.stat(real)
         except PermissionError as reason:
             raise NotReadable(name) from reason
         except (OSError, ValueError) as reason:  # the file is gone, symlinks form a loop, or the name is too long
             raise DatasetNotFound(name) from reason
-        if not stat.S_ISREG(found.st_mode) or not self.holds(real):
+        if not stat.S_ISREG(status.st_mode) or not self.holds(real):
             raise DatasetNotFound(name)
         if not os.access(real, os.R_OK):
             raise NotReadable(name)
-        return Dataset(library, path, file, real, found.st_size, found.st_mtime_ns, found.st_ino)
+        return Dataset(library, path, file, real, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def root_folders(libraries: Mapping[str, str], root: str) -> dict[str, Path]:

@@ -26,13 +26,13 @@ def find_near(library: Library, path: Path) -> Dataset | None:
     return None
 
 
-def find_anywhere(library: Library, asked: str, folder: Path) -> tuple[Path, Dataset | Problem]:
-    """Return the absolute path of `asked`, and the dataset found there or the Problem that there is none.
+def find_anywhere(library: Library, raw_path: str, folder: Path) -> tuple[Path, Dataset | Problem]:
+    """Return the absolute path of `raw_path`, and the dataset found there or the Problem that there is none.
 
     Accesses the disk. A relative path begins in `folder`. A file that is listed only through a link elsewhere is not
     found.
     """
-    path = absolute(asked, folder)
+    path = absolute(raw_path, folder)
     problem: Problem | None = None
     for name in names(library, path):
         try:
@@ -47,14 +47,14 @@ def find_anywhere(library: Library, asked: str, folder: Path) -> tuple[Path, Dat
     return path, problem
 
 
-def expand_home(asked: str) -> str:
+def expand_home(raw_path: str) -> str:
     """Return the path with the user's home in place of `~/`; other tildes stay, because a file may be called `~x`."""
-    return os.path.expanduser(asked) if asked.startswith("~/") else asked
+    return os.path.expanduser(raw_path) if raw_path.startswith("~/") else raw_path
 
 
-def absolute(asked: str, folder: Path) -> Path:
+def absolute(raw_path: str, folder: Path) -> Path:
     """Return the absolute path without `..`, which leads up from the target of a link that stands before it."""
-    parts = (folder / expand_home(asked)).parts[1:]
+    parts = (folder / expand_home(raw_path)).parts[1:]
     up = max((n for n, part in enumerate(parts, 1) if part == ".."), default=0)
     return Path(os.path.realpath("/" + "/".join(parts[:up])), *parts[up:])
 

@@ -44,35 +44,35 @@ class Scan:
         self.problems: dict[str, str] = {}
         self.complete = False  # at least one walk has ended
         self.cut = False  # the limit ended the walk
-        self._known: dict[str, _Folder] = {}
+        self._folders: dict[str, _Folder] = {}
 
     def run(self, now_ns: int) -> None:
         """Walk once. The first walk publishes each dataset as it finds it; later ones replace the list at their end."""
-        found = [] if self.complete else self.datasets
+        datasets = [] if self.complete else self.datasets
         if self.only in (None, REMOTE):
-            found.extend(self.library.remote(path) for path in sorted(self.library.remotes))
+            datasets.extend(self.library.remote(path) for path in sorted(self.library.remotes))
         problems: dict[str, str] = {}
-        known: dict[str, _Folder] = {}
+        folders: dict[str, _Folder] = {}
         cut = False
         for name, root in self.library.roots.items():
             if self.only not in (None, name):
                 continue
             left = self.limit
             try:
-                for dataset, looked in self._walk(name, root, known, now_ns):
+                for dataset, looked in self._walk(name, root, folders, now_ns):
                     left -= looked
                     if left < 0:
                         cut = True
                         break
                     if dataset is not None:
-                        found.append(dataset)
+                        datasets.append(dataset)
             except OSError as reason:
                 problems[name] = f"{root}: {reason.strerror}"
-        self._known, self.problems, self.cut = known, problems, cut
-        self.datasets, self.complete = found, True
+        self._folders, self.problems, self.cut = folders, problems, cut
+        self.datasets, self.complete = datasets, True
 
     def _walk(
-        self, library: str, root: Path, known: dict[str, _Folder], now_ns: int
+        self, library: str, root: Path, folders: dict[str, _Folder], now_ns: int
     ) -> Iterator[tuple[Dataset | None, int]]:
         """Yield (dataset or None, number of entries examined); raises OSError if the root cannot be listed.
 
@@ -89,7 +89,7 @@ class Scan:
                 continue  # a folder that the user may not list counts as empty
             if folder is None:
                 continue
-            known[str(real)] = folder
+            folders[str(real)] = folder
             yield None, 1 + len(folder.folders)
             for name, is_symlink in sorted(folder.files.items()):
                 yield self._dataset(library, path + name, root, real / name, is_symlink), 1
@@ -100,15 +100,19 @@ class Scan:
 
     def _list(self, real: Path, seen: set[tuple[int, int]], now_ns: int) -> _Folder | None:
         """Return the folder's entries, from the last walk if it has not changed; None if this walk was here before."""
-        found = os.stat(real)
-        if (found.st_dev, found.st_ino) in seen:
+        status = os.stat(real)
+        if (status.st_dev, status.st_ino) in seen:
             return None
-        seen.add((found.st_dev, found.st_ino))
-        before = self._known.get(str(real))
+        seen.add((status.st_dev, status.st_ino))
+        before = self._folders.get(str(real))
         # A change within the clock's resolution would not show in the modification time.
-        if before and before.modified_ns == found.st_mtime_ns and before.listed_ns - found.st_mtime_ns > 2_000_000_000:
+        if (
+            before
+            and before.modified_ns == status.st_mtime_ns
+            and before.listed_ns - status.st_mtime_ns > 2_000_000_000
+        ):
             return before
-        folder = _Folder(found.st_mtime_ns, now_ns, [], {})
+        folder = _Folder(status.st_mtime_ns, now_ns, [], {})
         with os.scandir(real) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
@@ -123,9 +127,9 @@ class Scan:
     def _dataset(self, library: str, path: str, root: Path, file: Path, is_symlink: bool) -> Dataset | None:
         try:
             real = Path(os.path.realpath(file)) if is_symlink else file
-            found = os.stat(real)
+            status = os.stat(real)
         except OSError:  # a dangling symlink, or a file that was removed since the listing
             return None
-        if not stat.S_ISREG(found.st_mode) or (is_symlink and not self.library.holds(real)):
+        if not stat.S_ISREG(status.st_mode) or (is_symlink and not self.library.holds(real)):
             return None
-        return Dataset(library, path, root / path, real, found.st_size, found.st_mtime_ns, found.st_ino)
+        return Dataset(library, path, root / path, real, status.st_size, status.st_mtime_ns, status.st_ino)

@@ -28,10 +28,10 @@ class Visit:
     circumstances: str = ""
 
     @classmethod
-    def of(cls, kept: Mapping[str, Any]) -> Visit:
+    def from_json(cls, data: Mapping[str, Any]) -> Visit:
         """Read what `asdict` returned in this or an earlier version; raises ValueError, KeyError or TypeError."""
-        words = (str(kept.get(name, "")) for name in ("state", "circumstances"))
-        return cls(float(kept["opened"]), float(kept["seconds"]), *words)
+        words = (str(data.get(name, "")) for name in ("state", "circumstances"))
+        return cls(float(data["opened"]), float(data["seconds"]), *words)
 
 
 class Visits:
@@ -66,6 +66,6 @@ class Visits:
     def _read(self) -> dict[str, Visit]:
         try:
             data = json.loads(self.file.read_bytes())
-            return {str(name): Visit.of(visit) for name, visit in data.items()}
+            return {str(name): Visit.from_json(visit) for name, visit in data.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}

@@ -120,7 +120,7 @@ class ProblemView:
     instance: str = ""  # “Try again” posts to this instance, or just reloads if there is none
     running: Sequence[InstanceRow] = field(default=())  # the instances to stop, if there are too many
     href: str = ""  # of this page, relative to the gateway's root, for the way back after Stop
-    own: bool = False  # whether the page is shown at the viewer's own address
+    at_viewer: bool = False  # whether the page is shown at the viewer's own address
 
 
 @dataclass(frozen=True)

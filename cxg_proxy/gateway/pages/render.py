@@ -72,8 +72,8 @@ def _templates() -> Loader:
 
 def _query(values: dict[str, Any]) -> str:
     """Return a link to the list, relative to the gateway's root, without the parts that are "" or None."""
-    kept = {name: value for name, value in values.items() if value not in ("", None)}
-    return "?" + urlencode(kept)
+    parts = {name: value for name, value in values.items() if value not in ("", None)}
+    return "?" + urlencode(parts)
 
 
 def _showable(value: Any) -> Any:

@@ -36,9 +36,9 @@ Result = TypeVar("Result")
 class AnnotationsHandler(Handler):
     """The base class of the handlers for a dataset's labels."""
 
-    async def at_home(self, work: Callable[[], Result]) -> Result:
-        """Call `work`, which accesses the folder of labels; raises StorageSilent."""
-        return await on_disk(work, place="labels", patience=SAVE_SECONDS)
+    async def at_home(self, function: Callable[[], Result]) -> Result:
+        """Call `function`, which accesses the folder of labels; raises StorageSilent."""
+        return await on_disk(function, place="labels", patience=SAVE_SECONDS)
 
     def wants_json(self) -> bool:
         """Whether the reply goes to a program; people get files and send forms below `/api` too."""
@@ -52,7 +52,7 @@ class AnnotationsHandler(Handler):
     def back(self, dataset: Dataset, **query: Any) -> None:
         """Redirect to the page of the dataset's labels, or send its address as JSON to a program."""
         if self.wants_json():
-            self.say({"page": f"annotations/{dataset.address}", **query})
+            self.reply_json({"page": f"annotations/{dataset.address}", **query})
             return
         where = f"{self.root}annotations/{dataset.address}"
         self.redirect(where + (f"?{urlencode(query)}" if query else ""), status=303)
@@ -68,7 +68,7 @@ class LabelsPage(AnnotationsHandler):
             self._show_upload(dataset)
             return
         where, version = self.services.labels(dataset), self.get_query_argument("version", "")
-        found = await self.at_home(lambda: timeline.read_state(where, version))
+        state = await self.at_home(lambda: timeline.read_state(where, version))
         waiting = self.services.uploads.of(dataset.address)
         page = f"annotations/{dataset.address}"
         view = LabelsView(
@@ -77,12 +77,12 @@ class LabelsPage(AnnotationsHandler):
             href=f"view/{dataset.address}/",
             page=page,
             api=f"api/{page}",
-            shown=found.shown,
-            days=found.days,
-            older=found.older,
-            versions=found.versions,
-            saved=found.saved,
-            there=dataset.there,
+            shown=state.shown,
+            days=state.days,
+            older=state.older,
+            versions=state.versions,
+            saved=state.saved,
+            there=dataset.exists,
             large=dataset.bytes > HANDED_ON,
             fit=await self.services.recognition.fit(dataset),
             offers=await self.services.recognition.offers(dataset),
@@ -94,7 +94,7 @@ class LabelsPage(AnnotationsHandler):
             sent=self.services.outbox.last(dataset.address) if self.services.outbox else None,
         )
         if self.wants_json():
-            self.say(view)
+            self.reply_json(view)
         else:
             self.finish(render.labels(self.site(self.root), view))
 
@@ -113,7 +113,7 @@ class LabelsPage(AnnotationsHandler):
             checked=upload.checked,
         )
         if self.wants_json():
-            self.say(view)
+            self.reply_json(view)
         else:
             self.finish(render.upload(self.site(self.root), view))
 
@@ -137,14 +137,14 @@ class LabelsFile(AnnotationsHandler):
 class AnnotatedFile(AnnotationsHandler):
     """A copy of the dataset with the labels in it, made while a client waits for it."""
 
-    _work: asyncio.Task[None] | None = None
+    _task: asyncio.Task[None] | None = None
 
     async def get(self, address: str) -> None:
         """Stream the copy from a file that has no name any more."""
         self.refuse_foreign_starts()
-        self._work = asyncio.ensure_future(self._send(await self.dataset(address)))
+        self._task = asyncio.ensure_future(self._send(await self.dataset(address)))
         with contextlib.suppress(asyncio.CancelledError):
-            await self._work
+            await self._task
 
     async def _send(self, dataset: Dataset) -> None:
         async with self.services.jobs.annotated(dataset, self.services.labels(dataset)) as file, disk_thread() as call:
@@ -162,8 +162,8 @@ class AnnotatedFile(AnnotationsHandler):
     def on_connection_close(self) -> None:
         """End the child that makes the file, because its client has gone."""
         super().on_connection_close()
-        if self._work is not None:
-            self._work.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
 
 class LabelsChange(AnnotationsHandler):
@@ -197,11 +197,11 @@ class LabelsChange(AnnotationsHandler):
     async def _adopt(self, dataset: Dataset, where: Path) -> None:
         recognition, name, limit = self.services.recognition, self.form("folder"), self.services.history_limit
         identifiers = recognition.identifiers(dataset) or ""
-        record, own = recognition.record(dataset), recognition.columns(dataset)
+        record, columns = recognition.record(dataset), recognition.columns(dataset)
 
         def adopt() -> None:
             other = timeline.offered(recognition.home, identifiers, name, excluding=where)
-            annotations.adopt(where, other, excluding=own, record=record, history_limit=limit)
+            annotations.adopt(where, other, excluding=columns, record=record, history_limit=limit)
 
         await self.at_home(adopt)
         self.back(dataset, said="adopted")
@@ -214,9 +214,9 @@ class LabelsChange(AnnotationsHandler):
 
         def save() -> None:
             content = upload.table.read_bytes()
-            known = annotations.SeenState()  # it has seen nothing, so whatever the table does not have is kept
+            seen = annotations.SeenState()  # it has seen nothing, so whatever the table does not have is kept
             annotations.write(
-                where, annotations.LABELS, content, seen=known, origin="uploaded", record=record, history_limit=limit
+                where, annotations.LABELS, content, seen=seen, origin="uploaded", record=record, history_limit=limit
             )
 
         await self.at_home(save)
@@ -227,8 +227,8 @@ class LabelsChange(AnnotationsHandler):
         """Send what is saved now to the host's history too."""
         if self.services.outbox is None:
             raise errors.NoSuchPage(self.request.path)
-        found = [(name, await self.at_home(partial(annotations.read, where, name))) for name in KINDS]
-        files = [Outgoing(f"{dataset.label}: {KINDS[name]}", content) for name, content in found if content]
+        contents = [(name, await self.at_home(partial(annotations.read, where, name))) for name in KINDS]
+        files = [Outgoing(f"{dataset.label}: {KINDS[name]}", content) for name, content in contents if content]
         if not files:
             raise errors.NothingSaved(dataset.label)
         sent = await self.services.outbox.send(dataset.address, files)

@@ -80,8 +80,8 @@ class Handler(RequestHandler):
 
     def holds_token(self) -> bool:
         """Whether a token, the host's or the form's, shows that the request comes from no foreign page."""
-        said = self.request.headers.get("X-XSRFToken", "") or self.form("_xsrf")
-        return bool(security.bearer(self.request.headers)) or security.equal_secrets(self.services.xsrf, said)
+        token = self.request.headers.get("X-XSRFToken", "") or self.form("_xsrf")
+        return bool(security.bearer(self.request.headers)) or security.equal_secrets(self.services.xsrf, token)
 
     def require_token(self) -> None:
         """Raise Refused unless the form was sent by a page of this gateway's present run, or by its host."""
@@ -127,7 +127,7 @@ class Handler(RequestHandler):
         accept = self.request.headers.get("Accept", "")
         return self.request.path.startswith("/api/") or ("application/json" in accept and "text/html" not in accept)
 
-    def say(self, data: object) -> None:
+    def reply_json(self, data: object) -> None:
         """Reply with JSON."""
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.finish(json.dumps(data, default=plain))
@@ -149,11 +149,11 @@ class Handler(RequestHandler):
         """Reply with the page of a problem, or with its JSON."""
         self.set_status(status_of(problem) if self.get_status() == 200 else self.get_status())
         if self.wants_json():
-            self.say({"problem": problem.to_json()})
+            self.reply_json({"problem": problem.to_json()})
             return
         running = self.services.instances.running() if isinstance(problem, errors.TooManyInstances) else []
         rows = [row(each, self.services.memory_limit) for each in running]
-        view = models.ProblemView(problem, name, instance, rows, href, own=self.request.path.startswith("/view/"))
+        view = models.ProblemView(problem, name, instance, rows, href, at_viewer=self.request.path.startswith("/view/"))
         self.finish(render.problem(self.site(self.root), view))
 
     def _handle_request_exception(self, e: BaseException) -> None:

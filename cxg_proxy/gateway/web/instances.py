@@ -27,7 +27,7 @@ class InstancesPage(Handler):
         """Show each instance with the memory and processor time that it uses."""
         rows = [row(each, self.services.memory_limit) for each in self.services.instances]
         if self.wants_json():
-            self.say({"instances": rows})
+            self.reply_json({"instances": rows})
             return
         total, available = memory()
         self.finish(render.instances(self.site(self.root), rows, models.Machine(total, available, os.cpu_count() or 1)))
@@ -68,7 +68,7 @@ class InstanceAction(Handler):
 
     def _done(self, instance: Instance | None, target: str) -> None:
         if self.wants_json():
-            self.say(row(instance, self.services.memory_limit) if instance else {})
+            self.reply_json(row(instance, self.services.memory_limit) if instance else {})
         else:
             self.redirect("../../../" + _inside(target), status=303)
 
@@ -94,15 +94,15 @@ class Progress(Handler):
         if instance is None:
             raise errors.Stopped(dataset.label)
         if "text/event-stream" not in self.request.headers.get("Accept", ""):
-            self.say(_progress(instance))
+            self.reply_json(_progress(instance))
             return
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
         self.set_header("X-Accel-Buffering", "no")
         while not self.gone:
-            change, said = instance.next_change, _progress(instance)
-            self.write(f"data: {json.dumps(said, default=plain)}\n\n")
+            change, progress = instance.next_change, _progress(instance)
+            self.write(f"data: {json.dumps(progress, default=plain)}\n\n")
             await self.flush()
-            if said["phase"] in LAST:
+            if progress["phase"] in LAST:
                 return
             instance.touch()  # somebody is looking
             self.services.touched()

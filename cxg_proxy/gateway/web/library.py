@@ -37,7 +37,7 @@ class LibraryPage(Handler):
             page=int(page) if page.isascii() and page.isdigit() else 1,
         )
         if self.wants_json():
-            self.say(view)
+            self.reply_json(view)
         else:
             self.finish(render.library(self.site(self.root), view))
 
@@ -72,12 +72,12 @@ class Find(Handler):
 
     async def get(self) -> None:
         """Find the path exactly as it was sent: tornado's own parsing removes blanks and control characters."""
-        asked = os.fsdecode(self.request.query_arguments.get("path", [b""])[-1])
-        if not asked or "\0" in asked:
+        raw_path = os.fsdecode(self.request.query_arguments.get("path", [b""])[-1])
+        if not raw_path or "\0" in raw_path:
             raise BadRequest(detail="it names no file: say which with `path`")
-        dataset = await self._found(asked)
+        dataset = await self._find(raw_path)
         instance = self.services.instances.of(dataset.real)
-        self.say(
+        self.reply_json(
             {
                 "name": dataset.name,
                 "title": dataset.label,
@@ -96,24 +96,26 @@ class Find(Handler):
         """Return the folder of labels, or "" if notebooks look there by default."""
         return "" if self.services.home == HOME.expanduser() else str(self.services.home)
 
-    async def _found(self, asked: str) -> Dataset:
+    async def _find(self, raw_path: str) -> Dataset:
         library, folder = self.services.library, self.services.folder
-        place = disk_of(next(below(library.roots, folder / expand_home(asked)), ELSEWHERE))
-        near = await on_disk(lambda: find_near(library, absolute(asked, folder)), place=place)
+        place = disk_of(next(below(library.roots, folder / expand_home(raw_path)), ELSEWHERE))
+        near = await on_disk(lambda: find_near(library, absolute(raw_path, folder)), place=place)
         if near is not None:
             return near
         # From here on the disks of other libraries are accessed too; one that hangs must not count as this one.
-        path, found = await on_disk(lambda: find_anywhere(library, asked, folder), place=ELSEWHERE)
-        if isinstance(found, Dataset):
-            return found
-        listed = None if isinstance(found, NotReadable) else await self.services.catalogue.listed(path, place=ELSEWHERE)
+        path, result = await on_disk(lambda: find_anywhere(library, raw_path, folder), place=ELSEWHERE)
+        if isinstance(result, Dataset):
+            return result
+        listed = (
+            None if isinstance(result, NotReadable) else await self.services.catalogue.listed(path, place=ELSEWHERE)
+        )
         if listed is None:
-            raise self._outside(asked) if isinstance(found, OutsideLibraries) else found
+            raise self._outside(raw_path) if isinstance(result, OutsideLibraries) else result
         return listed
 
-    def _outside(self, asked: str) -> OutsideLibraries:
+    def _outside(self, raw_path: str) -> OutsideLibraries:
         """Return the problem of a file that is in no library; it names only the requested path and the libraries."""
-        path, library = Path(os.path.normpath(self.services.folder / expand_home(asked))), self.services.library
+        path, library = Path(os.path.normpath(self.services.folder / expand_home(raw_path))), self.services.library
         file = shlex.quote(str(path))
         if self.services.alone:
             step = f"Give it a viewer of its own: `cxg-proxy {file}` at a terminal, or in Galaxy this tool once more."

@@ -19,7 +19,7 @@ class Health(Handler):
 
     def get(self) -> None:
         """Reply that the gateway is alive."""
-        self.say({"status": "ok", "version": __version__})
+        self.reply_json({"status": "ok", "version": __version__})
 
     head = get
 
@@ -36,7 +36,7 @@ class Metrics(Handler):
         phases: dict[str, int] = {}
         for each in self.services.instances:
             phases[each.phase.value] = phases.get(each.phase.value, 0) + 1
-        used = sum(found.memory for each in self.services.instances if each.pid and (found := usage(each.pid)))
+        used = sum(now.memory for each in self.services.instances if each.pid and (now := usage(each.pid)))
         lines = ["# TYPE cxg_proxy_instances gauge"]
         lines += [f'cxg_proxy_instances{{phase="{phase}"}} {count}' for phase, count in sorted(phases.items())]
         lines += ["# TYPE cxg_proxy_memory_bytes gauge", f"cxg_proxy_memory_bytes {used}"]

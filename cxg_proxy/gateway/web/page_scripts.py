@@ -18,8 +18,8 @@ TEXTS["viewer.js"] = f"globalThis.LOOK = {_LOOK};\n".encode() + TEXTS["viewer.js
 
 def script(name: str, services: Services, dataset: Dataset) -> bytes:
     """Return one of the scripts, after a line with the version of the file that its page shows."""
-    there = services.instances.of(dataset.real)
-    version = there.dataset.version if there else dataset.version
+    instance = services.instances.of(dataset.real)
+    version = instance.dataset.version if instance else dataset.version
     return f'"use strict";\nglobalThis.OPENED = "{version}";\n'.encode() + TEXTS[name]
 
 

@@ -59,15 +59,15 @@ def worth_draining(headers: Mapping[str, str]) -> bool:
     return "Transfer-Encoding" in headers or (length is not None and 0 < length <= DRAIN_LIMIT)
 
 
-def equal_secrets(secret: str, said: str) -> bool:
+def equal_secrets(secret: str, candidate: str) -> bool:
     """Whether both are equal and not empty; the time that this takes does not show how much was right."""
-    return bool(secret) and hmac.compare_digest(secret.encode(), said.encode(errors="replace"))
+    return bool(secret) and hmac.compare_digest(secret.encode(), candidate.encode(errors="replace"))
 
 
 def prefix(headers: Mapping[str, str], name: str) -> str:
     """Return the path below which a proxy shows the gateway, from its header; "/" if that is missing or invalid."""
-    said = headers.get(name, "") if name else ""
-    return said.rstrip("/") + "/" if _PREFIX.fullmatch(said) else "/"
+    path = headers.get(name, "") if name else ""
+    return path.rstrip("/") + "/" if _PREFIX.fullmatch(path) else "/"
 
 
 def over_https(headers: Mapping[str, str]) -> bool:

@@ -76,7 +76,7 @@ class View(Handler):
         if not self.request.path.startswith(f"/view/{address}/"):
             self.redirect(f"./{address.rpartition('/')[2]}/" + self._query())  # cellxgene's address ends in a slash
         elif rest.startswith(ADDED_PREFIX):
-            await self._ours(address, rest[len(ADDED_PREFIX) :])
+            await self._reply_addition(address, rest[len(ADDED_PREFIX) :])
         elif tag := rest and await _held_tag(self, address, f"/{rest}{self._query()}"):
             self._not_modified(tag)
         elif rest:
@@ -92,8 +92,8 @@ class View(Handler):
 
     def holds_token(self) -> bool:
         """Whether the headers hold a token; unlike elsewhere, the body is no form but belongs to the worker."""
-        said = self.request.headers.get("X-XSRFToken", "")
-        return bool(security.bearer(self.request.headers)) or security.equal_secrets(self.services.xsrf, said)
+        token = self.request.headers.get("X-XSRFToken", "")
+        return bool(security.bearer(self.request.headers)) or security.equal_secrets(self.services.xsrf, token)
 
     async def data_received(self, chunk: bytes) -> None:
         """Pass a piece of the body on to the worker, no faster than it reads."""
@@ -140,10 +140,10 @@ class View(Handler):
         except errors.DatasetNotFound:
             # cellxgene requests its logo at `../static/…`, one level above its own address.
             folder, static, asset = tail.partition("/static/")
-            beside = self.services.instances.ready_in(folder) if static else None
-            if beside is None:
+            neighbour = self.services.instances.ready_in(folder) if static else None
+            if neighbour is None:
                 raise
-            await self._begin(beside, static + asset)
+            await self._begin(neighbour, static + asset)
             return None, ""
         return address, rest
 
@@ -168,7 +168,7 @@ class View(Handler):
         elif instance.phase is Phase.READY:
             await self._begin(instance, "/")
         else:
-            view = opening(dataset, instance, self.services.catalogue.summary_of(dataset))
+            view = opening(dataset, instance, self.services.catalogue.card_of(dataset))
             self.finish(render.opening(self.site(self.root), view))
 
     async def _running(self, address: str) -> Instance:
@@ -176,9 +176,9 @@ class View(Handler):
 
         This way, a label set after a long pause is saved and not refused. A failed instance stays failed.
         """
-        there = self.services.instances.at(address)
-        if there is not None and there.phase is Phase.READY:
-            return there
+        existing = self.services.instances.at(address)
+        if existing is not None and existing.phase is Phase.READY:
+            return existing
         self.refuse_foreign_starts()
         dataset = await self.dataset(address)
         instance = await self.services.instances.open(dataset)
@@ -194,7 +194,7 @@ class View(Handler):
         if self.request.headers.get("X-Dataset-Version") not in (None, instance.dataset.version):
             raise errors.Replaced(instance.dataset.label)
 
-    async def _ours(self, address: str, name: str) -> None:
+    async def _reply_addition(self, address: str, name: str) -> None:
         """Reply with what the gateway adds to the viewer: its scripts, and the state that they request."""
         if name not in (*SCRIPTS, "state"):
             raise errors.NoSuchPage(self.request.path)
@@ -205,7 +205,7 @@ class View(Handler):
             self.finish(script(name, self.services, dataset))
         else:
             offer = not self.services.read_only and await self.services.recognition.offered(dataset)
-            self.say({**state(self.services, dataset, self.root), "offer": offer})
+            self.reply_json({**state(self.services, dataset, self.root), "offer": offer})
 
     def _not_modified(self, tag: str) -> None:
         self.set_status(304)
@@ -260,23 +260,23 @@ async def _held_tag(handler: Handler, address: str, target: str) -> str | None:
     tags, accept = request.headers.get("If-None-Match"), request.headers.get("Accept", "")
     if tags is None or request.method not in _READING_METHODS or not target.startswith(_DATA) or not target.isascii():
         return None
-    known = await _state_of(handler, address)
-    tag = etags.tag(known, target, accept) if known else ""
+    current_state = await _state_of(handler, address)
+    tag = etags.tag(current_state, target, accept) if current_state else ""
     return tag if tag and etags.holds(tags, tag) else None
 
 
 async def _state_of(handler: Handler, address: str) -> str:
     """Return the state of the dataset that replies depend on now, "" if unknown or not the one that the page shows."""
     instances = handler.services.instances
-    there = instances.at(address)
-    if there is not None and there.phase is Phase.READY:
-        dataset, known = there.dataset, there.state
-        there.touch()  # a page that is loaded again is being looked at
-    elif there is not None and there.over:
+    instance = instances.at(address)
+    if instance is not None and instance.phase is Phase.READY:
+        dataset, current_state = instance.dataset, instance.state
+        instance.touch()  # a page that is loaded again is being looked at
+    elif instance is not None and instance.over:
         return ""  # it failed, which the reply must show
     else:
         handler.refuse_foreign_starts()
         dataset = await handler.dataset(address)
-        known = await on_disk(lambda: instances.state_of(dataset), place=disk_of(address))
+        current_state = await on_disk(lambda: instances.state_of(dataset), place=disk_of(address))
     shown = handler.request.headers.get("X-Dataset-Version", dataset.version)
-    return known if shown == dataset.version else ""
+    return current_state if shown == dataset.version else ""

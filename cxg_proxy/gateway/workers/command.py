@@ -43,9 +43,9 @@ def clean_environment(environment: Mapping[str, str], more: Mapping[str, str]) -
     """Return the environment variables for a worker: no token of a hub, of Jupyter or of Galaxy is among them."""
     names = {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"}
     starts = ("LC_", "MKL_", "NUMBA_", "OMP_", "OPENBLAS_", "XDG_")
-    kept = {name: value for name, value in environment.items() if name in names or name.startswith(starts)}
+    inherited = {name: value for name, value in environment.items() if name in names or name.startswith(starts)}
     # cellxgene reads and writes its CSV files in the locale's encoding, which on many hosts is ASCII.
-    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **more}
+    return {**inherited, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **more}
 
 
 def viewer_command(viewer: Sequence[str], order: Callable[[Dataset, Path], ServeOrder]) -> WorkerCommand:
@@ -56,8 +56,8 @@ def viewer_command(viewer: Sequence[str], order: Callable[[Dataset, Path], Serve
 def with_gateway_scripts(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return cellxgene's options for a dataset, with the gateway's scripts before any that the options name."""
     scripts = options.get("scripts") or []
-    ours = [ADDED_PREFIX + name for name in SCRIPTS]
-    return {**options, "scripts": [*ours, *(scripts if isinstance(scripts, list) else [scripts])]}
+    added = [ADDED_PREFIX + name for name in SCRIPTS]
+    return {**options, "scripts": [*added, *(scripts if isinstance(scripts, list) else [scripts])]}
 
 
 def command_and_fingerprint(order: WorkerCommand, dataset: Dataset, socket: Path) -> tuple[Sequence[str], str]:
@@ -67,9 +67,9 @@ def command_and_fingerprint(order: WorkerCommand, dataset: Dataset, socket: Path
     """
     command = order(dataset, socket)
     try:
-        found = os.stat(f"{dataset.file}{OPTIONS_BESIDE}")
-        beside = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        status = os.stat(f"{dataset.file}{OPTIONS_BESIDE}")
+        options_file = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
     except OSError as reason:
-        beside = (reason.errno or 0,) * 4
-    told = [word for word in command if word != str(socket)]  # each worker has a socket of its own
-    return command, digest(__version__, dataset.fingerprint, beside, told)
+        options_file = (reason.errno or 0,) * 4
+    arguments = [word for word in command if word != str(socket)]  # each worker has a socket of its own
+    return command, digest(__version__, dataset.fingerprint, options_file, arguments)

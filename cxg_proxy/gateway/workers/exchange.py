@@ -71,11 +71,11 @@ def from_worker(headers: HTTPHeaders) -> HTTPHeaders:
 def _without(headers: HTTPHeaders, dropped: frozenset[str]) -> HTTPHeaders:
     # A header that Connection names belongs to that connection too.
     named = {name.strip().lower() for value in headers.get_list("Connection") for name in value.split(",")}
-    kept = HTTPHeaders()
+    result = HTTPHeaders()
     for name, value in headers.get_all():
         if name.lower() not in HOP_BY_HOP | dropped | named:
-            kept.add(name, value)
-    return kept
+            result.add(name, value)
+    return result
 
 
 class Connections:

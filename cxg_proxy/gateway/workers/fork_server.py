@@ -66,8 +66,8 @@ class ForkServer:
     def touch(self) -> None:
         """Start a parent unless there is one, because somebody may soon open a dataset."""
         self._touched = time.monotonic()
-        there = self._parent is not None and not self._parent.retired
-        if not self._closed and not there and self._touched >= self._not_before:
+        has_parent = self._parent is not None and not self._parent.retired
+        if not self._closed and not has_parent and self._touched >= self._not_before:
             try:
                 self._parent = Parent(self._patience)
             except OSError:  # too many files are open, which does not matter to a user who looks at the list
@@ -103,12 +103,12 @@ class ForkServer:
     async def _live(self, parent: Parent) -> None:
         """Run one parent until it is of no use any more."""
         tail: deque[str] = deque(maxlen=20)
-        command = [*self._viewer, "preload", "--control", str(parent.theirs.fileno()), ROOM]
-        start = functools.partial(fresh, keep=[parent.theirs.fileno()])
+        command = [*self._viewer, "preload", "--control", str(parent.child_socket.fileno()), ROOM]
+        start = functools.partial(fresh, keep=[parent.child_socket.fileno()])
         try:
             async with (
-                logging_to(self._file, tail) as hear,
-                running(command, cwd=self._cwd, environment=self._environment, on_line=hear, start=start),
+                logging_to(self._file, tail) as log_line,
+                running(command, cwd=self._cwd, environment=self._environment, on_line=log_line, start=start),
             ):
                 parent.listen()
                 await within(IMPORT_SECONDS, parent.settled)
@@ -160,10 +160,10 @@ class Parent:
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
-        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._ours.setblocking(False)
+        self._socket, self.child_socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setblocking(False)
         self._numbers = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[Forked]] = {}
+        self._pending: dict[int, asyncio.Future[Forked]] = {}
         self.workers: dict[int, Forked] = {}
         self.settled = asyncio.Event()  # set when it can fork, or never will
         self.news = asyncio.Event()  # set when it is lost, not used any more, or has no workers any more
@@ -180,12 +180,12 @@ class Parent:
     @property
     def busy(self) -> bool:
         """Whether it has workers, or has been asked for one."""
-        return bool(self.workers or self._asked)
+        return bool(self.workers or self._pending)
 
     def listen(self) -> None:
         """Read its messages from now on; it has its end of the socket already."""
-        self.theirs.close()
-        asyncio.get_running_loop().add_reader(self._ours, self._hear)
+        self.child_socket.close()
+        asyncio.get_running_loop().add_reader(self._socket, self._read_packet)
 
     def retire(self, reason: str) -> None:
         """Let it fork no more workers, and note the reason."""
@@ -201,17 +201,17 @@ class Parent:
 
     def close(self) -> None:
         """Close the socket, which ends the parent."""
-        if self._ours.fileno() < 0:
+        if self._socket.fileno() < 0:
             return
         self.lose("it has ended")
-        asyncio.get_running_loop().remove_reader(self._ours)
-        self._ours.close()
-        self.theirs.close()
-        for asked in self._asked.values():
-            if not asked.done():
-                asked.set_exception(NotForked(self.reason))
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        self.child_socket.close()
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(NotForked(self.reason))
         for worker in self.workers.values():
-            worker.left_alone()
+            worker.note_parent_lost()
 
     async def fork(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Forked:
         """Return a new worker that has written its first output; raises NotForked."""
@@ -219,7 +219,7 @@ class Parent:
         order = {"number": number, "arguments": arguments, "cwd": str(cwd), "environment": dict(environment)}
         ends = StdioPipes()
         try:
-            worker = await self._asked_for(number, json.dumps(order).encode(), ends)
+            worker = await self._request_worker(number, json.dumps(order).encode(), ends)
             await self._greeted(worker, ends)
         except OSError as reason:
             raise NotForked(str(reason)) from reason
@@ -227,12 +227,12 @@ class Parent:
             ends.close()
         return worker
 
-    async def _asked_for(self, number: int, order: bytes, ends: StdioPipes) -> Forked:
-        asked = self._asked[number] = asyncio.get_running_loop().create_future()
+    async def _request_worker(self, number: int, order: bytes, ends: StdioPipes) -> Forked:
+        future = self._pending[number] = asyncio.get_running_loop().create_future()
         try:
-            socket.send_fds(self._ours, [order], ends.theirs)
-            ends.close_theirs()
-            return await asyncio.wait_for(asked, self._patience)
+            socket.send_fds(self._socket, [order], ends.child_ends)
+            ends.close_child_ends()
+            return await asyncio.wait_for(future, self._patience)
         except asyncio.TimeoutError:
             self.lose("it does not answer")
             raise NotForked(self.reason) from None
@@ -241,7 +241,7 @@ class Parent:
                 self.lose(str(reason))
             raise
         finally:
-            del self._asked[number]
+            del self._pending[number]
             self.news.set()
 
     async def _greeted(self, worker: Forked, ends: StdioPipes) -> None:
@@ -262,43 +262,43 @@ class Parent:
 
     # --- what it reports --------------------------------------------------------------------------------------
 
-    def _hear(self) -> None:
+    def _read_packet(self) -> None:
         try:
-            packet, descriptors, *_ = socket.recv_fds(self._ours, _MAX_PACKET_BYTES, 1)
+            packet, descriptors, *_ = socket.recv_fds(self._socket, _MAX_PACKET_BYTES, 1)
         except BlockingIOError:
             return
         except OSError:
             packet, descriptors = b"", []
         if packet:
-            self._obey(json.loads(packet), descriptors)
+            self._handle(json.loads(packet), descriptors)
         else:
             self.close()
 
-    def _obey(self, said: dict[str, Any], descriptors: list[int]) -> None:
-        number = said.get("number", 0)
-        asked = self._asked.get(number)
-        if "version" in said:
-            self._compare(said["version"])
-        elif "ready" in said:
+    def _handle(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        number = message.get("number", 0)
+        future = self._pending.get(number)
+        if "version" in message:
+            self._compare(message["version"])
+        elif "ready" in message:
             self.settled.set()
-        elif "pid" in said and descriptors:
-            self._take(number, Forked(said["pid"], descriptors[0], lambda: self._free(number)), asked)
-        elif "status" in said:
+        elif "pid" in message and descriptors:
+            self._take(number, Forked(message["pid"], descriptors[0], lambda: self._free(number)), future)
+        elif "status" in message:
             if number in self.workers:
-                self.workers[number].told(said["status"])
+                self.workers[number].note_status(message["status"])
         else:  # or this process has too many files open to receive another one
-            self.retire(said.get("refused", "its worker cannot be taken over"))
-            if asked is not None and not asked.done():
-                asked.set_exception(NotForked(self.reason))
+            self.retire(message.get("refused", "its worker cannot be taken over"))
+            if future is not None and not future.done():
+                future.set_exception(NotForked(self.reason))
 
     def _compare(self, version: str) -> None:
         if version != __version__:
             self.lose(f"cxg-proxy {version} is in its environment, {__version__} here")
 
-    def _take(self, number: int, worker: Forked, asked: asyncio.Future[Forked] | None) -> None:
+    def _take(self, number: int, worker: Forked, future: asyncio.Future[Forked] | None) -> None:
         self.workers[number] = worker
-        if asked is not None and not asked.done():
-            asked.set_result(worker)
+        if future is not None and not future.done():
+            future.set_result(worker)
         else:  # the request was given up; without its leash the worker ends
             worker.free()
 
@@ -308,4 +308,4 @@ class Parent:
             self.news.set()
         if not self.lost:
             with contextlib.suppress(OSError):  # the parent has ended
-                self._ours.send(json.dumps({"free": number}).encode())
+                self._socket.send(json.dumps({"free": number}).encode())

@@ -26,33 +26,33 @@ class StdioPipes:
 
     def __init__(self) -> None:
         self._all = contextlib.ExitStack()
-        self._theirs = contextlib.ExitStack()
+        self._child_side = contextlib.ExitStack()
         self.stdin, stdin = socket.socketpair()
         self._all.callback(self.stdin.close)
-        self._theirs.callback(stdin.close)
+        self._child_side.callback(stdin.close)
         self.stdout, stdout = self._pipe()
         self.stderr, stderr = self._pipe()
-        self.theirs = [stdin.fileno(), stdout, stderr]
+        self.child_ends = [stdin.fileno(), stdout, stderr]
 
     def _pipe(self) -> tuple[IO[bytes], int]:
         reading, writing = os.pipe()
-        self._theirs.callback(os.close, writing)
+        self._child_side.callback(os.close, writing)
         return self._all.enter_context(os.fdopen(reading, "rb", buffering=0)), writing
 
-    def close_theirs(self) -> None:
+    def close_child_ends(self) -> None:
         """Close the worker's ends here, once the worker has them or never will.
 
         Only when no copy of them is left in this process do the streams close with the worker.
         """
-        self._theirs.close()
+        self._child_side.close()
 
-    def taken(self) -> None:
+    def detach(self) -> None:
         """Give up the gateway's ends, which their new owner closes."""
         self._all.pop_all()
 
     def close(self) -> None:
         """Close the ends that are still here."""
-        self._theirs.close()
+        self._child_side.close()
         self._all.close()
 
 
@@ -88,7 +88,7 @@ class Forked:
         self._transports: list[asyncio.BaseTransport] = []
         self._loop = asyncio.get_running_loop()
         self._status: asyncio.Future[int] = self._loop.create_future()
-        self._alone = False  # its parent has gone
+        self._parent_lost = False
         self._freed = False
         self._loop.add_reader(descriptor, self._ended)
 
@@ -101,7 +101,7 @@ class Forked:
             protocol = functools.partial(asyncio.StreamReaderProtocol, stream)
             transport, _ = await self._loop.connect_read_pipe(protocol, end)
             self._transports.append(transport)
-        ends.taken()
+        ends.detach()
 
     async def first_word(self) -> bool:
         """Wait until it has written something; return False if it ended before."""
@@ -139,20 +139,20 @@ class Forked:
 
     # --- its end ----------------------------------------------------------------------------------------------
 
-    def told(self, status: int) -> None:
+    def note_status(self, status: int) -> None:
         """Record the exit status that its parent reports."""
         if not self._status.done():
             self._status.set_result(status)
 
-    def left_alone(self) -> None:
+    def note_parent_lost(self) -> None:
         """Note that its parent has gone, so that its exit status cannot be reported any more."""
-        self._alone = True
+        self._parent_lost = True
         if not self._freed and _readable(self._descriptor):
-            self.told(UNKNOWN)
+            self.note_status(UNKNOWN)
 
     def _ended(self) -> None:
         self._loop.remove_reader(self._descriptor)
-        self._loop.call_later(0 if self._alone else STATUS_SECONDS, self.told, UNKNOWN)
+        self._loop.call_later(0 if self._parent_lost else STATUS_SECONDS, self.note_status, UNKNOWN)
 
 
 def _readable(descriptor: int) -> bool:

@@ -62,7 +62,7 @@ class Instance:
         self.connections = Connections(self.socket)
         self.pid: int | None = None
         visit = visits.get(dataset.real)
-        self.expected = visit.seconds if visit and dataset.there else None
+        self.expected = visit.seconds if visit and dataset.exists else None
         self._command, self._surroundings, self._limits, self._visits = command, surroundings, limits, visits
         self._fetch = fetch
         self._fetching = 0.0  # seconds of download, which the next opening will not need
@@ -159,14 +159,14 @@ class Instance:
             await self._first(warming, timeout=None)
             warming.cancel()
             async with (
-                logging_to(self._surroundings.log_of(self.dataset), self.log) as hear,
+                logging_to(self._surroundings.log_of(self.dataset), self.log) as log_line,
                 reporting(
                     command,
                     self.dataset.label,
                     self.log,
                     cwd=self._surroundings.sockets,
                     environment=self._surroundings.environment,
-                    on_line=hear,
+                    on_line=log_line,
                     patience=self._limits.patience,
                     start=self._surroundings.starter.start,
                 ) as report,
@@ -196,7 +196,7 @@ class Instance:
         assert self._fetch is not None
         self._enter(Phase.DOWNLOADING)
         before = self.elapsed
-        fetching = asyncio.ensure_future(self._fetch(self.dataset, self._hear_share))
+        fetching = asyncio.ensure_future(self._fetch(self.dataset, self._note_share))
         try:
             await self._first(fetching, timeout=None)
             if fetching.done():
@@ -206,10 +206,10 @@ class Instance:
             await asyncio.gather(fetching, return_exceptions=True)
         self._fetching = self.elapsed - before
 
-    def _hear_share(self, share: float | None) -> None:
+    def _note_share(self, share: float | None) -> None:
         before, self.done = self.done, None if share is None else round(share, 2)
         if self.done != before:  # each change is sent to every open page
-            self._tell()
+            self._notify()
 
     async def _until_ready(self, report: Report, under: str) -> None:
         listening = asyncio.ensure_future(self._listen(report, under))
@@ -234,55 +234,55 @@ class Instance:
             if step.phase is not self.phase:
                 self._enter(step.phase)
             self.done, self.note = step.done, step.note
-            self._tell()
+            self._notify()
             if self.phase is Phase.READY:
                 return
         raise await report.death()
 
-    async def _hear_on(self, report: Report) -> None:
+    async def _follow(self, report: Report) -> None:
         """Follow the work that a ready worker still has to do."""
         async for step in report.steps():
             if step.phase is self.phase is Phase.READY:
                 self.done, self.note = step.done, step.note
-                self._tell()
+                self._notify()
 
     async def _refuse_changed(self) -> None:
         """Raise ChangedMeanwhile unless the file is still the one that this instance claims to show."""
         try:
-            found = await on_disk(lambda: os.stat(self.dataset.real))
+            status = await on_disk(lambda: os.stat(self.dataset.real))
         except OSError as reason:
             raise ChangedMeanwhile(self.dataset.label, detail=reason.strerror or str(reason)) from reason
-        if (found.st_size, found.st_mtime_ns, found.st_ino) != self.dataset.fingerprint[1:]:
+        if (status.st_size, status.st_mtime_ns, status.st_ino) != self.dataset.fingerprint[1:]:
             raise ChangedMeanwhile(self.dataset.label)
 
     async def _until_over(self, report: Report) -> None:
         """Wait for a request to close; raises the Problem that ended the worker if it ends before."""
         if self._close_asked.is_set():
             return
-        dying, hearing = asyncio.ensure_future(report.child.wait()), asyncio.ensure_future(self._hear_on(report))
+        dying, following = asyncio.ensure_future(report.child.wait()), asyncio.ensure_future(self._follow(report))
         try:
             await self._first(dying, timeout=None)
             if dying.done() and not self._close_asked.is_set():
                 raise await report.death()
         finally:
             dying.cancel()
-            hearing.cancel()
-            await asyncio.gather(hearing, return_exceptions=True)
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
     async def _first(self, other: asyncio.Future[Any], timeout: float | None) -> bool:
         """Wait for `other` or a request to close; return False if neither came within `timeout` seconds."""
-        asked = asyncio.ensure_future(self._close_asked.wait())
+        close_request = asyncio.ensure_future(self._close_asked.wait())
         try:
-            done, _ = await asyncio.wait({other, asked}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({other, close_request}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             return bool(done)
         finally:
-            asked.cancel()
+            close_request.cancel()
 
     def _enter(self, phase: Phase) -> None:
         if phase not in LEGAL[self.phase]:
             raise RuntimeError(f"{self.dataset.name}: no way from {self.phase.value} to {phase.value}")
         self.phase, self.done = phase, None
-        self._tell()
+        self._notify()
 
     def _fail(self, problem: Problem) -> None:
         if not problem.log:
@@ -291,7 +291,7 @@ class Instance:
         self.problem = problem
         self._enter(Phase.FAILED if self.phase is not Phase.CLOSING else Phase.CLOSED)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         """Wake everything that waits for a change."""
         self._changed.set()
         self._changed = asyncio.Event()

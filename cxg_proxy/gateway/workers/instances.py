@@ -79,15 +79,17 @@ class Instances:
         A failed instance is returned as it is unless `again`, because nothing restarts by itself. An instance whose
         file was replaced meanwhile gives way to a new one.
         """
-        there = self._all.get(dataset.real)
-        while there is not None and not there.over and (there.closing or there.of_another(dataset)):
-            await there.close()
-            there = self._all.get(dataset.real)  # another request that waited may have opened it first
-        failed = there is not None and there.phase is Phase.FAILED and not again and not there.of_another(dataset)
-        if there is not None and (failed or not there.over):
-            there.touch()
-            self._move(dataset.address, there)
-            return there
+        existing = self._all.get(dataset.real)
+        while existing is not None and not existing.over and (existing.closing or existing.of_another(dataset)):
+            await existing.close()
+            existing = self._all.get(dataset.real)  # another request that waited may have opened it first
+        failed = (
+            existing is not None and existing.phase is Phase.FAILED and not again and not existing.of_another(dataset)
+        )
+        if existing is not None and (failed or not existing.over):
+            existing.touch()
+            self._move(dataset.address, existing)
+            return existing
         if self._closing:
             raise Stopped(dataset.label)
         instance = Instance(dataset, self._command, self._surroundings, self._limits, self._visits, fetch=self._fetch)

@@ -71,17 +71,17 @@ class Jobs:
 
     async def annotate(self, dataset: Dataset, labels: Path, file: Path) -> None:
         """Create or replace `file` with such a copy, in one step; raises the Problem that prevents it."""
-        beside = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+        temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
         self._copies += 1
         try:
             await on_disk(lambda: file.parent.mkdir(parents=True, exist_ok=True))
-            await self._annotate(dataset, labels, beside)
-            await on_disk(lambda: os.replace(beside, file))
+            await self._annotate(dataset, labels, temporary)
+            await on_disk(lambda: os.replace(temporary, file))
         except OSError as reason:
             raise NotPrepared(file.name, detail=f"{file.parent}: {reason.strerror or reason}") from reason
         finally:
             self._copies -= 1
-            await on_disk(lambda: _remove(beside))
+            await on_disk(lambda: _remove(temporary))
 
     async def _annotate(self, dataset: Dataset, labels: Path, file: Path) -> None:
         async with self._child("annotate", dataset, labels, ["--output", str(file)]) as report:
@@ -118,7 +118,7 @@ class Jobs:
         """Yield a private folder below the cache; making one removes those that killed gateways left behind."""
         block = contextlib.ExitStack()
         try:
-            folder = await on_disk(lambda: block.enter_context(_made(self._folder)))
+            folder = await on_disk(lambda: block.enter_context(_scratch_folder(self._folder)))
         except OSError as reason:
             raise NotPrepared(detail=f"{self._folder}: {reason.strerror or reason}") from reason
         try:
@@ -129,7 +129,7 @@ class Jobs:
 
 
 @contextlib.contextmanager
-def _made(base: Path) -> Any:
+def _scratch_folder(base: Path) -> Any:
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     with scratch(base, _PREFIX) as folder:
         yield folder

@@ -25,14 +25,14 @@ async def logging_to(file: Path, tail: deque[str]) -> AsyncIterator[Callable[[by
     writing = threading.Thread(target=_write, args=(file, lines), daemon=True, name="log")
     writing.start()
 
-    def hear(line: bytes) -> None:
+    def log_line(line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
         tail.append(text)
         if lines.qsize() < LOG_LINES_WAITING:
             lines.put(text)
 
     try:
-        yield hear
+        yield log_line
     finally:
         lines.put(None)
         for _ in range(LOG_PATIENCE):

@@ -61,7 +61,7 @@ class Starter(Protocol):
         """Start a worker now; raises OSError if it cannot be started."""
 
 
-class _Own:
+class _DirectChild:
     """A child that this process started itself."""
 
     def __init__(self, process: Process) -> None:
@@ -106,7 +106,7 @@ async def fresh(
         pass_fds=keep,
         start_new_session=True,  # Ctrl-C in the terminal must reach the gateway only, which passes it on
     )
-    return _Own(process)
+    return _DirectChild(process)
 
 
 class Ordinary:
@@ -152,7 +152,7 @@ class Child:
         """The exit status, None while it runs."""
         return self._process.returncode
 
-    async def tell(self, text: bytes) -> None:
+    async def write(self, text: bytes) -> None:
         """Write to its standard input; a child that has ended is no error, because its end is reported elsewhere."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._process.stdin.write(text)
@@ -175,20 +175,20 @@ async def running(
     started.
     """
     process = await start(command, cwd, environment)
-    hearing = asyncio.ensure_future(_hear(process, on_line))
-    child = Child(process, hearing)
+    reading = asyncio.ensure_future(_read_lines(process, on_line))
+    child = Child(process, reading)
     try:
         yield child
     finally:
         # The child must be ended completely, even if this task is cancelled meanwhile.
         await _uninterrupted(_end(process, patience))
         await child.wait_for_errors()
-        hearing.cancel()
+        reading.cancel()
         process.free()
-        await asyncio.gather(hearing, return_exceptions=True)
+        await asyncio.gather(reading, return_exceptions=True)
 
 
-async def _hear(process: Started, on_line: Callable[[bytes], None]) -> None:
+async def _read_lines(process: Started, on_line: Callable[[bytes], None]) -> None:
     while True:
         try:
             line = await process.stderr.readline()
@@ -211,9 +211,9 @@ async def _end(process: Started, patience: float) -> None:
             await asyncio.wait_for(asyncio.shield(process.wait()), KILL_SECONDS)
 
 
-async def _uninterrupted(work: Coroutine[None, None, None]) -> None:
-    """Await `work` to its end; a cancellation meanwhile is passed on only afterwards."""
-    task = asyncio.ensure_future(work)
+async def _uninterrupted(coroutine: Coroutine[None, None, None]) -> None:
+    """Await `coroutine` to its end; a cancellation meanwhile is passed on only afterwards."""
+    task = asyncio.ensure_future(coroutine)
     cancelled = False
     while not task.done():
         try:
@@ -235,14 +235,14 @@ def describe_status(status: int) -> str:
         name = signal.Signals(-status).name
     except ValueError:
         name = f"signal {-status}"
-    said: dict[int, str] = {
+    causes: dict[int, str] = {
         signal.SIGKILL: "it was killed from outside",
         signal.SIGSEGV: "it crashed on a memory error of its own",
         signal.SIGABRT: "it aborted",
         signal.SIGTERM: "it was asked to end",
         signal.SIGBUS: "its file was cut off or its disk went away while it was being read",
     }
-    return f"{said.get(-status, 'a signal ended it')}, {name}"
+    return f"{causes.get(-status, 'a signal ended it')}, {name}"
 
 
 async def within(timeout: float, event: asyncio.Event) -> None:

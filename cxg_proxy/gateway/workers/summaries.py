@@ -74,15 +74,15 @@ class Summaries:
         self._command = command
         self._cwd = cwd
         self._environment = environment
-        self._known: dict[tuple[str, int, int, int], Summary] = {}
+        self._summaries: dict[tuple[str, int, int, int], Summary] = {}
         self._failed: dict[tuple[str, int, int, int], float] = {}
         self._wanted: dict[tuple[str, int, int, int], Dataset] = {}
-        self._work: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._closed = False
 
     def get(self, dataset: Dataset) -> Summary | None:
         """Return the summary of the file as it is now, None if it has not been read yet."""
-        return self._known.get(dataset.fingerprint)
+        return self._summaries.get(dataset.fingerprint)
 
     async def preview(self, dataset: Dataset) -> dict[str, Any] | None:
         """Return the plain data that `thumbnail.draw` turns into a picture, None if there is none."""
@@ -90,10 +90,10 @@ class Summaries:
         if summary is None or not summary.drawn:
             return None
         try:
-            kept: dict[str, Any] = json.loads(await on_disk(self._file(dataset).read_bytes))["preview"]
+            points: dict[str, Any] = json.loads(await on_disk(self._file(dataset).read_bytes))["preview"]
         except (OSError, ValueError, KeyError):  # the cache was cleared meanwhile
             return None
-        return kept
+        return points
 
     def want(self, datasets: Sequence[Dataset]) -> None:
         """Read these datasets soon, before any that were wanted earlier."""
@@ -103,21 +103,21 @@ class Summaries:
         new = {
             each.fingerprint: each
             for each in datasets
-            if each.there
+            if each.exists
             and each.fingerprint not in self._failed
-            and ((known := self._known.get(each.fingerprint)) is None or known.problem is not None)
+            and ((summary := self._summaries.get(each.fingerprint)) is None or summary.problem is not None)
         }
         if new and not self._closed:
             self._wanted = {**new, **{key: each for key, each in self._wanted.items() if key not in new}}
-            if self._work is None or self._work.done():
-                self._work = asyncio.ensure_future(self._read_wanted())
+            if self._task is None or self._task.done():
+                self._task = asyncio.ensure_future(self._read_wanted())
 
     async def close(self) -> None:
         """Stop reading."""
         self._closed = True
-        if self._work is not None:
-            self._work.cancel()
-            await asyncio.gather(self._work, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _read_wanted(self) -> None:
         try:
@@ -144,7 +144,7 @@ class Summaries:
                 lines = report.child.lines()
                 while self._wanted:
                     dataset = next(iter(self._wanted.values()))
-                    await report.child.tell(json.dumps(str(dataset.file)).encode() + b"\n")
+                    await report.child.write(json.dumps(str(dataset.file)).encode() + b"\n")
                     try:
                         line = await asyncio.wait_for(anext(lines), self.patience)
                         data = json.loads(line)
@@ -173,7 +173,7 @@ class Summaries:
             self._failed[dataset.fingerprint] = time.monotonic()
         elif not await on_disk(lambda: self._keep(dataset, data), patience=None):
             summary = replace(summary, drawn=False)
-        self._known[dataset.fingerprint] = summary
+        self._summaries[dataset.fingerprint] = summary
         self._wanted.pop(dataset.fingerprint, None)
 
     def _file(self, dataset: Dataset) -> Path:
@@ -182,12 +182,12 @@ class Summaries:
 
     def _recall(self, datasets: Sequence[Dataset]) -> list[Dataset]:
         """Read the summaries that are on disk already, and return their datasets."""
-        found = []
+        recalled = []
         for dataset in datasets:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                self._known[dataset.fingerprint] = Summary.from_json(json.loads(self._file(dataset).read_bytes()))
-                found.append(dataset)
-        return found
+                self._summaries[dataset.fingerprint] = Summary.from_json(json.loads(self._file(dataset).read_bytes()))
+                recalled.append(dataset)
+        return recalled
 
     def _keep(self, dataset: Dataset, data: object) -> bool:
         try:

@@ -20,11 +20,11 @@ from remote_site import CONTENT, SECRET, Here, Site, a_site, a_user  # noqa: F40
 
 async def test_what_is_downloaded_is_what_was_there_and_only_its_owner_may_read_it(here: Here, site: Site) -> None:
     before = here.library.find("remote/atlas.h5ad")
-    assert (before.there, before.bytes) == (False, 0)
+    assert (before.exists, before.bytes) == (False, 0)
     after = await here.fetch()
     assert here.file.read_bytes() == CONTENT
     assert after == here.library.find("remote/atlas.h5ad")
-    assert (after.there, after.bytes) == (True, len(CONTENT))
+    assert (after.exists, after.bytes) == (True, len(CONTENT))
     assert here.shares[-1] == 1
     assert here.file.stat().st_mode & 0o777 == 0o600
     assert here.file.parent.stat().st_mode & 0o777 == 0o700

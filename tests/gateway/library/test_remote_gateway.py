@@ -230,5 +230,5 @@ def test_remote_datasets_are_a_library_of_their_own_with_hostile_names_too(tmp_p
     library = Library({"data": tmp_path}, copies=tmp_path / "copies", remotes=["a b", "größe?", "a~41"])
     for path in library.remotes:
         dataset = library.find(library.remote(path).address)
-        assert (dataset.library, dataset.path, dataset.there) == ("remote", path, False)
+        assert (dataset.library, dataset.path, dataset.exists) == ("remote", path, False)
     assert library.names == ["data", "remote"]
