@@ -1,11 +1,13 @@
 """One writer at a time in a folder, and none that waits for ever."""
 
+import errno
 import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -104,6 +106,57 @@ def test_a_writer_that_slept_while_another_took_over_is_told_so(tmp_path: Path) 
     assert (tmp_path / lock.NAME).exists()  # it is not ours to remove
 
 
+class ThreeBeats(threading.Event):
+    """The end of a block of three beats, which take no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = 3
+
+    def wait(self, *_: object, **__: object) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_a_holder_shows_that_it_is_alive_as_long_as_it_holds_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_BEAT_SECONDS", 0.01)
+    with atomic.opened(tmp_path) as folder, lock.locked(folder):
+        for _ in range(2):
+            os.utime(tmp_path / lock.NAME, ns=(1, 1))
+            until_now(lambda: (tmp_path / lock.NAME).stat().st_mtime_ns != 1)
+
+
+def test_a_writer_whose_lock_was_taken_over_shows_no_life_in_place_of_the_new_holder(tmp_path: Path) -> None:
+    with atomic.opened(tmp_path) as folder:
+        one = lock.Lock(folder)
+        assert one.take()
+        (tmp_path / lock.NAME).unlink()
+        one.beat(ThreeBeats())
+        assert os.listdir(tmp_path) == []
+        planted(tmp_path)
+        os.utime(tmp_path / lock.NAME, ns=(1, 1))
+        one.beat(ThreeBeats())
+    assert (tmp_path / lock.NAME).stat().st_mtime_ns == 1
+
+
+def test_a_sign_of_life_gives_the_holder_its_whole_time_again(tmp_path: Path) -> None:
+    planted(tmp_path)
+    with atomic.opened(tmp_path) as folder:
+        attempts = lock.Attempts(lock.Lock(folder))
+        for second in range(3):
+            os.utime(tmp_path / lock.NAME, (second, second))
+            assert not attempts.acquire()
+            assert not attempts.acquire()
+            attempts._since -= 2 * lock.STALE_SECONDS
+        assert attempts.acquire()
+
+
+def test_a_holder_is_given_up_after_some_missing_beats_and_before_whoever_waits_gives_up() -> None:
+    assert 3 * lock._BEAT_SECONDS < lock.STALE_SECONDS < lock.PATIENCE_SECONDS < lock.ABANDONED_SECONDS
+
+
 def test_a_save_that_slept_while_another_server_took_over_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +173,12 @@ def test_a_save_that_slept_while_another_server_took_over_changes_nothing(
     assert annotations.read(tmp_path, LABELS) == b"theirs"
     assert len(annotations.versions(tmp_path)) == 1
     assert sorted(os.listdir(tmp_path)) == [lock.NAME, LABELS, "history"]
+
+
+def test_a_dead_lock_that_another_has_removed_already_hinders_nobody(tmp_path: Path) -> None:
+    with atomic.opened(tmp_path) as folder:
+        assert lock._break(folder, lock.NAME, (b"dead", 1, 1))
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_fresh_lock_taken_away_by_mistake_goes_back(tmp_path: Path) -> None:
@@ -214,6 +273,34 @@ def test_of_two_that_see_no_lock_only_one_takes_it(
     assert os.listdir(tmp_path) == []
 
 
+def test_a_lock_is_ours_although_the_server_calls_it_taken_because_it_was_asked_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def asked_twice(*given: str, **where: int) -> None:  # as NFS does when a reply is lost
+        link(*given, **where)
+        link(*given, **where)
+
+    monkeypatch.setattr(os, "link", asked_twice)
+    with atomic.opened(tmp_path) as folder:
+        one, other = lock.Lock(folder), lock.Lock(folder)
+        assert [one.take(), other.take()] == [True, False]
+        one.check()
+        one.give_back()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_fails_gives_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "link", broken)
+    with atomic.opened(tmp_path) as folder, pytest.raises(OSError, match="Input/output error"):
+        lock.Lock(folder).take()
+    assert os.listdir(tmp_path) == []
+
+
 def test_named_locks_of_one_folder_do_not_wait_for_each_other(tmp_path: Path) -> None:
     with atomic.opened(tmp_path) as folder:
         one, other, same = lock.Lock(folder, "a.lock"), lock.Lock(folder, "b.lock"), lock.Lock(folder, "a.lock")
@@ -234,8 +321,11 @@ def test_a_lock_is_cleared_only_when_its_holder_is_certainly_dead(tmp_path: Path
     now = time.time_ns()
     planted(tmp_path, host="elsewhere")
     with atomic.opened(tmp_path) as folder:
-        assert not lock.clear_dead(folder, lock.NAME, now)
+        assert not lock.clear_dead(folder, lock.NAME, now + int((lock.ABANDONED_SECONDS - 60) * 1e9))
         assert lock.clear_dead(folder, lock.NAME, now + int((lock.ABANDONED_SECONDS + 60) * 1e9))
+        for nobody in (0, -1):  # to the system these are many processes
+            planted(tmp_path, **{**lock._here(), "pid": nobody, "started": "0"})
+            assert not lock.clear_dead(folder, lock.NAME, now)
         planted(tmp_path, **{**lock._here(), "started": "0"})
         assert lock.clear_dead(folder, lock.NAME, now)
         assert lock.clear_dead(folder, lock.NAME, now)
