@@ -168,6 +168,10 @@ def test_a_body_beyond_the_limit_never_reaches_the_worker(length: str, body: byt
     assert "larger than the limit" in reply.problem["sentence"]
 
 
+def test_a_body_of_just_the_limit_arrives_whole(gateway: Gateway) -> None:
+    assert gateway.ask("PUT", VIEW + "api", SAME_SITE, b"x" * 50_000_000).json["bytes"] == 50_000_000
+
+
 def test_an_endless_chunked_body_is_cut_at_the_limit(gateway: Gateway) -> None:
     def endless() -> Iterator[bytes]:
         while True:
