@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,11 +41,14 @@ def test_a_viewer_that_took_long_to_open_is_not_idle_at_once(serve: Serve) -> No
     assert gateway.instances()[0]["used"] > before
 
 
-def test_a_file_that_changes_while_it_is_opened_is_said_to(serve: Serve, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [lambda file: file.write_bytes(b"more of it"), Path.unlink], ids=["more", "none"])
+def test_a_file_that_changes_while_it_is_opened_is_said_to(
+    change: Callable[[Path], object], serve: Serve, tmp_path: Path
+) -> None:
     gateway = serve("slow")
     gateway.get("/view/data/slow.h5ad/", Accept="text/html")
     until_now(lambda: gateway.phase("data/slow.h5ad") == "loading")
-    (tmp_path / "data" / "slow.h5ad").write_bytes(b"more of it")
+    change(tmp_path / "data" / "slow.h5ad")
     socket_ = next(arg for each in gateway.workers() for arg in each.cmdline() if arg.endswith(".sock"))
     Path(f"{socket_}.go").touch()
     until_now(lambda: gateway.instances()[0]["problem"])
