@@ -157,6 +157,20 @@ def test_a_file_that_changes_meanwhile_gives_no_store(change: Any, medium: Path,
     assert not (tmp_path / "store" / store.MANIFEST).exists()
 
 
+@pytest.mark.parametrize("change", [replaced, cut, touched])
+def test_a_file_that_changes_before_it_is_read_is_not_said_to_be_damaged_and_nothing_is_made_of_it(
+    change: Any, medium: Path, tmp_path: Path
+) -> None:
+    path, into = tmp_path / "a.h5ad", tmp_path / "store"
+    shutil.copyfile(medium, path)
+    origin = Origin.of(str(path))
+    change(path, tmp_path / "other")
+    into.mkdir()
+    with pytest.raises(ChangedMeanwhile, match=r"a\.h5ad"):
+        build.build(origin, into, memory=MB, report=lambda _: None, cancelled=lambda: False)
+    assert list(into.iterdir()) == []
+
+
 def test_a_file_that_is_cut_off_or_gone_is_told(medium: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.h5ad"
     shutil.copyfile(medium, path)
