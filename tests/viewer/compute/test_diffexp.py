@@ -114,6 +114,15 @@ def test_genes_are_ranked_as_cellxgene_ranks_them(seed: int, genes: int, top_n: 
     np.testing.assert_equal(ours, {side: [[v.item() for v in row] for row in rows] for side, rows in expected.items()})
 
 
+def test_a_gene_that_is_the_same_in_every_cell_stands_between_those_that_differ() -> None:
+    variance = np.array([1.0, 0.0, 1.0])
+    a, b = (diffexp.Group(10, np.array(mean), variance) for mean in ([1.0, 2.0, 5.0], [5.0, 2.0, 1.0]))
+    ours = diffexp.ranked(a, b, 3, 0.0)
+    assert [row[0] for row in ours["positive"]] == [2, 1, 0]
+    assert [row[0] for row in ours["negative"]] == [0, 1, 2]
+    assert ours["positive"][1] == [1, 0.0, 1.0, 1.0]
+
+
 @given(seeds, st.integers(2, 30), st.integers(3, 20))
 def test_of_groups_of_equal_size_it_is_scipys_test(seed: int, size: int, genes: int) -> None:
     values = drawn(seed, 2 * size, genes)
