@@ -21,15 +21,15 @@ _BEHIND = 64 * 1024**2
 
 
 class ArrayFile:
-    """One new file; an OSError on creating or writing it is raised as NoRoom or StoreNotWritten about `which`."""
+    """One new file; an OSError on creating or writing it is raised as NoRoom or StoreNotWritten about `label`."""
 
-    def __init__(self, path: Path, which: str, work: Progress, behind: ThreadPoolExecutor | None = None):
-        self._which = which
-        self._work = work
+    def __init__(self, path: Path, label: str, progress: Progress, behind: ThreadPoolExecutor | None = None):
+        self._label = label
+        self._progress = progress
         self._behind = behind
         self._flushing: Future[None] | None = None
         self._unflushed = 0
-        with explained(which):
+        with explained(label):
             # Others may never write to the file; the umask decides whether they may read it.
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._descriptor = os.open(path, flags, 0o644)
@@ -38,9 +38,9 @@ class ArrayFile:
         """Write the values `offset` bytes after the beginning of the file."""
         view = values.data.cast("B")
         while view:
-            with explained(self._which):
+            with explained(self._label):
                 count = os.pwrite(self._descriptor, view[:_BLOCK_BYTES], offset)
-            self._work.advance(count)
+            self._progress.advance(count)
             view, offset = view[count:], offset + count
             self._flush_behind(count)
 
@@ -48,17 +48,17 @@ class ArrayFile:
         """Write each part of the values, from one bound to the next, at its offset in the file; all are in bytes."""
         view = values.data.cast("B")
         edges, count = bounds.tolist(), 0
-        with explained(self._which):
+        with explained(self._label):
             for start, end, offset in zip(edges, edges[1:], offsets.tolist(), strict=False):
                 while start < end:
                     written = os.pwrite(self._descriptor, view[start:end], offset)
                     start, offset = start + written, offset + written  # noqa: PLW2901 - the rest of the part
                     count += written
                 if count >= _BLOCK_BYTES:
-                    self._work.advance(count)
+                    self._progress.advance(count)
                     self._flush_behind(count)
                     count = 0
-        self._work.advance(count)
+        self._progress.advance(count)
 
     def _flush_behind(self, count: int) -> None:
         """Flush to the disk in the background, so that `finish` need not wait for the whole file."""
@@ -71,16 +71,16 @@ class ArrayFile:
     def _check_flushed(self) -> None:
         """Raise the error of the last flush: the system reports it only once, and the next flush may succeed."""
         if self._flushing is not None:
-            with explained(self._which):
+            with explained(self._label):
                 self._flushing.result()
 
     def finish(self) -> int:
         """Flush the file to the disk, and return its size in bytes."""
         self._check_flushed()
-        with explained(self._which):
+        with explained(self._label):
             os.fsync(self._descriptor)
             size = os.fstat(self._descriptor).st_size
-        self._work.advance(size)
+        self._progress.advance(size)
         return size
 
     def close(self) -> None:
@@ -91,36 +91,36 @@ class ArrayFile:
 
 
 @contextlib.contextmanager
-def files(folder: Path, names: Sequence[str], which: str, work: Progress) -> Iterator[list[ArrayFile]]:
+def files(folder: Path, names: Sequence[str], label: str, progress: Progress) -> Iterator[list[ArrayFile]]:
     """Create new files in the folder, and close them in the end."""
     with contextlib.ExitStack() as stack:
         behind = stack.enter_context(ThreadPoolExecutor(1, "flush"))
-        made = []
+        opened = []
         for name in names:
-            made.append(ArrayFile(folder / name, which, work, behind))
-            stack.callback(made[-1].close)
-        yield made
+            opened.append(ArrayFile(folder / name, label, progress, behind))
+            stack.callback(opened[-1].close)
+        yield opened
 
 
-def check_room(folder: Path, size: int, which: str) -> None:
+def check_room(folder: Path, size: int, label: str) -> None:
     """Raise NoRoom unless `size` bytes are free, rather than fill the disk, for other users too, and then fail."""
-    with explained(which):
+    with explained(label):
         free = free_bytes(folder)
     if free < size:
         detail = f"it takes {size / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
-        raise NoRoom(which, detail=detail)
+        raise NoRoom(label, detail=detail)
 
 
-def write_whole(folder: Path, name: str, content: bytes | memoryview, which: str, work: Progress) -> None:
+def write_whole(folder: Path, name: str, content: bytes | memoryview, label: str, progress: Progress) -> None:
     """Write a small file, and flush it to the disk."""
-    with files(folder, (name,), which, work) as (file,):
+    with files(folder, (name,), label, progress) as (file,):
         file.write(np.frombuffer(content, np.uint8), 0)
         file.finish()
 
 
-def flush_folder(folder: Path, which: str) -> None:
+def flush_folder(folder: Path, label: str) -> None:
     """Flush the folder's list of files to the disk."""
-    with explained(which):
+    with explained(label):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -129,15 +129,15 @@ def flush_folder(folder: Path, which: str) -> None:
 
 
 @contextlib.contextmanager
-def explained(which: str) -> Iterator[None]:
+def explained(label: str) -> Iterator[None]:
     """Raise an OSError as NoRoom or StoreNotWritten, which explain it in the user's terms."""
     try:
         yield
     except OSError as error:
-        raise problem(which, error) from error
+        raise problem(label, error) from error
 
 
-def problem(which: str, error: OSError) -> StoreNotWritten:
+def problem(label: str, error: OSError) -> StoreNotWritten:
     """Return the NoRoom or StoreNotWritten that explains why the system refused to write."""
     kind = NoRoom if error.errno in FULL else StoreNotWritten
-    return kind(which, detail=error.strerror or str(error))
+    return kind(label, detail=error.strerror or str(error))

@@ -37,16 +37,16 @@ def build(
     returns True, or a Problem (ChangedMeanwhile if the file has changed since `origin` was made); the folder then holds
     no store, and the caller must remove it.
     """
-    work = Progress(report, cancelled)
+    progress = Progress(report, cancelled)
     with _unchanged(origin):
-        made = _Build(origin, into, memory, work).make()
-    which = origin.label
-    beside = into / f".{store.MANIFEST}"
-    array_files.write_whole(into, beside.name, made.to_bytes(), which, work)
-    with array_files.explained(which):
-        os.replace(beside, into / store.MANIFEST)
-    array_files.flush_folder(into, which)
-    work.finished()
+        manifest = _Build(origin, into, memory, progress).make()
+    label = origin.label
+    temporary = into / f".{store.MANIFEST}"
+    array_files.write_whole(into, temporary.name, manifest.to_bytes(), label, progress)
+    with array_files.explained(label):
+        os.replace(temporary, into / store.MANIFEST)
+    array_files.flush_folder(into, label)
+    progress.finished()
 
 
 @contextlib.contextmanager
@@ -64,12 +64,12 @@ def _unchanged(origin: Origin) -> Iterator[None]:
 class _Build:
     """One store while it is built."""
 
-    def __init__(self, origin: Origin, into: Path, memory: int, work: Progress):
+    def __init__(self, origin: Origin, into: Path, memory: int, progress: Progress):
         self._origin = origin
-        self._path, self._which = origin.path, origin.label
+        self._path, self._label = origin.path, origin.label
         self._into = into
         self._memory = memory
-        self._work = work
+        self._progress = progress
         self._spread = ValueRange()
 
     def make(self) -> store.Manifest:
@@ -79,54 +79,54 @@ class _Build:
         # HDF5's cache must hold the chunk in which one piece ends and the next begins, or it is unpacked twice.
         with opened(self._path, cache=chunk + chunk // 8) as file:
             self._origin.check_unchanged(status(file))
-            found = find(file, self._origin.layer, self._path)
-            metadata_file.write(file, found, self._into / store.METADATA, self._path, self._which)
-            sizes = self._write_matrix(found, max(self._memory // 4, self._memory - 2 * chunk))
+            source = find(file, self._origin.layer, self._path)
+            metadata_file.write(file, source, self._into / store.METADATA, self._path, self._label)
+            sizes = self._write_matrix(source, max(self._memory // 4, self._memory - 2 * chunk))
             self._origin.check_unchanged(status(file))
-        check_values(found.dtype, self._spread.least, self._spread.most, self._path)
-        with array_files.explained(self._which):
+        check_values(source.dtype, self._spread.least, self._spread.most, self._path)
+        with array_files.explained(self._label):
             (self._into / store.REPLIES).mkdir()
             sizes[store.METADATA] = os.stat(self._into / store.METADATA).st_size
             checksums = {name: store.checksum(self._into / name) for name in sizes if name in store.SMALL}
         return store.Manifest(
             store.FORMAT,
             self._origin.fingerprint,
-            "dense" if found.kind == "dense" else "sparse",
-            found.shape,
-            found.dtype.str,
+            "dense" if source.kind == "dense" else "sparse",
+            source.shape,
+            source.dtype.str,
             self._spread.distribution,
             cell_names.are_unique(self._into / store.METADATA),
             sizes,
             checksums,
         )
 
-    def _write_matrix(self, found: Source, memory: int) -> dict[str, int]:
-        kind = "dense" if found.kind == "dense" else "sparse"
+    def _write_matrix(self, source: Source, memory: int) -> dict[str, int]:
+        kind = "dense" if source.kind == "dense" else "sparse"
         large = [name for name in store.ARRAYS[kind] if name not in store.SMALL]
-        with array_files.files(self._into, large, self._which, self._work) as files:
+        with array_files.files(self._into, large, self._label, self._progress) as files:
             if kind == "dense":
-                self._write_dense(found, files, memory)
+                self._write_dense(source, files, memory)
             else:
-                self._write_sparse(found, files, memory)
+                self._write_sparse(source, files, memory)
             sizes = {name: file.finish() for name, file in zip(large, files, strict=True)}
         if kind == "sparse":
             sizes["indptr"] = os.stat(self._into / "indptr").st_size
         return sizes
 
-    def _write_dense(self, found: Source, files: list[array_files.ArrayFile], memory: int) -> None:
-        count = found.shape[0] * found.shape[1]
-        self._expect(count, found.stored.itemsize, found.dtype.itemsize)
-        transpose.from_dense(found, files[0], memory, self._work, self._spread)
+    def _write_dense(self, source: Source, files: list[array_files.ArrayFile], memory: int) -> None:
+        count = source.shape[0] * source.shape[1]
+        self._expect(count, source.stored.itemsize, source.dtype.itemsize)
+        transpose.from_dense(source, files[0], memory, self._progress, self._spread)
 
-    def _write_sparse(self, found: Source, files: list[array_files.ArrayFile], memory: int) -> None:
-        given = chunks.Compressed(found, self._which)
-        twice = given.index_bytes if found.kind == "csr" else 0
-        self._expect(given.size, given.piece_bytes + twice, 4 + found.dtype.itemsize)
-        writer = transpose.Sparse((files[0], files[1]), memory, self._work, self._spread)
-        indptr = writer.from_rows(found, given) if found.kind == "csr" else writer.from_columns(given)
-        array_files.write_whole(self._into, "indptr", indptr.astype("<i8").data, self._which, self._work)
+    def _write_sparse(self, source: Source, files: list[array_files.ArrayFile], memory: int) -> None:
+        matrix = chunks.Compressed(source, self._label)
+        twice = matrix.index_bytes if source.kind == "csr" else 0
+        self._expect(matrix.size, matrix.piece_bytes + twice, 4 + source.dtype.itemsize)
+        writer = transpose.Sparse((files[0], files[1]), memory, self._progress, self._spread)
+        indptr = writer.from_rows(source, matrix) if source.kind == "csr" else writer.from_columns(matrix)
+        array_files.write_whole(self._into, "indptr", indptr.astype("<i8").data, self._label, self._progress)
 
     def _expect(self, count: int, read: int, written: int) -> None:
         """Set the amount of work for `count` values, given the bytes read and written for each, and check the room."""
-        self._work.begin(count * (read + 2 * written))  # bytes written count twice: once more when flushed
-        array_files.check_room(self._into, count * written, self._which)
+        self._progress.begin(count * (read + 2 * written))  # bytes written count twice: once more when flushed
+        array_files.check_room(self._into, count * written, self._label)

@@ -25,7 +25,7 @@ class Builder:
     """
 
     def __init__(self, stores: Stores, origin: Origin):
-        self._which = origin.label
+        self._label = origin.label
         self._process = subprocess.Popen(_command(stores, origin), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     @property
@@ -33,8 +33,8 @@ class Builder:
         """The process ID of the builder."""
         return self._process.pid
 
-    def follow(self, hear: Callable[[float], None]) -> None:
-        """Wait until the builder ends, passing the share that is done (0 to 1) to `hear`.
+    def follow(self, on_progress: Callable[[float], None]) -> None:
+        """Wait until the builder ends, passing the share that is done (0 to 1) to `on_progress`.
 
         Raises the Problem that the builder reported, or NotEnoughMemory or Died if it ended without reporting one.
         """
@@ -44,7 +44,7 @@ class Builder:
             with contextlib.suppress(ValueError):  # the line is not a step
                 last = Step.parse(line)
                 if last.phase is Phase.LOADING and last.done is not None:
-                    hear(last.done)
+                    on_progress(last.done)
         status = self._process.wait()
         if last is not None and last.problem is not None:
             raise last.problem
@@ -67,8 +67,8 @@ class Builder:
     def _death(self, status: int) -> Problem:
         if status == -signal.SIGKILL:
             detail = "what prepares its gene expression was killed; lack of memory is the usual reason"
-            return NotEnoughMemory(self._which, detail=detail)
-        return Died(self._which, detail=f"what prepares its gene expression ended with status {status}")
+            return NotEnoughMemory(self._label, detail=detail)
+        return Died(self._label, detail=f"what prepares its gene expression ended with status {status}")
 
 
 def _command(stores: Stores, origin: Origin) -> Sequence[str]:

@@ -76,9 +76,9 @@ class Stores:
 
     def find(self, origin: Origin) -> store.Store | None:
         """Return the store of `origin`, or None if none can be trusted."""
-        if self.shared is not None and (there := self._prepared(self.shared, origin)):
-            return there
-        return self._own(origin)
+        if self.shared is not None and (existing := self._find_prepared(self.shared, origin)):
+            return existing
+        return self._find_own(origin)
 
     def make(self, origin: Origin, report: Report, cancelled: Cancelled) -> store.Store:
         """Build the store of `origin` unless it exists, or wait while another process builds it, and return it.
@@ -89,27 +89,27 @@ class Stores:
         if self._for_others:  # or changing the target of a link would change who may read data that was read before
             origin = origin.resolved()
             self._check_place(origin)
-        there = self.find(origin)
-        if there is None and not self.limit:
+        existing = self.find(origin)
+        if existing is None and not self.limit:
             raise NoRoom(origin.label, detail="nothing is kept here: --cache-limit is 0")
         try:
-            if there is not None:
-                return self._shared_again(there, origin)
+            if existing is not None:
+                return self._shared_again(existing, origin)
             with self._opened() as folder:
-                while there is None:
+                while existing is None:
                     claim = Claim(self._folder, folder, origin.fingerprint, open_to_all=self._for_others)
                     claim.wait(report, cancelled)
                     with claim.held():
-                        there = self.find(origin)
+                        existing = self.find(origin)
                         with contextlib.suppress(_TakenOver):
-                            there = there or self._build(claim, origin, report, cancelled)
-            return self._shared_again(there, origin)
+                            existing = existing or self._build(claim, origin, report, cancelled)
+            return self._shared_again(existing, origin)
         except OSError as error:
             raise self._problem(origin, error) from error
 
     # --- finding a store ----------------------------------------------------------------------------------------------
 
-    def _prepared(self, shared: Path, origin: Origin) -> store.Store | None:
+    def _find_prepared(self, shared: Path, origin: Origin) -> store.Store | None:
         root = Path(os.path.realpath(shared))
         try:
             return self._open(
@@ -122,7 +122,7 @@ class Stores:
             _log.warning("The prepared store of %s is not used: %s", origin.label, reason)
             return None
 
-    def _own(self, origin: Origin) -> store.Store | None:
+    def _find_own(self, origin: Origin) -> store.Store | None:
         folder = Path(os.path.realpath(self._folder)) / origin.fingerprint
 
         def doubt(folder: Path) -> str:
@@ -134,14 +134,14 @@ class Stores:
             )
 
         try:
-            there = self._open(folder, origin, doubt, locked_too=self._for_others)
+            opened = self._open(folder, origin, doubt, locked_too=self._for_others)
         except _Refused as reason:
             _log.warning("The store of %s cannot be used: %s", origin.label, reason)
             if not reason.for_now:
                 eviction.remove(folder)
             return None
         eviction.mark_used(folder)
-        return there
+        return opened
 
     def _open(
         self, folder: Path, origin: Origin, doubt: Callable[[Path], str], *, locked_too: bool
@@ -154,24 +154,24 @@ class Stores:
             used = eviction.hold(folder, locked_too=locked_too)
         except OSError:
             return None
-        there, for_now = None, False
+        opened, for_now = None, False
         try:
             reason = doubt(folder)
-            there = None if reason else store.Store.open(folder, origin.fingerprint)
+            opened = None if reason else store.Store.open(folder, origin.fingerprint)
         except (OSError, store.Unusable) as error:
             reason, for_now = str(error), isinstance(error, OSError | store.Unreadable)
-        if there is None:
+        if opened is None:
             os.close(used)
             raise _Refused(reason, for_now=for_now)
         self._used.append(used)
-        return there
+        return opened
 
-    def _shared_again(self, there: store.Store, origin: Origin) -> store.Store:
+    def _shared_again(self, existing: store.Store, origin: Origin) -> store.Store:
         """Set again who may read the store, so that users who may no longer read the dataset lose access."""
         if self._for_others:
             with contextlib.suppress(PermissionError):  # it belongs to another user, who sets its permissions
-                permissions.share(there.folder, origin)
-        return there
+                permissions.share(existing.folder, origin)
+        return existing
 
     def _check_place(self, origin: Origin) -> None:
         """Raise StoreNotWritten if no store in the cache would be trusted, before one is built in vain or removed."""
@@ -191,15 +191,15 @@ class Stores:
     def _build(self, claim: Claim, origin: Origin, report: Report, cancelled: Cancelled) -> store.Store:
         needed = eviction.estimate(origin)
         with claim.site(needed) as site:
-            site.tell(0.0)  # first: two builders that make room at once must each count the other's store
+            site.write_progress(0.0)  # first: two builders that make room at once must each count the other's store
             self._make_room(origin, needed, claim.promised())
 
-            def tell(done: float) -> None:
-                site.tell(done)
+            def on_progress(done: float) -> None:
+                site.write_progress(done)
                 report(done)
 
-            tell(0.0)
-            self._fill(site, origin, tell, cancelled)
+            on_progress(0.0)
+            self._fill(site, origin, on_progress, cancelled)
             if self._finish is not None:
                 self._finish(store.Store.open(site.store, origin.fingerprint))
             if site.is_lost():
@@ -208,17 +208,17 @@ class Stores:
             (site.store / _SOURCE).write_text(_described(origin), encoding="ascii")
             if self._for_others:
                 permissions.share(site.store, origin)
-            there = self._put_in_place(site.store, origin)
+            built = self._put_in_place(site.store, origin)
         self._clear_older(origin)
-        return there
+        return built
 
-    def _fill(self, site: Site, origin: Origin, tell: Report, cancelled: Cancelled) -> None:
+    def _fill(self, site: Site, origin: Origin, report: Report, cancelled: Cancelled) -> None:
         try:
             build.build(
                 origin,
                 site.store,
                 memory=self.memory,
-                report=tell,
+                report=report,
                 cancelled=lambda: cancelled() or site.lost(),
             )
         except (build.Cancelled, OSError) as error:
@@ -236,20 +236,20 @@ class Stores:
             built.rename(target)
             atomic.sync(self._folder)
             doubt = (lambda _: "") if self._for_others else permissions.why_untrusted_own
-            there = self._open(target, origin, doubt, locked_too=self._for_others)
+            opened = self._open(target, origin, doubt, locked_too=self._for_others)
         except _Refused as reason:
             raise StoreNotWritten(origin.label, detail=str(reason)) from reason
         finally:
             os.close(used)
-        if there is None:
+        if opened is None:
             raise FileNotFoundError(errno.ENOENT, "the new store has vanished", str(target))
-        return there
+        return opened
 
     def _clear_older(self, origin: Origin) -> None:
         """Remove the stores of earlier states of this file, except those in use."""
-        for kept in eviction.stores(self._folder):
-            if kept.folder.name != origin.fingerprint and _describes(kept.folder, origin):
-                eviction.evict(kept.folder)
+        for each in eviction.stores(self._folder):
+            if each.folder.name != origin.fingerprint and _describes(each.folder, origin):
+                eviction.evict(each.folder)
 
     # --- making room --------------------------------------------------------------------------------------------------
 
@@ -258,16 +258,16 @@ class Stores:
 
         `promised` is what `Claim.promised` returns.
         """
-        kept = eviction.stores(self._folder)
+        stores = eviction.stores(self._folder)
         others, unwritten = promised
-        over_limit = sum(each.bytes for each in kept) + others + needed - self.limit
+        over_limit = sum(each.bytes for each in stores) + others + needed - self.limit
         over_disk = unwritten + needed - eviction.free(self._folder)
         wanted = max(over_limit, over_disk)
         if wanted <= 0:
             return
         if self._for_others:  # a store that an administrator prepared gives way only to one of the same file and layer
-            kept = [each for each in kept if _describes(each.folder, origin)]
-        spare = [each for each in kept if not eviction.in_use(each.folder)]
+            stores = [each for each in stores if _describes(each.folder, origin)]
+        spare = [each for each in stores if not eviction.in_use(each.folder)]
         if sum(each.bytes for each in spare) < wanted:
             raise NoRoom(origin.label, detail=self._short(needed, over_limit > over_disk))
         for each in spare:
@@ -276,10 +276,10 @@ class Stores:
                 wanted -= each.bytes
 
     def _short(self, needed: int, by_limit: bool) -> str:
-        there = f"--cache-limit is {_megabytes(self.limit)}, and what is in use stays"
+        reason = f"--cache-limit is {_megabytes(self.limit)}, and what is in use stays"
         if not by_limit:
-            there = f"{_megabytes(eviction.free(self._folder))} are free on the disk of {self.cache}"
-        return f"it needs about {_megabytes(needed)}; {there}"
+            reason = f"{_megabytes(eviction.free(self._folder))} are free on the disk of {self.cache}"
+        return f"it needs about {_megabytes(needed)}; {reason}"
 
     def _problem(self, origin: Origin, error: OSError) -> Exception:
         if error.filename is not None and os.fspath(error.filename) == origin.path:

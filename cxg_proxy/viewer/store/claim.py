@@ -36,14 +36,14 @@ class Site:
         self._checked = 0.0
         self._lost = False
 
-    def tell(self, done: float) -> None:
+    def write_progress(self, done: float) -> None:
         """Write the share that is done to the disk."""
         # It is not flushed: after a power cut no process waits for this builder any more.
-        beside = self._folder / f"{_PROGRESS}.new"
+        temporary = self._folder / f"{_PROGRESS}.new"
         with contextlib.suppress(OSError):  # a full disk stops the builder soon enough
-            beside.write_text(json.dumps({"done": done, "bytes": self._needed}), encoding="ascii")
-            beside.chmod(self._mode)
-            beside.replace(self._folder / _PROGRESS)
+            temporary.write_text(json.dumps({"done": done, "bytes": self._needed}), encoding="ascii")
+            temporary.chmod(self._mode)
+            temporary.replace(self._folder / _PROGRESS)
 
     def lost(self) -> bool:
         """Whether another builder took this one for dead and took over; checked at most every 5 s."""
@@ -75,15 +75,15 @@ class Claim:
 
         Raises Cancelled, or StoreNotWritten if the claim can never be granted.
         """
-        told = -1.0
+        last = -1.0
         while not self.granted():
             if cancelled():
                 raise Cancelled
             if obstacle := self.obstacle():
                 raise StoreNotWritten(detail=obstacle)
             done = self.progress()
-            if done != told:
-                told = done
+            if done != last:
+                last = done
                 report(done)
             time.sleep(_POLL_SECONDS)
 
@@ -105,8 +105,8 @@ class Claim:
 
     def progress(self) -> float:
         """Return the share that the building process has done, from 0 to 1; 0 where that is unknown."""
-        said = (_progress(part)[0] for part in _parts(self._folder, self._fingerprint))
-        return max(said, default=0.0)
+        shares = (_progress(part)[0] for part in _parts(self._folder, self._fingerprint))
+        return max(shares, default=0.0)
 
     @contextlib.contextmanager
     def site(self, needed: int) -> Iterator[Site]:
@@ -124,8 +124,8 @@ class Claim:
     def promised(self) -> tuple[int, int]:
         """Return the total bytes of the stores that others build now, and how many of these are still to be written."""
         others = (part for part in _parts(self._folder) if not part.name.startswith(self._fingerprint))
-        found = [_progress(part) for part in others]
-        return sum(needed for _, needed in found), sum(int((1 - done) * needed) for done, needed in found)
+        reports = [_progress(part) for part in others]
+        return sum(needed for _, needed in reports), sum(int((1 - done) * needed) for done, needed in reports)
 
     def _clear(self) -> None:
         """Remove the remains of dead builders: every part of this store, whose lock is held here, and lockless parts.
@@ -135,11 +135,11 @@ class Claim:
         now = os.stat(self._lock.name, dir_fd=self._descriptor).st_mtime_ns
         names = os.listdir(self._descriptor)  # before the locks are checked, which are created first and removed last
         for name in names:
-            part, beside = _PART.fullmatch(name), _LOCK.match(name)
+            part, lock_file = _PART.fullmatch(name), _LOCK.match(name)
             if part and (part[1] == self._fingerprint or self._dead(part[1], now)):
                 eviction.delete_tree(self._folder / name)
-            elif beside and beside[1] != self._fingerprint and beside[0] == name:
-                self._dead(beside[1], now)
+            elif lock_file and lock_file[1] != self._fingerprint and lock_file[0] == name:
+                self._dead(lock_file[1], now)
         atomic.remove_abandoned(self._descriptor, (name for name in names if ".lock." in name))
 
     def _dead(self, fingerprint: str, now: int) -> bool:
@@ -148,8 +148,8 @@ class Claim:
 
 def _parts(folder: Path, fingerprint: str = "") -> list[Path]:
     with contextlib.suppress(OSError):
-        found = ((path, _PART.fullmatch(path.name)) for path in folder.iterdir())
-        return [path for path, part in found if part and fingerprint in ("", part[1])]
+        matches = ((path, _PART.fullmatch(path.name)) for path in folder.iterdir())
+        return [path for path, part in matches if part and fingerprint in ("", part[1])]
     return []
 
 
@@ -158,7 +158,7 @@ def _progress(part: Path) -> tuple[float, int]:
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with open(os.open(part / _PROGRESS, flags), "rb") as file:
-            said = json.loads(file.read(1000))
-        return min(1.0, max(0.0, float(said["done"]))), max(0, int(said["bytes"]))
+            data = json.loads(file.read(1000))
+        return min(1.0, max(0.0, float(data["done"]))), max(0, int(data["bytes"]))
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0, 0

@@ -33,15 +33,15 @@ _log = logging.getLogger(__name__)
 
 def usual_limit(cache: Path) -> int:
     """Return the default limit, in bytes, of the stores in a cache: 50 GB, or half of what they hold and is free."""
-    return min(USUAL_BYTES, (free(cache) + sum(kept.bytes for kept in stores(cache / "stores"))) // 2)
+    return min(USUAL_BYTES, (free(cache) + sum(store.bytes for store in stores(cache / "stores"))) // 2)
 
 
 def free(folder: Path) -> int:
     """Return the free bytes on the disk of a folder, which need not exist yet."""
-    there = next(
+    existing = next(
         level for level in (folder, *folder.parents) if os.path.exists(level)
     )  # unlike this, `Path.exists` raises where the folder may not be searched
-    return free_bytes(there)
+    return free_bytes(existing)
 
 
 def estimate(origin: Origin) -> int:
@@ -53,18 +53,18 @@ def estimate(origin: Origin) -> int:
     size = os.stat(origin.path).st_size
     try:
         with h5py.File(origin.path, "r", locking=False) as file:
-            found = find(file, origin.layer, origin.path)
-            return _MARGIN_BYTES + _laid_out(found) + metadata_file.estimate(file, found, origin.path)
+            source = find(file, origin.layer, origin.path)
+            return _MARGIN_BYTES + _laid_out(source) + metadata_file.estimate(file, source, origin.path)
     except (*h5ad.ERRORS, Problem):  # the build will report what is wrong
         return _MARGIN_BYTES + size
 
 
-def _laid_out(found: Source) -> int:
-    cells, genes = found.shape
-    if found.kind == "dense":
-        return cells * genes * found.dtype.itemsize
-    values: int = found.place["data"].size
-    return values * (found.dtype.itemsize + 4) + 8 * (genes + 1)  # an int32 for each value
+def _laid_out(source: Source) -> int:
+    cells, genes = source.shape
+    if source.kind == "dense":
+        return cells * genes * source.dtype.itemsize
+    values: int = source.place["data"].size
+    return values * (source.dtype.itemsize + 4) + 8 * (genes + 1)  # an int32 for each value
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class CachedStore:
 
 def stores(folder: Path) -> list[CachedStore]:
     """Return all stores in a folder, the least recently used first."""
-    found = []
+    cached = []
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             with contextlib.suppress(OSError):  # it may be removed at any moment
                 if path.is_dir() and "." not in path.name:
-                    found.append(CachedStore(path, size(path), _used(path)))
-    return sorted(found, key=lambda kept: kept.used)
+                    cached.append(CachedStore(path, size(path), _used(path)))
+    return sorted(cached, key=lambda store: store.used)
 
 
 def _used(folder: Path) -> float:

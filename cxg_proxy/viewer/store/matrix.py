@@ -56,10 +56,10 @@ class Sparse:
         """
         values = np.zeros((self.shape[0], len(genes)), self.dtype, order="F")
         for place, gene in enumerate(genes):
-            cells, there = self._column(gene)
+            cells, stored = self._column(gene)
             with _checked():
-                values[cells, place] = there
-            give_back(cells, there)
+                values[cells, place] = stored
+            give_back(cells, stored)
         return values
 
     def mean(self, genes: NDArray[np.intp]) -> Array:

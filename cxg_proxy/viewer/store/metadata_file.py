@@ -22,50 +22,50 @@ _SAMPLE = 1000  # rows from which the length of the text in all rows is estimate
 _HEADER_BYTES = 2000  # about what HDF5 takes for a group or a dataset
 
 
-def write(file: Any, found: Source, path: Path, source: str, which: str) -> None:
-    """Write the small file of an open dataset; raises NoRoom or StoreNotWritten about `which`, or `h5ad.ERRORS`."""
-    with explained(which):
+def write(file: Any, source: Source, path: Path, dataset: str, label: str) -> None:
+    """Write the small file of an open dataset; raises NoRoom or StoreNotWritten about `label`, or `h5ad.ERRORS`."""
+    with explained(label):
         out = _Out(path)
     with out:
         try:
             with h5py.File(out, "w", track_order=True) as small:
-                fill(file, found, small, source)
+                fill(file, source, small, dataset)
         finally:
             # An error that HDF5 raised is only a consequence of this failure.
             if out.failure is not None:
-                raise problem(which, out.failure) from out.failure
-        with explained(which):
+                raise problem(label, out.failure) from out.failure
+        with explained(label):
             os.fsync(out.fileno())
 
 
-def fill(file: Any, found: Source, small: Any, source: str) -> None:
-    """Copy everything but the matrix of an open dataset, whose path is `source`, into the open file `small`."""
+def fill(file: Any, source: Source, small: Any, dataset: str) -> None:
+    """Copy everything but the matrix of an open dataset, whose path is `dataset`, into the open file `small`."""
     for name, value in file.attrs.items():
         small.attrs[name] = value
-    for name, table in (("obs", own(file, file["obs"], source)), ("var", found.var)):
+    for name, table in (("obs", own(file, file["obs"], dataset)), ("var", source.var)):
         file.copy(table, small, name)
         if isinstance(table, h5py.Group):
             _point(table, small[name])
     obsm, uns = (small.create_group(name, track_order=True) for name in ("obsm", "uns"))
     for group in (obsm, uns):
         group.attrs["encoding-type"], group.attrs["encoding-version"] = "dict", "0.1.0"
-    for name, array in embeddings.read(file, found.shape[0], source):
+    for name, array in embeddings.read(file, source.shape[0], dataset):
         obsm.create_dataset(name, data=array)
         obsm[name].attrs["encoding-type"], obsm[name].attrs["encoding-version"] = "array", "0.2.0"
-    for name, entry in described(file, source):
+    for name, entry in described(file, dataset):
         file.copy(entry, uns, name)
 
 
-def estimate(file: Any, found: Source, source: str) -> int:
+def estimate(file: Any, source: Source, dataset: str) -> int:
     """Estimate the bytes that the small file of an open dataset will take."""
-    tables = [own(file, file["obs"], source), found.var, *(entry for _, entry in described(file, source))]
+    tables = [own(file, file["obs"], dataset), source.var, *(entry for _, entry in described(file, dataset))]
     parts: dict[str, Any] = {}
     for table in tables:
         parts[table.name] = table
         if isinstance(table, h5py.Group):
             table.visititems(lambda _, part: parts.update({part.name: part}))
     stored = sum(_stored(part) for part in parts.values() if isinstance(part, h5py.Dataset))
-    embedded = found.shape[0] * embeddings.COLUMNS * sum(kind.itemsize for kind in embeddings.kinds(file).values())
+    embedded = source.shape[0] * embeddings.COLUMNS * sum(kind.itemsize for kind in embeddings.kinds(file).values())
     return stored + embedded + _HEADER_BYTES * len(parts)
 
 

@@ -52,10 +52,10 @@ class Origin:
     def check_unchanged(self, status: os.stat_result | None = None) -> None:
         """Raise ChangedMeanwhile unless the file is in the same state; `status` is that of the file if it is open."""
         try:
-            found = _fingerprint(self.path, self.layer, status or os.stat(self.path))
+            fingerprint = _fingerprint(self.path, self.layer, status or os.stat(self.path))
         except OSError as error:
             raise ChangedMeanwhile(self.label, detail=error.strerror or str(error)) from error
-        if found != self.fingerprint:
+        if fingerprint != self.fingerprint:
             raise ChangedMeanwhile(self.label)
 
 

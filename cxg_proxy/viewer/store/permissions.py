@@ -48,18 +48,18 @@ def readers(source: str) -> Readers:
 
     The folders above it count too: a file in a private folder is private, whatever its own mode.
     """
-    return _looked_at(source)[1]
+    return _status_and_readers(source)[1]
 
 
-def _looked_at(source: str) -> tuple[os.stat_result, Readers]:
+def _status_and_readers(source: str) -> tuple[os.stat_result, Readers]:
     """Return the stat result of the file, and who may read that very file."""
     real = Path(os.path.realpath(source))
-    found = os.stat(real)
+    status = os.stat(real)
     levels = [os.stat(folder) for folder in real.parents]
     plain = not _has_acl([real, *real.parents])
-    to_group = bool(found.st_mode & stat.S_IRGRP) and all(_lets_group(level, found.st_gid) for level in levels)
-    to_all = bool(found.st_mode & stat.S_IRGRP and found.st_mode & stat.S_IROTH) and all(map(_lets_all, levels))
-    return found, Readers(found.st_uid, found.st_gid, plain and to_group, plain and to_all)
+    to_group = bool(status.st_mode & stat.S_IRGRP) and all(_lets_group(level, status.st_gid) for level in levels)
+    to_all = bool(status.st_mode & stat.S_IRGRP and status.st_mode & stat.S_IROTH) and all(map(_lets_all, levels))
+    return status, Readers(status.st_uid, status.st_gid, plain and to_group, plain and to_all)
 
 
 def _lets_group(level: os.stat_result, group: int) -> bool:
@@ -86,8 +86,8 @@ def share(folder: Path, origin: Origin) -> None:
     links into the store while root works on it, so none is followed. Raises OSError, also for an entry that is neither
     a file nor a folder, and ChangedMeanwhile if the file is no longer that of the store: its readers may differ.
     """
-    found, who = _looked_at(origin.path)
-    origin.check_unchanged(found)
+    status, who = _status_and_readers(origin.path)
+    origin.check_unchanged(status)
     if os.geteuid() == 0 and not who.to_all:
         _set_owners(folder, who, (who.owner, who.group))
     elif who.to_group and not who.to_all:
@@ -116,17 +116,17 @@ def _set_owner(path: Path | str, inside: int | None, who: Readers, to: tuple[int
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_DIRECTORY if inside is None else 0)
     descriptor = os.open(path, flags, dir_fd=inside)
     try:
-        found = os.fstat(descriptor)
-        is_folder = stat.S_ISDIR(found.st_mode)
-        if not is_folder and not stat.S_ISREG(found.st_mode):
+        status = os.fstat(descriptor)
+        is_folder = stat.S_ISDIR(status.st_mode)
+        if not is_folder and not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "neither a file nor a folder", os.fspath(path))
         mode = who.folder_mode if is_folder else who.file_mode
-        given = to[0] in (-1, found.st_uid) and to[1] in (-1, found.st_gid)
-        if given and stat.S_IMODE(found.st_mode) == mode:
+        owned = to[0] in (-1, status.st_uid) and to[1] in (-1, status.st_gid)
+        if owned and stat.S_IMODE(status.st_mode) == mode:
             return
-        if not is_folder and found.st_nlink > 1:  # a hard link: it may be a file outside the store
+        if not is_folder and status.st_nlink > 1:  # a hard link: it may be a file outside the store
             raise OSError(errno.EMLINK, "a file that has other names too", os.fspath(path))
-        if not given:  # the previous group must not be able to read it even for an instant
+        if not owned:  # the previous group must not be able to read it even for an instant
             os.fchmod(descriptor, mode & 0o700)
             os.fchown(descriptor, *to)
         os.fchmod(descriptor, mode)
@@ -140,12 +140,12 @@ def why_untrusted(folder: Path, source: str, root: Path) -> str:
     replies = folder / REPLIES
     for path in _all(folder):
         try:
-            found = os.lstat(path)
+            status = os.lstat(path)
         except FileNotFoundError:
             if replies not in path.parents:
                 raise
             continue  # the temporary file of a reply, which exists only while it is written
-        if reason := _doubt(found, believed):
+        if reason := _doubt(status, believed):
             return f"{path} {reason}"
     return why_untrusted_above(folder, source, root)
 
@@ -184,22 +184,22 @@ def _believed(source: str) -> set[int]:
     return {0, os.geteuid(), os.stat(source).st_uid}
 
 
-def _doubt(found: os.stat_result, believed: set[int]) -> str:
-    return _foreign(found, believed) or (_CHANGEABLE if _others_write(found) else "")
+def _doubt(status: os.stat_result, believed: set[int]) -> str:
+    return _foreign(status, believed) or (_CHANGEABLE if _others_write(status) else "")
 
 
-def _foreign(found: os.stat_result, believed: set[int]) -> str:
-    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+def _foreign(status: os.stat_result, believed: set[int]) -> str:
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
         return "is neither a file nor a folder"
-    if found.st_uid not in believed:
-        return f"belongs to user {found.st_uid}, neither to root nor to you nor to the owner of the dataset"
+    if status.st_uid not in believed:
+        return f"belongs to user {status.st_uid}, neither to root nor to you nor to the owner of the dataset"
     return ""
 
 
-def _others_write(found: os.stat_result) -> bool:
+def _others_write(status: os.stat_result) -> bool:
     """Whether other users may change it; a sticky folder does not count: they may add to it, but replace nothing."""
-    sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
-    return bool(found.st_mode & _WRITABLE) and not sticky
+    sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    return bool(status.st_mode & _WRITABLE) and not sticky
 
 
 def _between(root: Path, folder: Path) -> list[Path]:

@@ -61,11 +61,11 @@ class Manifest:
         if hashlib.sha256(line).hexdigest().encode() != checksum.strip():
             raise Unusable("its description is damaged")
         try:
-            found = json.loads(line)
-            if found["format"] != FORMAT:
+            data = json.loads(line)
+            if data["format"] != FORMAT:
                 raise Unusable("it was made by another version")
-            cells, genes = found["shape"]
-            return Manifest(**{**found, "shape": (int(cells), int(genes))})
+            cells, genes = data["shape"]
+            return Manifest(**{**data, "shape": (int(cells), int(genes))})
         except (ValueError, TypeError, KeyError) as error:
             raise Unusable("its description is of another kind") from error
 
@@ -78,14 +78,14 @@ def signed(line: bytes) -> bytes:
 class Store:
     """An open store, whose matrix is mapped, read-only, and still readable after the files are removed."""
 
-    def __init__(self, folder: Path, manifest: Manifest, found: matrix.Matrix):
+    def __init__(self, folder: Path, manifest: Manifest, mapped: matrix.Matrix):
         self.folder = folder
         self.shape = manifest.shape
         self.dtype = np.dtype(manifest.dtype)
         self.distribution = manifest.distribution
         self.names_differ = manifest.names_differ
         self.bytes = sum(manifest.sizes.values())
-        self.matrix = found
+        self.matrix = mapped
         self.rest = folder / METADATA
         self.replies = folder / REPLIES
 
@@ -111,11 +111,11 @@ class Store:
 
 def checksum(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
-    found, piece = hashlib.sha256(), bytearray(_BLOCK_BYTES)
+    digest, piece = hashlib.sha256(), bytearray(_BLOCK_BYTES)
     with open(path, "rb", buffering=0) as file:
         while count := file.readinto(piece):
-            found.update(memoryview(piece)[:count])
-    return found.hexdigest()
+            digest.update(memoryview(piece)[:count])
+    return digest.hexdigest()
 
 
 def _start(path: Path) -> bytes:
@@ -130,8 +130,8 @@ def _check(folder: Path, manifest: Manifest) -> None:
     for name, size in manifest.sizes.items():
         if os.stat(folder / name).st_size != size:
             raise Unusable(f"{name} is not whole")
-    for name, known in manifest.checksums.items():
-        if checksum(folder / name) != known:
+    for name, expected in manifest.checksums.items():
+        if checksum(folder / name) != expected:
             raise Unusable(f"{name} is damaged")
 
 

@@ -119,7 +119,7 @@ def _summed(indptr: Array, indices: Array, values: Array) -> tuple[Array, Array,
     return ends, indices[new], total
 
 
-def from_dense(source: Source, values: ArrayFile, memory: int, work: Progress, spread: ValueRange) -> None:
+def from_dense(source: Source, values: ArrayFile, memory: int, progress: Progress, spread: ValueRange) -> None:
     """Write a dense matrix gene after gene, and add its values to `spread`.
 
     It stays dense even if most values are 0: cellxgene counts the zeros when it guesses the distribution and sums
@@ -130,7 +130,7 @@ def from_dense(source: Source, values: ArrayFile, memory: int, work: Progress, s
     parts = tiles(source.place, most)
     with closing(ahead(lambda part: source.place[part], parts)) as blocks:
         for (rows, columns), stored in zip(parts, blocks, strict=True):
-            work.advance(stored.nbytes)
+            progress.advance(stored.nbytes)
             block = stored.astype(source.dtype, copy=False)
             spread.add(block)
             turned = _turned(block)
@@ -152,11 +152,11 @@ def _turned(block: Array) -> Array:
 class Sparse:
     """The files of a sparse matrix by columns while they are written; its `indptr` is known only in the end."""
 
-    def __init__(self, files: tuple[ArrayFile, ArrayFile], memory: int, work: Progress, spread: ValueRange):
+    def __init__(self, files: tuple[ArrayFile, ArrayFile], memory: int, progress: Progress, spread: ValueRange):
         self._files = files  # of the indices and of the data
         self._memory = memory
         self._kept_bytes = memory // 4  # for indices that would otherwise be unpacked twice
-        self._work = work
+        self._progress = progress
         self._spread = spread
 
     def from_columns(self, matrix: Compressed) -> Array:
@@ -201,15 +201,17 @@ class Sparse:
         return starts
 
     def _seen(self, data: Array, size: int) -> None:
-        self._work.advance(size)
+        self._progress.advance(size)
         self._spread.add(data)
         if data.dtype.kind == "f":
             data += 0  # turns -0.0 into 0.0, as SciPy does when it makes such values dense
 
     def _block_values(self, source: Source, matrix: Compressed, piece: int) -> int:
         """Return how many values a block may have."""
-        kept = self._kept_bytes if matrix.is_packed else 0
-        used = kept + 3 * piece * matrix.piece_bytes + 2 * matrix.indptr.nbytes + source.shape[1] * 80 + _OWN_BYTES
+        kept_bytes = self._kept_bytes if matrix.is_packed else 0
+        used = (
+            kept_bytes + 3 * piece * matrix.piece_bytes + 2 * matrix.indptr.nbytes + source.shape[1] * 80 + _OWN_BYTES
+        )
         most = (self._memory - used) * 95 // 100 // (_INDEX_BYTES + source.dtype.itemsize)
         return max(piece, min(most, max(source.shape[1] * _PART_VALUES, matrix.size // _BLOCKS)))
 
@@ -223,7 +225,7 @@ class Sparse:
         with closing(ahead(lambda part: matrix.indices(part[1]), parts)) as pieces:
             for (place, span), (indptr, indices) in zip(parts, pieces, strict=True):
                 count(indptr, indices, span[0], last, counts[place], repeated)
-                self._work.advance(len(indices) * matrix.index_bytes)
+                self._progress.advance(len(indices) * matrix.index_bytes)
         return blocks, counts, repeated
 
     def _write(self, columns: tuple[Array, Array, Array], following: Array) -> None:

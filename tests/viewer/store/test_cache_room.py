@@ -119,7 +119,7 @@ def building(stores: Stores, needed: int, done: float) -> Iterator[Claim]:
         claim = Claim(folder, descriptor, "ab" * 20)
         assert claim.granted()
         with claim.held(), claim.site(needed) as site:
-            site.tell(done)
+            site.write_progress(done)
             yield claim
 
 
