@@ -138,9 +138,9 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
         Raises ValueError for an empty set, Busy if too many requests wait, Cancelled if the client no longer waits, and
         DamagedFile for a damaged matrix.
         """
-        for mask, which in ((maskA, "first"), (maskB, "second")):
+        for mask, name in ((maskA, "first"), (maskB, "second")):
             if not np.any(mask):
-                raise ValueError(f"The {which} set holds no cells. Select some and try again.")
+                raise ValueError(f"The {name} set holds no cells. Select some and try again.")
         cancelled = page_headers.gone()
         with self._admission.queued("Differential expression"), self._sound():
             matrix, distribution = self._expression.matrix(cancelled), self._distribution(cancelled)
@@ -228,12 +228,12 @@ class Adaptor(AnndataAdaptor):  # type: ignore[misc]  # cellxgene has no types
         """Return why no embedding can be drawn: the file has none, or none that the options name."""
         wanted, self.dataset_config.embeddings__names = self.dataset_config.embeddings__names, []
         try:
-            known = self.get_embedding_names() if wanted else []
+            names = self.get_embedding_names() if wanted else []
         except PrepareError:
-            known = []
-        if not known:
+            names = []
+        if not names:
             return NoEmbedding(self._name)
-        return BadOptions(self._name, detail=f"embeddings is {_listed(wanted)}, but the file has {_listed(known)}")
+        return BadOptions(self._name, detail=f"embeddings is {_listed(wanted)}, but the file has {_listed(names)}")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ class Admission:
 
     def __init__(self, places: int, at_once: int = 1):
         self._places = threading.BoundedSemaphore(places)
-        self._work = threading.BoundedSemaphore(at_once)
+        self._running = threading.BoundedSemaphore(at_once)
 
     @contextmanager
     def queued(self, what: str) -> Iterator[None]:
@@ -33,10 +33,10 @@ class Admission:
     @contextmanager
     def running(self, cancelled: Callable[[], bool]) -> Iterator[None]:
         """Wait, within a place, until this request may run; raises Cancelled if its client no longer waits."""
-        while not self._work.acquire(timeout=_ASK_SECONDS):
+        while not self._running.acquire(timeout=_ASK_SECONDS):
             if cancelled():
                 raise Cancelled
         try:
             yield
         finally:
-            self._work.release()
+            self._running.release()

@@ -61,7 +61,7 @@ def load(
 
     `read` takes a path and a layer, and returns the metadata and the expression, which may still be in preparation.
     """
-    kept = CellxgeneAnnotations(
+    user_labels = CellxgeneAnnotations(
         labels,
         dataset,
         shown=not chosen.get("disable_annotations", False),
@@ -69,7 +69,7 @@ def load(
         gene_sets_read_only=read_only or chosen.get("disable_gene_sets_save", False),
         history_limit=history_limit,
     )
-    config = Configuration(dataset, kept)
+    config = Configuration(dataset, user_labels)
     options.apply(chosen, config)
     options.bound_cells(config, diffexp_max_cells)
     file = h5ad.fingerprint(dataset)
@@ -80,15 +80,15 @@ def load(
         config.complete_config()
     except ConfigurationError as error:
         raise NotViewable(display_name(dataset), detail=str(error)) from error
-    _read_labels_once(kept, adaptor)
+    _read_labels_once(user_labels, adaptor)
     software = (__version__, cellxgene_version, adaptor.get_library_versions())
     state = etags.digest(software, dataset, file, sorted(chosen.items()), diffexp_max_cells, read_only)
     edition = reply_cache.edition(software, file, [chosen.get(name) for name in reply_cache.OPTIONS])
-    own = frozenset(adaptor.get_obs_keys())
-    tags = Tags(state, own, kept.version if kept.user_annotations_enabled() else None)
-    shared = Replies(edition, own)
-    expression.when_stored(lambda there: shared.keep_in(there.replies))
-    return _build(config, adaptor, kept, tags, shared)
+    columns = frozenset(adaptor.get_obs_keys())
+    tags = Tags(state, columns, user_labels.version if user_labels.user_annotations_enabled() else None)
+    shared = Replies(edition, columns)
+    expression.when_stored(lambda store: shared.keep_in(store.replies))
+    return _build(config, adaptor, user_labels, tags, shared)
 
 
 def _read_labels_once(labels: CellxgeneAnnotations, adaptor: Adaptor) -> None:
@@ -203,7 +203,7 @@ def _prefer_one_encoding() -> None:
 def _after(response: Response, config: Configuration, tags: Tags) -> Response:
     response_headers.add(request, response)
     if response.status_code in (200, 304):
-        response.headers.update(page_headers.told())
+        response.headers.update(page_headers.reply_headers())
         tag = tags.of(request)
         if tag is not None:
             response.set_etag(tag, weak=True)

@@ -28,21 +28,21 @@ from .reply_cache import _JSON, BINARY, Replies
 _log = logging.getLogger(__name__)
 
 
-def make(there: Store, origin: Origin, cancelled: Callable[[], bool]) -> None:
+def make(store: Store, origin: Origin, cancelled: Callable[[], bool]) -> None:
     """Fill the reply cache of a store that is built for others, for the options in the file beside the dataset.
 
     No other user may be able to write to the store: they could put a link where the replies are written. A failure is
     only logged, since a store without replies is whole; the first visitor then waits for them.
     """
     try:
-        _make(there, origin, cancelled)
+        _make(store, origin, cancelled)
     except (Problem, OSError, LookupError) as reason:
         _log.warning("Its first visitor will wait a little longer: %s", reason)
 
 
-def _make(there: Store, origin: Origin, cancelled: Callable[[], bool]) -> None:
+def _make(store: Store, origin: Origin, cancelled: Callable[[], bool]) -> None:
     def read(*_: object) -> tuple[Metadata, Expression]:  # from this very store, or another one might be built
-        return metadata.of_store(there), Expression.of_store(there)
+        return metadata.of_store(store), Expression.of_store(store)
 
     chosen = {**options.gather(origin.path, {}), **({} if origin.layer is None else {"layer": origin.layer})}
     with tempfile.TemporaryDirectory() as nobody:
@@ -56,7 +56,7 @@ def _make(there: Store, origin: Origin, cancelled: Callable[[], bool]) -> None:
             diffexp_max_cells=None,
             read=read,
         )
-        prepare(application, there.replies, report=_tell_nobody, cancelled=cancelled)
+        prepare(application, store.replies, report=_tell_nobody, cancelled=cancelled)
 
 
 def _tell_nobody(*_: object) -> None:

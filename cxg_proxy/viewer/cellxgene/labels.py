@@ -46,7 +46,7 @@ class _Read(NamedTuple):
     """A parsed file: what cellxgene receives, what its page then knows, and how labels fit the dataset."""
 
     shown: Any
-    known: SeenState
+    seen: SeenState
     fit: Fit | None = None
     hidden: tuple[str, ...] = ()  # categories that are now columns of the dataset
 
@@ -109,7 +109,7 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
         self.check_user_annotations_enabled()
         with self._lock:
             read = self._labels.get(lambda content: self._parse_labels(content, data_adaptor))
-        page_headers.read(read.known, read.fit, read.hidden)
+        page_headers.read(read.seen, read.fit, read.hidden)
         return read.shown
 
     def write_labels(self, df: pd.DataFrame, data_adaptor: Any) -> None:
@@ -136,7 +136,7 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
         """
         with self._lock:
             read = self._gene_sets.get(lambda content: self._parse_gene_sets(content, data_adaptor))
-            page_headers.read(read.known)
+            page_headers.read(read.seen)
             return read.shown, self._tids.get(page_headers.tab(), 0)
 
     def write_gene_sets(self, gs: Any, tid: Any, data_adaptor: Any) -> None:
@@ -167,7 +167,7 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
             self.where,
             name,
             text.encode(),
-            seen=page_headers.known(),
+            seen=page_headers.seen_state(),
             cells=lambda: self._names(data_adaptor),
             record=lambda: self._described(data_adaptor),
             history_limit=self._history_limit,
@@ -235,15 +235,15 @@ class CellxgeneAnnotations(Annotations):  # type: ignore[misc]  # cellxgene has 
 
 def _fitted(table: Table, digest: str, names: Callable[[], tuple[str, ...]], data_adaptor: Any) -> _Read:
     """Return the labels with one row per cell, in the dataset's order; cells without a row are unassigned."""
-    there = table.texts
-    if not there.columns:
+    texts = table.texts
+    if not texts.columns:
         return _Read(pd.DataFrame(), SeenState(digest))
     cells = names()
-    same = there.cells == cells
-    without = 0 if same else len(set(cells).difference(there.cells))
-    fit = Fit(len(cells), without, len(there.cells) - (len(cells) - without))
-    columns = aligned(there, cells)
-    index = pd.Index(data_adaptor.get_obs_index(), name=there.index or None)
+    same = texts.cells == cells
+    without = 0 if same else len(set(cells).difference(texts.cells))
+    fit = Fit(len(cells), without, len(texts.cells) - (len(cells) - without))
+    columns = aligned(texts, cells)
+    index = pd.Index(data_adaptor.get_obs_index(), name=texts.index or None)
     read = table.columns if same else {}
     shown = {name: read[name] if name in read else _categorical(labels) for name, labels in columns.items()}
     # A page that does not receive the rows of cells missing from the dataset does not know the whole file.
@@ -311,23 +311,23 @@ def _quickly(table: bytes) -> Table | None:
     if ragged or len(set(names)) < len(names) or len(set(named)) < len(named):
         return None  # the slow parser reports what is wrong
     columns = {name: rows[number] for number, name in enumerate(names, 1)}
-    found = LabelTable(index, named, {name: texts_of(column) for name, column in columns.items()})
-    return Table(found, {name: column.array for name, column in columns.items()})
+    texts = LabelTable(index, named, {name: texts_of(column) for name, column in columns.items()})
+    return Table(texts, {name: column.array for name, column in columns.items()})
 
 
-def without_columns(table: Table, own: Collection[str], dataset: str) -> tuple[Table, tuple[str, ...]]:
+def without_columns(table: Table, dataset_columns: Collection[str], dataset: str) -> tuple[Table, tuple[str, ...]]:
     """Return the table without the categories that a user copied into the dataset, and the names of these.
 
-    `own` are the columns of the dataset's obs. Raises ValueError if one of them has a category's name but is not such a
-    copy.
+    `dataset_columns` are those of the dataset's obs. Raises ValueError if one of them has a category's name but is
+    not such a copy.
     """
     index, rows, columns = table.texts.index, table.texts.cells, table.texts.columns
-    taken = [name for name in columns if name in own]
-    ours = cell_names.label_columns(dataset) if taken else set()
-    if foreign := [name for name in taken if name not in ours]:
+    clashing = [name for name in columns if name in dataset_columns]
+    label_columns = cell_names.label_columns(dataset) if clashing else set()
+    if foreign := [name for name in clashing if name not in label_columns]:
         raise ValueError(f"the dataset itself has a category named {foreign[0]!r} now; rename or remove that column")
-    shown = {name: labels for name, labels in columns.items() if name not in taken}
-    return Table(LabelTable(index, rows, shown), table.columns), tuple(taken)
+    shown = {name: labels for name, labels in columns.items() if name not in clashing}
+    return Table(LabelTable(index, rows, shown), table.columns), tuple(clashing)
 
 
 def texts_of(column: pd.Series) -> tuple[str, ...]:

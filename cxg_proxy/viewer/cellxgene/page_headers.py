@@ -37,7 +37,7 @@ class Fit:
     gone: int  # rows whose cell is not in the dataset
 
 
-def known() -> SeenState:
+def seen_state() -> SeenState:
     """Return the state that the page knows; an empty one outside a request or if the request does not give it."""
     return SeenState.from_text(request.headers.get(KNOWN, "")) if has_request_context() else SeenState()
 
@@ -49,38 +49,38 @@ def tab() -> str:
 
 def gone() -> Callable[[], bool]:
     """Return a function that tells, in any thread, whether the client has disconnected from this request."""
-    told: Any = request.environ.get("waitress.client_disconnected") if has_request_context() else None
-    return told or (lambda: False)
+    disconnected: Any = request.environ.get("waitress.client_disconnected") if has_request_context() else None
+    return disconnected or (lambda: False)
 
 
-def read(now_known: SeenState, fit: Fit | None = None, own: tuple[str, ...] = ()) -> None:
+def read(seen: SeenState, fit: Fit | None = None, hidden: tuple[str, ...] = ()) -> None:
     """Record, for the headers, the state that this reply shows, how it fits, and the columns it leaves out."""
     if has_request_context():
-        g.known, g.fit, g.own = now_known, fit, own
+        g.seen, g.fit, g.hidden = seen, fit, hidden
 
 
-def saved(now_known: SeenState, outcome: Outcome) -> None:
+def saved(seen: SeenState, outcome: Outcome) -> None:
     """Record, for the headers, the outcome of a save."""
     if has_request_context():
-        g.known, g.outcome = now_known, outcome
+        g.seen, g.outcome = seen, outcome
 
 
-def told() -> dict[str, str]:
+def reply_headers() -> dict[str, str]:
     """Return the headers with what `read` and `saved` recorded for this request."""
     headers: dict[str, str] = {}
-    there: SeenState | None = g.get("known")
-    if there is not None:
+    seen: SeenState | None = g.get("seen")
+    if seen is not None:
         # After a request for single columns the page knows only these.
         names = request.args.getlist("annotation-name") if request.method == "GET" else []
-        headers[KNOWN] = str(there.only(names) if names else there)
+        headers[KNOWN] = str(seen.only(names) if names else seen)
     outcome: Outcome | None = g.get("outcome")
     if outcome and (outcome.kept or outcome.removed or outcome.replaced):
         headers[MERGED] = _json({name: _short(getattr(outcome, name)) for name in ("kept", "removed", "replaced")})
     fit: Fit | None = g.get("fit")
     if fit and (fit.without or fit.gone):
         headers[FIT] = _json(asdict(fit))
-    if own := g.get("own"):
-        headers[OWN] = _json(_short(own))
+    if hidden := g.get("hidden"):
+        headers[OWN] = _json(_short(hidden))
     return headers
 
 

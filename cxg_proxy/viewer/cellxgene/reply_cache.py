@@ -32,18 +32,18 @@ OPTIONS = ("disable_custom_colors", "obs_names", "var_names")
 class Replies:
     """The cached replies of one viewer, for the requests that every visitor makes."""
 
-    def __init__(self, edition: str, own: Container[str], folder: Path | None = None):
-        """Take `own`, the columns of obs in the file, and `folder`, where to keep replies; None keeps none."""
-        self._edition, self._own = edition, own
-        self._kept: ReplyFiles | None = None
+    def __init__(self, edition: str, columns: Container[str], folder: Path | None = None):
+        """Take `columns`, those of obs in the file, and `folder`, where to keep replies; None keeps none."""
+        self._edition, self._columns = edition, columns
+        self._files: ReplyFiles | None = None
         if folder is not None:
             self.keep_in(folder)
 
     @staticmethod
     def of(application: Flask) -> Replies:
         """Return the cached replies of an application."""
-        found: Replies = application.extensions[_KEY]
-        return found
+        replies: Replies = application.extensions[_KEY]
+        return replies
 
     def belong_to(self, application: Flask) -> None:
         """Attach these replies to an application, for `of`."""
@@ -51,34 +51,34 @@ class Replies:
 
     def keep_in(self, folder: Path) -> None:
         """Keep replies in this folder from now on, since the dataset has its store."""
-        self._kept = ReplyFiles(folder, self._edition)
+        self._files = ReplyFiles(folder, self._edition)
 
     def find(self, request: Request) -> Response | None:
         """Return the kept reply in an encoding that the client accepts, or None if there is none."""
-        asked, encoding = self._asked(request), compression.chosen(request.accept_encodings, compression.KEPT)
-        if self._kept is None or asked is None or encoding == compression.IDENTITY:
+        target, encoding = self._target(request), compression.chosen(request.accept_encodings, compression.KEPT)
+        if self._files is None or target is None or encoding == compression.IDENTITY:
             return None
-        content = self._kept.get(asked, encoding)
-        return None if content is None else _packed(Response(mimetype=_type(asked)), content, encoding)
+        content = self._files.get(target, encoding)
+        return None if content is None else _packed(Response(mimetype=_type(target)), content, encoding)
 
     def keep(self, request: Request, response: Response) -> Response:
         """Compress and keep a new reply if it answers a request that every visitor makes; return the reply to send."""
-        asked, encoding = self._asked(request), compression.chosen(request.accept_encodings, compression.KEPT)
-        if self._kept is None or asked is None or encoding == compression.IDENTITY or not _plain(response):
+        target, encoding = self._target(request), compression.chosen(request.accept_encodings, compression.KEPT)
+        if self._files is None or target is None or encoding == compression.IDENTITY or not _plain(response):
             return response
-        made = response.get_data()
-        if len(made) < _SMALL:
+        body = response.get_data()
+        if len(body) < _SMALL:
             return response
-        content = compression.pack(made, encoding)
-        self._kept.put(asked, encoding, content)
+        content = compression.pack(body, encoding)
+        self._files.put(target, encoding, content)
         return _packed(response, content, encoding)
 
-    def _asked(self, request: Request) -> str | None:
+    def _target(self, request: Request) -> str | None:
         """Return the normalised target of the request, or None unless every visitor makes this request in this way."""
         wanted = _wanted(request.endpoint, request.args)
         if request.method != "GET" or wanted is None or not request.accept_mimetypes.quality(_type(wanted)):
             return None
-        if request.endpoint == "api.annotationsobsapi" and not reply_tags.of_dataset_alone(request, self._own):
+        if request.endpoint == "api.annotationsobsapi" and not reply_tags.of_dataset_alone(request, self._columns):
             return None
         return wanted
 
@@ -97,8 +97,8 @@ def _wanted(endpoint: str | None, arguments: MultiDict[str, str]) -> str | None:
     return f"{route} {values[0]}" if len(values) == 1 else None
 
 
-def _type(asked: str) -> str:
-    return _JSON if asked == "colors" else BINARY
+def _type(target: str) -> str:
+    return _JSON if target == "colors" else BINARY
 
 
 def _plain(response: Response) -> bool:

@@ -48,41 +48,41 @@ class ReplyFiles:
         self._folder, self._edition, self._bounds = folder, edition, bounds or Bounds()
         self._writing = True  # until a write fails
 
-    def get(self, asked: str, encoding: str) -> bytes | None:
+    def get(self, target: str, encoding: str) -> bytes | None:
         """Return the kept reply, or None if there is none or it is damaged."""
         try:
-            descriptor = os.open(self._file(asked, encoding), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = os.open(self._file(target, encoding), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with open(descriptor, "rb") as file:
-                found = os.fstat(descriptor)
-                if not stat.S_ISREG(found.st_mode) or found.st_size > self._bounds.largest + _CHECK_BYTES:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode) or status.st_size > self._bounds.largest + _CHECK_BYTES:
                     return None
                 check, content = file.read(_CHECK_BYTES), file.read()
         except OSError:
             return None
-        if not hmac.compare_digest(check, self._check(asked, encoding, content)):
-            _log.warning("A kept reply (%r, %s) is damaged; it is made again", asked, encoding)
+        if not hmac.compare_digest(check, self._check(target, encoding, content)):
+            _log.warning("A kept reply (%r, %s) is damaged; it is made again", target, encoding)
             return None
         return content
 
-    def put(self, asked: str, encoding: str, content: bytes) -> None:
+    def put(self, target: str, encoding: str, content: bytes) -> None:
         """Keep a reply if the folder can be written to and has room; log the first failure and then stop writing."""
         if not self._writing or len(content) > self._bounds.largest:
             return
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)  # without its parents: a removed store stays removed
             if self._make_room(len(content) + _CHECK_BYTES):
-                self._write(self._file(asked, encoding), self._check(asked, encoding, content) + content)
+                self._write(self._file(target, encoding), self._check(target, encoding, content) + content)
         except OSError as reason:
             self._writing = False
             _log.info("Replies are not kept in %s: %s", self._folder, reason.strerror or reason)
 
-    def _file(self, asked: str, encoding: str) -> Path:
-        return self._folder / f"{self._edition}-{etags.digest(asked)}.{encoding}"
+    def _file(self, target: str, encoding: str) -> Path:
+        return self._folder / f"{self._edition}-{etags.digest(target)}.{encoding}"
 
-    def _check(self, asked: str, encoding: str, content: bytes) -> bytes:
+    def _check(self, target: str, encoding: str, content: bytes) -> bytes:
         """Return the checksum, which includes the request, so that a file under another's name counts as damaged."""
         check = hashlib.blake2b(digest_size=_CHECK_BYTES)
-        check.update(etags.digest(self._edition, asked, encoding).encode())
+        check.update(etags.digest(self._edition, target, encoding).encode())
         check.update(content)
         return check.digest()
 
@@ -93,8 +93,8 @@ class ReplyFiles:
         """
         handle, name = tempfile.mkstemp(dir=self._folder, suffix=_PART)
         try:
-            with os.fdopen(handle, "wb") as beside:
-                beside.write(content)
+            with os.fdopen(handle, "wb") as temporary:
+                temporary.write(content)
                 os.fchmod(handle, 0o600 | (self._folder.stat().st_mode & 0o044))
             os.replace(name, file)
         except BaseException:
@@ -107,10 +107,10 @@ class ReplyFiles:
 
         Return whether there is room; if not, nothing was removed.
         """
-        there = self._listed()
-        count, held = len(there) + 1, sum(file.bytes for file in there) + size
+        files = self._listed()
+        count, held = len(files) + 1, sum(file.bytes for file in files) + size
         going: list[_File] = []
-        for file in sorted(filter(self._may_go, there), key=lambda file: file.modified):
+        for file in sorted(filter(self._may_go, files), key=lambda file: file.modified):
             if count <= self._bounds.files and held <= self._bounds.bytes:
                 break
             going.append(file)
@@ -129,10 +129,10 @@ class ReplyFiles:
         return not name.startswith(f"{self._edition}-")
 
     def _listed(self) -> list[_File]:
-        found = []
+        files = []
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
-                    found.append(_File(entry.path, status.st_size, status.st_mtime))
-        return found
+                    files.append(_File(entry.path, status.st_size, status.st_mtime))
+        return files

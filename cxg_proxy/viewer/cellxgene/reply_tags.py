@@ -19,15 +19,15 @@ _OF_DATASET = frozenset(
 _OF_DATASET_AND_LABELS = frozenset(("api.schemaapi", "api.annotationsobsapi"))
 
 
-def of_dataset_alone(request: Request, own: Container[str]) -> bool:
-    """Whether the reply depends on the dataset alone; `own` are the columns of obs in the file.
+def of_dataset_alone(request: Request, columns: Container[str]) -> bool:
+    """Whether the reply depends on the dataset alone; `columns` are those of obs in the file.
 
     A request for one such column does, since no column of labels may have its name. A request for several columns may
     include labels.
     """
     if request.endpoint == "api.annotationsobsapi":
         names = request.args.getlist(COLUMN)
-        return len(names) == 1 and names[0] in own
+        return len(names) == 1 and names[0] in columns
     return request.endpoint in _OF_DATASET
 
 
@@ -38,15 +38,15 @@ class Tags:
     where labels are not shown.
     """
 
-    def __init__(self, state: str, own: Container[str], labels: Callable[[], str] | None):
+    def __init__(self, state: str, columns: Container[str], labels: Callable[[], str] | None):
         self.state = state
-        self._own, self._labels = own, labels
+        self._columns, self._labels = columns, labels
 
     @staticmethod
     def used_by(application: Flask) -> Tags:
         """Return the tags of an application."""
-        found: Tags = application.extensions[_KEY]
-        return found
+        tags: Tags = application.extensions[_KEY]
+        return tags
 
     def belong_to(self, application: Flask) -> None:
         """Attach these tags to an application, for `used_by`."""
@@ -68,4 +68,4 @@ class Tags:
     def depends_on_labels(self, request: Request) -> bool:
         """Whether the reply shows labels."""
         shown = self._labels is not None and request.endpoint in _OF_DATASET_AND_LABELS
-        return shown and not of_dataset_alone(request, self._own)
+        return shown and not of_dataset_alone(request, self._columns)
