@@ -77,7 +77,7 @@ def groups(
     """
     one = _Pass(matrix, distribution, mask_a, mask_b)
 
-    def work(block: tuple[int, int]) -> None:
+    def process(block: tuple[int, int]) -> None:
         if cancelled():
             raise Cancelled
         try:
@@ -87,7 +87,7 @@ def groups(
 
     threads = max(1, min(cores or len(os.sched_getaffinity(0)), _SCRATCH_BYTES // one.scratch_bytes))
     with ThreadPoolExecutor(threads, thread_name_prefix="diffexp") as pool:
-        for _ in pool.map(work, _blocks(matrix)):
+        for _ in pool.map(process, _blocks(matrix)):
             pass
     return one.groups()
 
@@ -100,13 +100,13 @@ class _Pass:
         self._members = mask_a * np.uint8(kernels.IN_A) | mask_b * np.uint8(kernels.IN_B)
         self._sizes = int(np.count_nonzero(mask_a)), int(np.count_nonzero(mask_b))
         self._logarithms = np.log1p(np.arange(_LOGARITHMS if distribution == "count" else 0, dtype=np.float64))
-        self._found = np.empty((kernels.ROWS, matrix.shape[1]))
+        self._statistics = np.empty((kernels.ROWS, matrix.shape[1]))
         self.scratch_bytes = 8 * (sum(self._sizes) + 2)
 
     def look(self, first: int, last: int) -> None:
         """Process the genes from `first` up to, not including, `last`; raises Damaged."""
         a, b = (np.empty(size + 1) for size in self._sizes)
-        how = (first, self._members, np.array(self._sizes, np.float64), self._logarithms, a, b, self._found)
+        how = (first, self._members, np.array(self._sizes, np.float64), self._logarithms, a, b, self._statistics)
         if isinstance(self._matrix, Dense):
             kernels.of_dense(_compilable(self._matrix.values.T[first:last]), *how)
             return
@@ -119,7 +119,8 @@ class _Pass:
     def groups(self) -> tuple[Group, Group]:
         """Return the statistics of both groups, once every gene has been processed."""
         half, dense = kernels.ROWS // 2, isinstance(self._matrix, Dense)
-        return _group(self._sizes[0], self._found[:half], dense), _group(self._sizes[1], self._found[half:], dense)
+        first, second = self._statistics[:half], self._statistics[half:]
+        return _group(self._sizes[0], first, dense), _group(self._sizes[1], second, dense)
 
 
 def _compilable(values: Array) -> Array:
@@ -143,14 +144,15 @@ def _blocks(matrix: Matrix) -> Iterator[tuple[int, int]]:
     return zip([0, *cuts], [*cuts, genes], strict=True)
 
 
-def _group(cells: int, found: Floats, dense: bool) -> Group:
+def _group(cells: int, statistics: Floats, dense: bool) -> Group:
     """Return the group with NaN replaced by 0 as cellxgene does; infinities stay unless NumPy would have complained.
 
     In cellxgene NumPy complains, once for all genes, when it divides 0 by 0 (a group of one cell), takes log(1 + value)
     of a value of -1 or less, subtracts an infinite mean from an infinite value, or, in a dense matrix, adds infinities
     of both signs.
     """
-    mean, squares, oddities = found[kernels.MEAN], found[kernels.SQUARES], found[kernels.ODDITIES].astype(np.uint8)
+    mean, squares = statistics[kernels.MEAN], statistics[kernels.SQUARES]
+    oddities = statistics[kernels.ODDITIES].astype(np.uint8)
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = squares / (cells - 1)
     both = kernels.PLUS_INFINITY | kernels.MINUS_INFINITY

@@ -70,8 +70,8 @@ def _infinities(values, count):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _conclude(values, count, cells, logarithms, gene, found):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - compiled code takes no keyword arguments
-    """Write a gene's mean, sum of squared deviations and oddities to `found`.
+def _conclude(values, count, cells, logarithms, gene, out):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - compiled code takes no keyword arguments
+    """Write a gene's mean, sum of squared deviations and oddities to `out`.
 
     Of the `cells` cells, `count` have a value, and the others are 0.
     """
@@ -79,21 +79,21 @@ def _conclude(values, count, cells, logarithms, gene, found):  # type: ignore[no
     if len(logarithms):
         oddities = _take_logarithms(values, count, logarithms)
     mean = _sum(values, count) / cells
-    found[MEAN, gene] = mean
-    found[SQUARES, gene] = _squares(values, count, mean) + (cells - count) * mean * mean
+    out[MEAN, gene] = mean
+    out[SQUARES, gene] = _squares(values, count, mean) + (cells - count) * mean * mean
     if not np.isfinite(mean):
         oddities |= _infinities(values, count)
-    found[ODDITIES, gene] = oddities
+    out[ODDITIES, gene] = oddities
 
 
 @compiled
-def of_sparse(indptr, indices, data, first, groups, sizes, logarithms, a, b, found):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - as above
-    """Fill the columns of `found` from `first` on for a block of genes of a matrix stored by columns.
+def of_sparse(indptr, indices, data, first, groups, sizes, logarithms, a, b, out):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - as above
+    """Fill the columns of `out` from `first` on for a block of genes of a matrix stored by columns.
 
     indptr: int64, where the genes of the block begin and the last one ends; indices, data: only those of the block.
     groups: uint8, the bits of each cell. sizes: float64, the numbers of cells in A and B. logarithms: float64,
     log(1 + n) of the first integers from 0 if the values are counts, else empty. a, b: float64, scratch with one place
-    more than the group has cells. found: float64 (ROWS, genes). Returns False if the matrix names a cell that it does
+    more than the group has cells. out: float64 (ROWS, genes). Returns False if the matrix names a cell that it does
     not have, or names one twice.
     """
     cells = np.uint32(len(groups))
@@ -112,14 +112,14 @@ def of_sparse(indptr, indices, data, first, groups, sizes, logarithms, a, b, fou
             in_b += groups[cell] >> 1
             if in_a == len(a) or in_b == len(b):
                 return False
-        _conclude(a, in_a, sizes[0], logarithms, first + row, found[:3])
-        _conclude(b, in_b, sizes[1], logarithms, first + row, found[3:])
+        _conclude(a, in_a, sizes[0], logarithms, first + row, out[:3])
+        _conclude(b, in_b, sizes[1], logarithms, first + row, out[3:])
     return True
 
 
 @compiled
-def of_dense(values, first, groups, sizes, logarithms, a, b, found):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - as above
-    """Fill the columns of `found` from `first` on for a block of genes of a dense matrix, given as genes x cells.
+def of_dense(values, first, groups, sizes, logarithms, a, b, out):  # type: ignore[no-untyped-def]  # noqa: PLR0917 - as above
+    """Fill the columns of `out` from `first` on for a block of genes of a dense matrix, given as genes x cells.
 
     The other arguments are those of `of_sparse`. Returns True.
     """
@@ -132,8 +132,8 @@ def of_dense(values, first, groups, sizes, logarithms, a, b, found):  # type: ig
             b[in_b] = value
             in_a += groups[cell] & IN_A
             in_b += groups[cell] >> 1
-        _conclude(a, in_a, sizes[0], logarithms, first + row, found[:3])
-        _conclude(b, in_b, sizes[1], logarithms, first + row, found[3:])
+        _conclude(a, in_a, sizes[0], logarithms, first + row, out[:3])
+        _conclude(b, in_b, sizes[1], logarithms, first + row, out[3:])
     return True
 
 
@@ -150,13 +150,13 @@ def compile() -> None:  # noqa: A001 - the name says what it does
 
 def compiling() -> Iterator[None]:
     """Compile the kernels one by one, yielding in between; compiling runs no kernel and starts no thread."""
-    numbers, groups, found = types.float64[::1], types.uint8[::1], types.float64[:, ::1]
+    numbers, groups, out = types.float64[::1], types.uint8[::1], types.float64[:, ::1]
     for kind in _VALUES:
         value = numba.from_dtype(np.dtype(kind))
         parts = (_read_only(types.int64), _read_only(types.int32), _read_only(value), types.intp)
-        of_sparse.compile((*parts, groups, numbers, numbers, numbers, numbers, found))
+        of_sparse.compile((*parts, groups, numbers, numbers, numbers, numbers, out))
         yield
-        of_dense.compile((_read_only(value, 2), types.intp, groups, numbers, numbers, numbers, numbers, found))
+        of_dense.compile((_read_only(value, 2), types.intp, groups, numbers, numbers, numbers, numbers, out))
         yield
 
 
