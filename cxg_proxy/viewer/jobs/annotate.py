@@ -36,30 +36,30 @@ def annotate(order: JobOrder) -> int:
     output = Output(order.output)
     child.end_with_parent(output.abandon)
 
-    def tell(step: Step) -> None:
+    def report(step: Step) -> None:
         say(step.line())
 
-    tell(Step(Phase.STARTING, version=__version__))
+    report(Step(Phase.STARTING, version=__version__))
     child.log_to_stderr()
-    found = child.outcome(lambda: _make(order, output, tell), order.dataset)
-    if isinstance(found, Problem):
+    outcome = child.outcome(lambda: _make(order, output, report), order.dataset)
+    if isinstance(outcome, Problem):
         output.remove()
-        tell(Step(Phase.FAILED, problem=found))
+        report(Step(Phase.FAILED, problem=outcome))
         child.leave(1)  # after a failed write HDF5 would crash when Python ends
-    tell(Step(Phase.READY, note=found))
+    report(Step(Phase.READY, note=outcome))
     return 0
 
 
-def _make(order: JobOrder, output: Output, tell: Callable[[Step], None]) -> str:
+def _make(order: JobOrder, output: Output, report: Callable[[Step], None]) -> str:
     """Make the copy, and return sentences for the user, or ""."""
-    tell(Step(Phase.LOADING, done=0.0))
+    report(Step(Phase.LOADING, done=0.0))
     dataset = os.path.abspath(order.dataset)
     h5ad.look(dataset)
     try:
         before = h5ad.fingerprint(dataset)
         labels = _fitted(dataset, order)
         sets = _parsed(order.labels, GENE_SETS, read_gene_sets)
-        output.copy(dataset, lambda share: tell(Step(Phase.LOADING, done=_COPIED * share)))
+        output.copy(dataset, lambda share: report(Step(Phase.LOADING, done=_COPIED * share)))
         if h5ad.fingerprint(dataset) != before:
             raise ChangedMeanwhile(display_name(dataset))
         note = _enriched(output.path, labels, sets)
@@ -80,12 +80,12 @@ def _fitted(dataset: str, order: JobOrder) -> Fitted:
     from cxg_proxy.viewer.source import cell_names  # noqa: PLC0415 - `starting` must be reported before
 
     table = _parsed(order.labels, LABELS, read_labels)
-    known = cell_names.read(dataset, options.gather(dataset, order.options))
-    taken = table.columns.keys() & known.own
-    if taken := taken and taken - cell_names.label_columns(dataset):
-        detail = f"the dataset itself has a category named {min(taken)!r} now; rename or remove that column"
+    cells = cell_names.read(dataset, options.gather(dataset, order.options))
+    clashing = table.columns.keys() & cells.own
+    if clashing := clashing and clashing - cell_names.label_columns(dataset):
+        detail = f"the dataset itself has a category named {min(clashing)!r} now; rename or remove that column"
         raise LabelsNotReadable(str(order.labels / LABELS), detail=detail)
-    return fit(table, known.names)
+    return fit(table, cells.names)
 
 
 def _parsed(where: Path, name: str, parse: Callable[[bytes], _Parsed]) -> _Parsed:
@@ -138,9 +138,9 @@ def _add_labels(file: Any, labels: Mapping[str, Sequence[str]]) -> list[str]:
         write_elem(file, "obs", table)
         obs = file["obs"]
     notes, columns = [], tables.columns(obs)
-    ours, added = _label_columns(file), []
+    label_columns, added = _label_columns(file), []
     for name, cells in labels.items():
-        if name in ours and name in columns:  # labels from an earlier copy
+        if name in label_columns and name in columns:  # labels from an earlier copy
             del obs[name]
             columns.remove(name)
         key = _key(name, set(obs))
@@ -150,14 +150,14 @@ def _add_labels(file: Any, labels: Mapping[str, Sequence[str]]) -> list[str]:
         write_elem(obs, key, pd.Categorical(stored, categories=pd.Index(ordered(stored), dtype=object)))
         added.append(key)
     obs.attrs["column-order"] = np.array([*columns, *added], dtype=h5py.string_dtype())
-    _name_categories(file, sorted({*ours, *added}))
+    _name_categories(file, sorted({*label_columns, *added}))
     return notes
 
 
 def _label_columns(file: Any) -> set[str]:
     """Return the columns that are labels already, in a copy of a copy or a file annotated in a notebook."""
-    there = file.get(f"uns/{CATEGORIES}")
-    return set(map(tables.text, there[:])) if isinstance(there, h5py.Dataset) else set()
+    existing = file.get(f"uns/{CATEGORIES}")
+    return set(map(tables.text, existing[:])) if isinstance(existing, h5py.Dataset) else set()
 
 
 def _name_categories(file: Any, columns: list[str]) -> None:

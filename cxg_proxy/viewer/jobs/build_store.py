@@ -58,13 +58,13 @@ def prepare(order: BuildOrder) -> int:
     child.end_with_parent(lambda: _end(ending))
     os.nice(_NICE)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # it computes nothing, and its idle threads count against a memory limit
-    found = child.outcome(lambda: _prepare(order, say, ending), order.dataset)
-    if isinstance(found, Problem):
-        say(Step(Phase.FAILED, problem=found).line())
-    elif found is not None:
-        say(json.dumps(found).encode() + b"\n")
+    outcome = child.outcome(lambda: _prepare(order, say, ending), order.dataset)
+    if isinstance(outcome, Problem):
+        say(Step(Phase.FAILED, problem=outcome).line())
+    elif outcome is not None:
+        say(json.dumps(outcome).encode() + b"\n")
         say(Step(Phase.READY).line())
-    child.leave(0 if isinstance(found, dict) else 1)
+    child.leave(0 if isinstance(outcome, dict) else 1)
 
 
 def _end(ending: threading.Event) -> None:
@@ -94,10 +94,10 @@ def _prepare(order: BuildOrder, say: Callable[[bytes], None], ending: threading.
         limit = _UNLIMITED if order.for_others else max(1, eviction.usual_limit(order.cache))
     memory = _within_limit(order.memory)
 
-    def finish(made: Store) -> None:
+    def finish(store: Store) -> None:
         from cxg_proxy.viewer.cellxgene import cache_warming  # noqa: PLC0415 - even heavier
 
-        cache_warming.make(made, origin, ending.is_set)
+        cache_warming.make(store, origin, ending.is_set)
 
     stores = Stores(
         order.cache,
@@ -107,19 +107,19 @@ def _prepare(order: BuildOrder, say: Callable[[bytes], None], ending: threading.
         for_others=order.for_others,
         finish=finish if order.for_others else None,
     )
-    tell = _Telling(say)
+    reporter = _Reporter(say)
     try:
-        there = stores.make(origin, tell, ending.is_set)
+        store = stores.make(origin, reporter, ending.is_set)
     except build.Cancelled:
         return None
-    if tell.heard:
+    if reporter.reported:
         if order.for_others:  # otherwise other users may be building their own stores from this file now
             _forget(source)
-    elif order.for_others and os.stat(there.folder).st_uid == os.geteuid():  # another user's store is left unchanged
-        finish(there)  # replies that another version has made are made anew
-        permissions.share(there.folder, origin)
-    cells, genes = there.shape
-    return {"made": tell.heard, "cells": cells, "genes": genes, "bytes": eviction.size(there.folder)}
+    elif order.for_others and os.stat(store.folder).st_uid == os.geteuid():  # another user's store is left unchanged
+        finish(store)  # replies that another version has made are made anew
+        permissions.share(store.folder, origin)
+    cells, genes = store.shape
+    return {"made": reporter.reported, "cells": cells, "genes": genes, "bytes": eviction.size(store.folder)}
 
 
 def _layer(order: BuildOrder, dataset: str) -> str | None:
@@ -129,15 +129,15 @@ def _layer(order: BuildOrder, dataset: str) -> str | None:
     return order.layer
 
 
-class _Telling:
+class _Reporter:
     """Reports the share that is done."""
 
     def __init__(self, say: Callable[[bytes], None]):
         self._say = say
-        self.heard = False  # whether any progress was reported, so that the store was not there before
+        self.reported = False  # whether any progress was reported, so that the store was not there before
 
     def __call__(self, done: float) -> None:
-        self.heard = True
+        self.reported = True
         self._say(Step(Phase.LOADING, done=done).line())
 
 

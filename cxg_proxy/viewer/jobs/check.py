@@ -45,8 +45,8 @@ class Category:
 
     def texts(self) -> Iterator[str]:
         """Iterate over the label of each cell."""
-        known = list(self.labels)
-        return (known[code] for code in self.codes)
+        labels = list(self.labels)
+        return (labels[code] for code in self.codes)
 
 
 @dataclass
@@ -122,15 +122,15 @@ def check(order: CheckOrder) -> int:
     output = Output(order.output)
     child.end_with_parent(output.abandon)
     child.log_to_stderr()
-    found = _Found()
-    problem = child.outcome(lambda: _make(order, output, found), order.dataset)
+    result = _Result()
+    problem = child.outcome(lambda: _make(order, output, result), order.dataset)
     if problem is not None:
         output.remove()
-    say(json.dumps(found.to_json(problem)).encode() + b"\n")
+    say(json.dumps(result.to_json(problem)).encode() + b"\n")
     return 0
 
 
-class _Found:
+class _Result:
     """The result of the check as far as it is known."""
 
     def __init__(self) -> None:
@@ -150,42 +150,42 @@ class _Found:
         }
 
 
-def _make(order: CheckOrder, output: Output, found: _Found) -> None:
+def _make(order: CheckOrder, output: Output, result: _Result) -> None:
     dataset = os.path.abspath(order.dataset)
     h5ad.look(dataset)
     try:
-        known = cell_names.read(dataset, options.gather(dataset, order.options))
+        cells = cell_names.read(dataset, options.gather(dataset, order.options))
     except h5ad.ERRORS as error:
         raise h5ad.open_problem(dataset, error) from error
-    found.cells = len(known.names)
+    result.cells = len(cells.names)
     try:
-        _read(order.input, known, found.upload)
-        found.columns = _compared(found.upload.categories, _saved(order.labels, known.names))
-        _write(output, known, found.upload.categories)
+        _read(order.input, cells, result.upload)
+        result.columns = _compared(result.upload.categories, _saved(order.labels, cells.names))
+        _write(output, cells, result.upload.categories)
     except Malformed as error:
         raise LabelsNotReadable(detail=str(error), steps=_STEPS) from error
     except OSError as error:
         raise output.problem(error) or error from error
 
 
-def _read(path: str, known: cell_names.Cells, upload: Upload) -> None:
-    places = {name: place for place, name in enumerate(known.names)}
+def _read(path: str, cells: cell_names.Cells, upload: Upload) -> None:
+    places = {name: place for place, name in enumerate(cells.names)}
     with open(path, "rb") as file:
         upload.read(file, places)
-    own = [category.name for category in upload.categories if category.name in known.own]
-    if own:  # cellxgene's wording
-        raise Malformed(f"Labels file may not contain column names which overlap with h5ad obs columns {own}")
+    overlapping = [category.name for category in upload.categories if category.name in cells.own]
+    if overlapping:  # cellxgene's wording
+        raise Malformed(f"Labels file may not contain column names which overlap with h5ad obs columns {overlapping}")
     if not upload.matched:
-        raise Malformed(_no_cell(known.names, upload))
+        raise Malformed(_no_cell(cells.names, upload))
 
 
 def _no_cell(names: list[str], upload: Upload) -> str:
     if not upload.unmatched:
         return "It has a first line, but no cells below it"
-    theirs, ours = shown(upload.unmatched_names[0]), shown(names[0] if names else "")
+    row_name, cell_name = shown(upload.unmatched_names[0]), shown(names[0] if names else "")
     return (
-        f"No row names a cell of this dataset: the first column begins with {theirs}, the dataset's cells with {ours}; "
-        "put the names of the cells into the first column"
+        f"No row names a cell of this dataset: the first column begins with {row_name}, "
+        f"the dataset's cells with {cell_name}; put the names of the cells into the first column"
     )
 
 
@@ -216,13 +216,13 @@ def _changed(category: Category, saved: tuple[str, ...] | None) -> int:
     return sum(label != before for label, before in zip(category.texts(), saved, strict=True))
 
 
-def _write(output: Output, known: cell_names.Cells, categories: list[Category]) -> None:
+def _write(output: Output, cells: cell_names.Cells, categories: list[Category]) -> None:
     """Write the table in cellxgene's format, some rows at a time."""
-    index = known.index or "index"
+    index = cells.index or "index"
     while any(index == category.name for category in categories):
         index += "_"
     text = labels_csv(LabelTable(index, (), {category.name: () for category in categories}))
-    rows = zip(known.names, *(category.texts() for category in categories), strict=True)
+    rows = zip(cells.names, *(category.texts() for category in categories), strict=True)
     while text:
         output.write(text.encode(errors="surrogateescape"))
         text = _csv(rows)

@@ -128,38 +128,38 @@ def _wreck(path: str, status: int) -> Problem:
 
 def describe(path: str) -> dict[str, Any]:
     """Return the summary of one file; a Problem is part of it and never raised."""
-    found = blank(path)
+    summary = blank(path)
     try:
         h5ad.check(path)
         try:
             with h5py.File(path, "r", locking=False) as file:
                 h5ad.check_anndata(path, file)
-                _describe_open(path, file, found)
+                _describe_open(path, file, summary)
         except h5ad.ERRORS as error:
             raise h5ad.open_problem(path, error) from error
     except Problem as problem:
-        found["problem"] = problem.to_json()
-    return found
+        summary["problem"] = problem.to_json()
+    return summary
 
 
-def _describe_open(path: str, file: Any, found: dict[str, Any]) -> None:
+def _describe_open(path: str, file: Any, summary: dict[str, Any]) -> None:
     name = display_name(path)
     cells, genes = tables.count(file["obs"]), tables.count(file["var"])
-    found.update(cells=cells, genes=genes)
+    summary.update(cells=cells, genes=genes)
     if not cells or not genes:
         raise NotViewable(name, detail=f"it holds {cells or 0} cells and {genes or 0} genes")
     if "X" not in file:
         raise NotViewable(name, detail="it has no matrix X")
     categoricals = list(itertools.islice(tables.categoricals(file["obs"]), _COLUMNS_MAX))
-    found["categories"] = [column for column, _, _ in categoricals]
+    summary["categories"] = [column for column, _, _ in categoricals]
     with contextlib.suppress(*h5ad.ERRORS):  # only labels need the columns
-        found["columns"] = tables.columns(file["obs"])[:_COLUMNS_MAX]
-    found["identifiers"] = cell_names.digest(file, seconds=_NAMES_SECONDS)
-    found["embeddings"] = embeddings.drawable(file, cells, path)[:_EMBEDDINGS_MAX]
-    if not found["embeddings"]:
+        summary["columns"] = tables.columns(file["obs"])[:_COLUMNS_MAX]
+    summary["identifiers"] = cell_names.digest(file, seconds=_NAMES_SECONDS)
+    summary["embeddings"] = embeddings.drawable(file, cells, path)[:_EMBEDDINGS_MAX]
+    if not summary["embeddings"]:
         raise NoEmbedding(name)
     if isinstance(file["obsm"], h5py.Group):
-        found["preview"] = thumbnail.draw(file, found["embeddings"], categoricals, cells)
+        summary["preview"] = thumbnail.draw(file, summary["embeddings"], categoricals, cells)
 
 
 def blank(path: str, problem: Problem | None = None) -> dict[str, Any]:
