@@ -1,7 +1,9 @@
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -13,10 +15,20 @@ from cxg_proxy.gateway.workers.process import within
 from waiting import until
 
 
+class Ended(BaseException):
+    """What ends a program, as SystemExit does, and is no Exception."""
+
+
+def end() -> None:
+    raise Ended
+
+
 async def test_what_a_call_returns_or_raises_comes_back() -> None:
     assert await on_disk(lambda: 1 + 1) == 2
     with pytest.raises(ZeroDivisionError):
         await on_disk(lambda: 1 // 0)
+    with pytest.raises(Ended):
+        await on_disk(end)
 
 
 async def test_a_disk_that_does_not_answer_is_a_problem_and_no_hang() -> None:
@@ -117,6 +129,43 @@ async def test_a_thread_that_cannot_be_started_leaves_nothing_waiting(monkeypatc
     with pytest.raises(RuntimeError, match="can't start new thread"):
         await on_disk(lambda: None)
     assert not disk._waiting
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_comes_when_nobody_waits_for_it_any_more_is_dropped_without_a_word(
+    fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = threading.Event()
+
+    def late() -> float:
+        answer.wait()
+        return 1 / (not fails)
+
+    with pytest.raises(StorageSilent):
+        await on_disk(late, patience=0.05)
+    answer.set()
+    await until(lambda: not disk._waiting)
+    gc.collect()  # asyncio speaks of an error that nobody has looked at when it is collected
+    assert caplog.records == []
+
+
+def test_a_disk_that_answers_when_everything_has_ended_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, threads, faults = threading.Event(), [], []
+
+    def late() -> None:
+        threads.append(threading.current_thread())
+        answer.wait()
+
+    async def ask() -> None:
+        with pytest.raises(StorageSilent):
+            await on_disk(late, patience=0.05)
+
+    monkeypatch.setattr(disk, "_waiting", Counter())
+    monkeypatch.setattr(threading, "excepthook", faults.append)
+    asyncio.run(ask())
+    answer.set()
+    threads[0].join()
+    assert faults == []
 
 
 def test_a_call_that_never_returns_cannot_keep_the_process_from_ending() -> None:
