@@ -225,6 +225,38 @@ def test_a_history_that_cannot_be_written_stops_no_save_and_loses_nothing(tmp_pa
     assert sorted(os.listdir(tmp_path)) == [LABELS, "history"]
 
 
+def test_versions_beside_a_history_that_cannot_be_written_are_thinned_too(tmp_path: Path) -> None:
+    (tmp_path / "history").write_text("a file where the folder should be")
+    for number in range(20):
+        annotations.write(tmp_path, LABELS, labels(number), now=NOW + number)
+    assert len(contents(tmp_path)) == 19
+    for day in (1, 2, 3):
+        annotations.write(tmp_path, LABELS, labels(-day), now=NOW + day * DAY)
+    assert contents(tmp_path) == [labels(-2), labels(-1), labels(19), labels(18)]
+
+
+def test_what_a_link_leads_to_is_kept_as_a_file_beside_a_history_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(labels(0))
+    where = tmp_path / "labels"
+    where.mkdir()
+    (where / LABELS).symlink_to("../elsewhere")
+    (where / "history").write_text("a file where the folder should be")
+    annotations.write(where, LABELS, labels(1), now=NOW)
+    (tmp_path / "elsewhere").write_bytes(b"edited")
+    assert annotations.read(where, LABELS) == labels(1)
+    assert contents(where) == [labels(0)]
+
+
+def test_what_a_killed_writer_left_in_the_history_is_removed_later(tmp_path: Path) -> None:
+    annotations.write(tmp_path, LABELS, labels(1), now=NOW)
+    old, young = tmp_path / "history" / ".x.old", tmp_path / "history" / ".x.young"
+    for each in (old, young):
+        each.touch()
+    os.utime(old, (old.stat().st_mtime - 7200,) * 2)
+    annotations.write(tmp_path, LABELS, labels(2), now=NOW + 1)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
 def test_links_planted_in_place_of_our_folders_and_files_lead_nowhere(tmp_path: Path) -> None:
     outside, where = tmp_path / "outside", tmp_path / "home" / "data"
     outside.mkdir()
