@@ -120,11 +120,16 @@ def test_every_reply_binds_the_browser(address: str, shared: Gateway) -> None:
     reply = shared.get(address, Accept="text/html")
     assert reply.headers["X-Content-Type-Options"] == "nosniff"
     assert reply.headers["Referrer-Policy"] == "same-origin"
+    assert reply.headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert "Server" not in reply.headers
     assert "Set-Cookie" not in reply.headers
     if not address.startswith("/static"):
-        assert "frame-ancestors 'self'" in reply.headers["Content-Security-Policy"]
-        assert "unsafe" not in reply.headers["Content-Security-Policy"]
+        said = (each.strip().partition(" ") for each in reply.headers["Content-Security-Policy"].split(";"))
+        assert {name: sources for name, _, sources in said} == {
+            **dict.fromkeys(("default-src", "base-uri"), "'none'"),
+            **dict.fromkeys(("style-src", "script-src", "connect-src", "form-action", "frame-ancestors"), "'self'"),
+            "img-src": "'self' data:",
+        }
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cxg_proxy.errors import Refused
 from cxg_proxy.gateway.web import security
 from cxg_proxy.gateway.web.security import DRAIN_LIMIT
 
@@ -83,3 +84,17 @@ def test_nothing_equals_a_secret_that_is_empty(secret: str, said: str, equal: bo
 )
 def test_a_token_is_what_follows_its_scheme(said: str, token: str) -> None:
     assert security.bearer({"Authorization": said}) == token
+
+
+@pytest.mark.parametrize("origin", ["http://host.example:81", "https://HOST.example:81"])
+def test_an_origin_is_ours_in_letters_of_either_case(origin: str) -> None:
+    security.refuse_other_sites({"Origin": origin, "Host": "Host.Example:81"}, token_seen=False)
+    for host in ("host.example", "host.example:8", "host.example:811", "other.example:81"):
+        with pytest.raises(Refused, match=origin):
+            security.refuse_other_sites({"Origin": origin, "Host": host}, token_seen=True)
+
+
+def test_what_another_page_calls_its_origin_is_repeated_in_short() -> None:
+    with pytest.raises(Refused) as refused:
+        security.refuse_other_sites({"Origin": "https://" + "x" * 100_000, "Host": "host.example"}, token_seen=True)
+    assert len(refused.value.detail) < 300
