@@ -128,7 +128,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> No
 
 
 def test_what_a_killed_writer_left_is_removed_later(tmp_path: Path) -> None:
-    names = (annotations.LABELS, annotations.GENE_SETS, annotations.DATASET)
+    names = (annotations.LABELS, annotations.GENE_SETS, annotations.DATASET, "lock")
     old, young = [[tmp_path / f".{name}.{age}" for name in names] for age in ("old", "young")]
     for each in old + young:
         each.touch()
@@ -181,6 +181,19 @@ def test_a_folder_that_is_a_link_is_neither_written_nor_read_through(tmp_path: P
         annotations.read(tmp_path / "link", annotations.LABELS)
     with pytest.raises(LabelsNotSaved):
         annotations.write(tmp_path / "link", annotations.LABELS, b"new")
+
+
+def test_a_file_of_labels_that_is_a_link_is_read_and_then_replaced(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"theirs")
+    where = tmp_path / "labels"
+    where.mkdir()
+    (where / annotations.LABELS).symlink_to("../elsewhere")
+    assert annotations.read(where, annotations.LABELS) == b"theirs"
+    annotations.write(where, annotations.LABELS, b"mine")
+    assert annotations.read(where, annotations.LABELS) == b"mine"
+    assert (tmp_path / "elsewhere").read_bytes() == b"theirs"
+    kept = [annotations.read_version(where, each.id) for each in annotations.versions(where)]
+    assert kept == [b"mine", b"theirs"]
 
 
 def test_a_pipe_in_place_of_the_file_does_not_hold_up_a_save_for_ever(tmp_path: Path) -> None:
