@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from cxg_proxy import annotations
 from cxg_proxy.annotations import SeenState
 from cxg_proxy.annotations.merge import MAX_PARTS, merge_gene_sets, merge_labels
 from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_gene_sets, read_labels
+from cxg_proxy.errors import LabelsNotSaved
 from cxg_proxy.files import atomic
 
 CELLS = ("c1", "c2", "c3")
@@ -81,6 +83,13 @@ def test_labels_are_matched_by_cell_and_those_of_cells_that_are_gone_are_counted
     theirs = csv({"b": ("y", "z", "y", "unassigned")}, ("c3", "c1", "gone", "gone unlabelled"))
     outcome = merge_labels(csv({"a": ("x", "x", "x")}), theirs, SeenState())
     assert read_labels(outcome.content).columns == {"a": ("x", "x", "x"), "b": ("z", "unassigned", "y")}
+    assert outcome.left_behind == 1
+
+
+def test_a_writer_without_categories_merges_for_the_cells_of_the_dataset() -> None:
+    theirs = csv({"b": ("y", "z")}, ("c3", "gone"))
+    outcome = merge_labels(b"", theirs, SeenState(), CELLS)
+    assert read_labels(outcome.content) == LabelTable("index", CELLS, {"b": ("unassigned", "unassigned", "y")})
     assert outcome.left_behind == 1
 
 
@@ -263,6 +272,26 @@ def test_an_edit_between_the_look_and_the_replacement_is_merged_too(
     assert on_disk(tmp_path) == {"type": ("B",) * 3, "by hand": ("0",) * 3}
 
 
+def test_a_file_that_another_program_writes_again_and_again_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tab = Tab(tmp_path)
+    tab.save(type="T")
+    create, edits = atomic.create, []
+
+    def edited_meanwhile(folder: int, name: str, content: bytes, **how: bool) -> None:
+        create(folder, name, content, **how)
+        if name.startswith(f".{annotations.LABELS}."):
+            edits.append(csv({"type": ("T",) * 3, "by hand": (str(len(edits)),) * 3}))
+            (tmp_path / annotations.LABELS).write_bytes(edits[-1])
+
+    monkeypatch.setattr(atomic, "create", edited_meanwhile)
+    with pytest.raises(LabelsNotSaved, match="another program keeps writing"):
+        tab.save(type="B")
+    assert annotations.read(tmp_path, annotations.LABELS) == edits[-1]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [annotations.LABELS, "history"]
+
+
 # --- a dataset under another name ---
 
 
@@ -290,3 +319,12 @@ def test_a_dataset_that_was_renamed_finds_its_labels_and_takes_them_over(tmp_pat
     assert on_disk(old) == {"type": ("T", "B", "T"), "mine": ("1",) * 3}
     assert annotations.same_cells(tmp_path, these, excluding=old)[0:] == []
     assert annotations.same_cells(tmp_path / "none", these, excluding=old) == []
+
+
+def test_of_datasets_with_the_same_cells_the_one_with_the_latest_save_comes_first(tmp_path: Path) -> None:
+    these = annotations.identifiers_digest(CELLS)
+    folders = [saved_for(tmp_path, f"{name}.h5ad", these, {"type": ("T",) * 3}, 1.0) for name in "bdac"]
+    for second, folder in enumerate(folders):
+        os.utime(folder / annotations.LABELS, (second, second))
+    found = annotations.same_cells(tmp_path, these, excluding=tmp_path / "new")
+    assert [folder for folder, _ in found] == folders[::-1]
