@@ -183,6 +183,25 @@ def test_a_damaged_version_is_not_listed_or_not_read_and_hinders_nothing(tmp_pat
     assert annotations.versions(tmp_path)[0].time == NOW + 1
 
 
+def test_a_version_of_hundreds_of_categories_is_listed_with_all_of_them(tmp_path: Path) -> None:
+    names = tuple(f"category with a long name {number}" for number in range(400))
+    content = ",".join(("index", *names)) + "\n" + ",".join(("a", *["x"] * len(names))) + "\n"
+    annotations.write(tmp_path, LABELS, content.encode(), now=NOW)
+    (version,) = annotations.versions(tmp_path)
+    assert (version.columns, version.rows, len(version.changed)) == (names, 1, len(names))
+
+
+def test_a_version_that_unpacks_to_more_than_any_labels_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotations.write(tmp_path, LABELS, labels(1), now=NOW)
+    monkeypatch.setattr(history, "_MAX_BYTES", len(labels(1)))
+    assert contents(tmp_path) == [labels(1)]
+    monkeypatch.setattr(history, "_MAX_BYTES", len(labels(1)) - 1)
+    with pytest.raises(annotations.NoSuchVersion):
+        contents(tmp_path)
+
+
 def test_who_does_not_know_how_much_room_there_may_be_removes_nothing_for_it(tmp_path: Path) -> None:
     home, dataset = tmp_path / "home", tmp_path / "pbmc.h5ad"
     where = annotations.directory(home, dataset)
