@@ -157,6 +157,32 @@ def test_what_is_known_of_the_dataset_is_written_beside_its_labels_and_again_whe
     assert annotations.read_record(tmp_path) is None
 
 
+def test_labels_are_saved_although_what_they_are_for_cannot_be_written_yet(tmp_path: Path) -> None:
+    record = annotations.DatasetRecord("a.h5ad", "/data/a.h5ad", 3)
+    (tmp_path / annotations.DATASET).mkdir()
+    annotations.write(tmp_path, annotations.LABELS, b"one", record=lambda: record)
+    assert annotations.read(tmp_path, annotations.LABELS) == b"one"
+    (tmp_path / annotations.DATASET).rmdir()
+    annotations.write(tmp_path, annotations.LABELS, b"two", record=lambda: record)
+    assert annotations.read_record(tmp_path) == record
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "a.h5ad", "path": "/a.h5ad", "cells": "three"}',
+        '{"name": "a.h5ad", "path": 1, "cells": 3}',
+        '{"name": "' + "a" * 100_000 + '", "path": "/a.h5ad"}',
+    ],
+    ids=["cells", "path", "large"],
+)
+def test_what_none_of_our_writers_wrote_of_a_dataset_is_not_believed(text: str, tmp_path: Path) -> None:
+    (tmp_path / annotations.DATASET).write_text('{"name": "a.h5ad", "path": "/a.h5ad", "cells": 3}')
+    assert annotations.read_record(tmp_path) == annotations.DatasetRecord("a.h5ad", "/a.h5ad", 3)
+    (tmp_path / annotations.DATASET).write_text(text)
+    assert annotations.read_record(tmp_path) is None
+
+
 @given(st.lists(st.text()), st.lists(st.text()))
 def test_the_digest_of_identifiers_is_that_of_these_cells_in_this_order(some: list[str], others: list[str]) -> None:
     same = annotations.identifiers_digest(some) == annotations.identifiers_digest(others)
