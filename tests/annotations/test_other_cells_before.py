@@ -11,7 +11,7 @@ import pytest
 
 import cxg_proxy
 from cxg_proxy import annotations
-from cxg_proxy.annotations import GENE_SETS, LABELS, DatasetRecord, SeenState
+from cxg_proxy.annotations import DATASET, GENE_SETS, LABELS, DatasetRecord, SeenState
 from cxg_proxy.annotations.tables import GeneSet, LabelTable, gene_sets_csv, labels_csv, read_labels
 from cxg_proxy.errors import LabelsNotSaved
 
@@ -139,6 +139,18 @@ def test_a_save_that_cannot_keep_them_is_refused_and_changes_nothing(home: Path,
     with pytest.raises(LabelsNotSaved, match="Not a directory"):
         save(where, AFTER, type="NK")
     assert {file: file.read_bytes() for file in where.rglob("*.csv*")} == kept
+    assert annotations.read_record(where) == record(BEFORE)
+
+
+def test_a_save_that_cannot_keep_whose_cells_they_are_is_refused_too(home: Path, where: Path) -> None:
+    save(where, AFTER, type="B")
+    (apart,) = offered(home, BEFORE)
+    (apart / DATASET).unlink()
+    (apart / DATASET).mkdir()
+    annotations.write(where, LABELS, csv(BEFORE, type="T"), record=lambda: record(BEFORE), now=NOW)
+    with pytest.raises(LabelsNotSaved, match="could not be kept"):
+        save(where, AFTER, type="NK")
+    assert annotations.read(where, LABELS) == csv(BEFORE, type="T")
     assert annotations.read_record(where) == record(BEFORE)
 
 
