@@ -149,7 +149,7 @@ def _group(cells: int, statistics: Floats, dense: bool) -> Group:
 
     In cellxgene NumPy complains, once for all genes, when it divides 0 by 0 (a group of one cell), takes log(1 + value)
     of a value of -1 or less, subtracts an infinite mean from an infinite value, or, in a dense matrix, adds infinities
-    of both signs.
+    of both signs. It is silent if a NaN comes before these, which is not followed here.
     """
     mean, squares = statistics[kernels.MEAN], statistics[kernels.SQUARES]
     oddities = statistics[kernels.ODDITIES].astype(np.uint8)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse, stats
 
@@ -88,6 +88,9 @@ ODD = [np.nan, np.inf, -np.inf, -1.0, -2.0, 2.0**600, 0.0, 3.0]
 def test_what_is_no_number_counts_as_cellxgene_counts_it(
     rows: list[list[float]], form: str, distribution: str, seed: int
 ) -> None:
+    # With NaN among infinities of both signs it depends on their order whether NumPy complains in a dense matrix.
+    odd = [np.isnan, np.isposinf, np.isneginf]
+    assume(form in ("csr", "csc") or not np.all([kind(rows).any(axis=0) for kind in odd], axis=0).any())
     values = FORMS[form](np.array(rows))
     a, b = masks(seed, len(rows))
     ours = diffexp.groups(matrix.of(values), distribution, a, b, cores=1)
