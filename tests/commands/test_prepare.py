@@ -164,6 +164,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.timeout(180)
 def test_whatever_a_file_is_called_it_is_prepared_and_told_on_one_line(place: Path, run: Run) -> None:
     source = write(place / "source.h5ad", count=20)
     (place / "atlas").mkdir()
