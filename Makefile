@@ -14,8 +14,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help:
 	@echo 'make demo    a JupyterHub with cellxgene on http://127.0.0.1:8000 (make demo PORT=9000 PASSWORD=... FOLDER=...)'
-	@echo 'make test    all checks and tests, 10 minutes on two cores (one file: make test TESTS=tests/doors/test_hub.py)'
-	@echo 'make test-fast  those without a hub, a browser or Galaxy, for every commit (3 minutes on two cores)'
+	@echo 'make test    all checks and tests, half an hour on two cores (one file: make test TESTS=tests/doors/test_hub.py)'
+	@echo 'make test-fast  those without a hub, a browser or Galaxy, for every commit (ten minutes on two cores)'
 	@echo 'make test-galaxy  the Galaxy tool in a real Galaxy with real containers (as root; at most 20 minutes)'
 	@echo 'make check   only ruff and mypy'
 	@echo 'make docs    the documentation as pages, in build/docs'
@@ -62,7 +62,7 @@ DIVIDED := -n $(PROCESSES)
 test: environment check
 	@mkdir -p build/artefacts
 ifeq ($(TESTS),tests)
-	@echo '==> Running all tests in $(PROCESSES) processes, the longest first (10 minutes on two cores);' \
+	@echo '==> Running all tests in $(PROCESSES) processes, the longest first (half an hour on two cores);' \
 		'pictures are kept in build/artefacts'
 else
 	@echo '==> Running the tests of $(TESTS)'
@@ -71,7 +71,7 @@ endif
 		CHROMIUM=$$browser pytest $(if $(filter tests,$(TESTS)),$(DIVIDED)) $(TESTS)
 
 test-fast: environment check
-	@echo '==> Running the tests without a hub, a browser or Galaxy in $(PROCESSES) processes (3 minutes on two cores)'
+	@echo '==> Running the tests without a hub, a browser or Galaxy in $(PROCESSES) processes (ten minutes on two cores)'
 	@pytest $(DIVIDED) -m 'not slow' tests
 
 # What takes long is made once, in CXG_GALAXY_CACHE (else in ~/.cache/cxg-proxy-galaxy).
