@@ -14,7 +14,7 @@ from gateways import Worker, running_gateway
 from waiting import until_now
 
 pytestmark = pytest.mark.timeout(120)
-GATEWAY_NEEDS = ["tornado", "traitlets", "jupyter_core", "platformdirs", "cxg-proxy"]
+GATEWAY_NEEDS = ["tornado", "traitlets", "jupyter_core", "platformdirs", "multipart", "cxg-proxy"]
 
 
 def environment(folder: Path) -> tuple[Path, Path]:
