@@ -19,7 +19,7 @@ from cxg_proxy.viewer.dataset.expression import in_memory
 from cxg_proxy.viewer.jobs.annotate import enrich
 from cxg_proxy.viewer.jobs.summarize import describe
 from cxg_proxy.viewer.source import cell_names, h5ad
-from cxg_proxy.viewer.store import build, eviction
+from cxg_proxy.viewer.store import build, eviction, store
 from cxg_proxy.viewer.store.origin import Origin
 
 
@@ -167,3 +167,20 @@ def test_whatever_is_of_another_kind_is_explained(
             except Exception as error:  # noqa: BLE001 - as above
                 wrong.append(f"{change}: copy: {type(error).__name__}: {error}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.filterwarnings("ignore:.*non-integer dtype")  # SciPy's, as in cellxgene
+@pytest.mark.parametrize("kind", ["<i8", "<u4", "<u8", "<f4", "<f8"])
+def test_a_sparse_matrix_may_have_indices_of_every_kind_of_number_that_anndata_reads(kind: str, tmp_path: Path) -> None:
+    path = whole(tmp_path / "a.h5ad", "sparse")
+    with h5py.File(path, "r+") as file:
+        for name in ("indices", "indptr"):
+            numbers = file["X"][name][:].astype(kind)
+            del file["X"][name]
+            file["X"][name] = numbers
+    origin, every = Origin.of(str(path)), np.arange(4)
+    (tmp_path / "store").mkdir()
+    build.build(origin, tmp_path / "store", memory=1 << 20, report=lambda _: None, cancelled=lambda: False)
+    built = store.Store.open(tmp_path / "store", origin.fingerprint).matrix
+    for matrix in (built, in_memory(origin, lambda _: None).matrix):
+        np.testing.assert_array_equal(matrix.columns(every), np.eye(6, 4, dtype=np.float32))

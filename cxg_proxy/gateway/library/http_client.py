@@ -49,7 +49,7 @@ def usable(address: str) -> bool:
 
 
 def onward(address: str, location: str) -> str:
-    """Return the address that a redirect leads to; raises BrokenOff if it must not be followed."""
+    """Return the address that a redirect leads to; raises RequestFailed if it must not be followed."""
     target = urljoin(address, location)
     if not location or not usable(target):
         raise RequestFailed("the server sends us on to something that is neither http nor https")
@@ -73,7 +73,7 @@ class Reply(HTTPMessageDelegate):
         self._whole = False
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives, all waiting pieces at a time; raises BrokenOff if it stops before its end."""
+        """Yield the body as it arrives, all waiting pieces at a time; raises RequestFailed if it ends too early."""
         while piece := await self._soon(self._pieces.get()):
             pieces = [piece]
             while piece and not self._pieces.empty():
@@ -92,7 +92,7 @@ class Reply(HTTPMessageDelegate):
         await self._pieces.put(b"")
 
     async def begun(self) -> None:
-        """Wait for the status and the headers; raises BrokenOff if the connection breaks off first."""
+        """Wait for the status and the headers; raises RequestFailed if the connection breaks off first."""
         await self._soon(self._begun.wait())
         if not self.code:
             raise RequestFailed("the connection broke off")
@@ -126,7 +126,7 @@ class Reply(HTTPMessageDelegate):
 
 @contextlib.asynccontextmanager
 async def get_reply(address: str, headers: Mapping[str, str], patience: float) -> AsyncIterator[Reply]:
-    """Send a GET request and yield its reply, which lasts as long as the block; raises BrokenOff."""
+    """Send a GET request and yield its reply, which lasts as long as the block; raises RequestFailed."""
     for _ in range(MAX_REDIRECTS + 1):
         async with _exchange(address, headers, patience) as reply:
             if reply.code not in REDIRECTS:

@@ -108,12 +108,12 @@ class LabelsUpload(AnnotationsHandler):
         self._leave()
 
     def _leave(self) -> None:
-        leaving = asyncio.ensure_future(_closed(self._stream.pop_all(), self._block.pop_all()))
+        leaving = asyncio.ensure_future(_close(self._stream.pop_all(), self._block.pop_all()))
         _leaving.add(leaving)
         leaving.add_done_callback(_leaving.discard)
 
 
-async def _closed(stream: contextlib.AsyncExitStack, block: contextlib.AsyncExitStack) -> None:
+async def _close(stream: contextlib.AsyncExitStack, block: contextlib.AsyncExitStack) -> None:
     with contextlib.suppress(OSError, errors.Problem):  # a full disk, say, which does not matter any more
         await stream.aclose()
     await block.aclose()

@@ -27,6 +27,7 @@ from cxg_proxy import __version__
 from .forked import Forked, StdioPipes
 from .log import logging_to
 from .process import Started, fresh, running, within
+from .report import LOG_LINES
 
 IMPORT_SECONDS = 60.0  # the longest wait for a parent that has not imported everything yet
 RETRY_SECONDS = 60.0  # before another parent is tried after one that never forked a worker
@@ -102,7 +103,7 @@ class ForkServer:
 
     async def _live(self, parent: Parent) -> None:
         """Run one parent until it is of no use any more."""
-        tail: deque[str] = deque(maxlen=20)
+        tail: deque[str] = deque(maxlen=LOG_LINES)
         command = [*self._viewer, "preload", "--control", str(parent.child_socket.fileno()), ROOM]
         start = functools.partial(fresh, keep=[parent.child_socket.fileno()])
         try:

@@ -19,7 +19,6 @@ from . import h5ad, tables
 RAW = ("raw", "raw/X")  # names of the matrix of `raw` in the option `layer`; a layer named raw takes precedence
 _CELLS_MAX = 2**31 - 1  # the largest count that an int32 holds
 _CACHE_BYTES = 1 << 20
-_PARTS = {"data": "biufcSOUV", "indices": "iu", "indptr": "iu"}  # of a sparse matrix, with NumPy's kinds of values
 _INT32 = np.iinfo(np.int32)
 
 
@@ -155,7 +154,7 @@ def _described(place: Any, name: str) -> tuple[str, tuple[int, int], np.dtype[An
         kind = kind.removesuffix("_matrix")
         shape = place.attrs.get("shape", place.attrs.get("h5sparse_shape", ()))
         if kind in ("csr", "csc"):
-            if not all(_is_line(place.get(part), kinds) for part, kinds in _PARTS.items()):
+            if not (_is_line(place.get("data")) and _has_indices(place)):
                 raise DamagedFile(name, detail="its sparse matrix lacks a part, or one is of another kind")
             return kind, _plane(shape, name), place["data"].dtype
         raise NotViewable(name, detail=f"its matrix is of the kind {kind or 'that nothing says'}")
@@ -164,9 +163,15 @@ def _described(place: Any, name: str) -> tuple[str, tuple[int, int], np.dtype[An
     raise NotViewable(name, detail="it has no matrix X")
 
 
-def _is_line(part: Any, kinds: str) -> bool:
-    """Whether a part of a sparse matrix is an array of one dimension with values of one of these kinds."""
-    return isinstance(part, h5py.Dataset) and part.ndim == 1 and part.shape is not None and part.dtype.kind in kinds
+def _has_indices(place: Any) -> bool:
+    """Whether both arrays of indices of a sparse matrix hold numbers; anndata also reads those that are floats."""
+    parts = place.get("indices"), place.get("indptr")
+    return all(_is_line(part) and part.dtype.kind in "iuf" for part in parts)
+
+
+def _is_line(part: Any) -> bool:
+    """Whether a part of a sparse matrix is an array of one dimension."""
+    return isinstance(part, h5py.Dataset) and part.shape is not None and len(part.shape) == 1
 
 
 def _plane(shape: Any, name: str) -> tuple[int, int]:
