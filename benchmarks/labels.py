@@ -84,7 +84,7 @@ def ours(where: Path, adaptor: Adaptor, saves: int, limit: int) -> tuple[list[fl
         nonlocal known
         known = now
 
-    with mock.patch.object(page_headers, "known") as asked, mock.patch.object(page_headers, "saved", remember):
+    with mock.patch.object(page_headers, "seen_state") as asked, mock.patch.object(page_headers, "saved", remember):
         for number in range(saves):
             begin = _random.randrange(len(frame) - 200)
             frame.iloc[begin : begin + 200, number % len(CATEGORIES)] = LABELS[number % len(LABELS)]
