@@ -1,5 +1,6 @@
 """The report of a child: its steps, its result, and what is said of a child that fails or ends."""
 
+import asyncio
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -10,6 +11,7 @@ import pytest
 
 from cxg_proxy import __version__
 from cxg_proxy.errors import BadOptions, Died, NotEnoughMemory, Problem, ViewerMismatch, ViewerMissing
+from cxg_proxy.gateway.workers import process
 from cxg_proxy.gateway.workers import report as module
 from cxg_proxy.gateway.workers.process import UNKNOWN
 from cxg_proxy.gateway.workers.report import Report, reporting
@@ -134,3 +136,19 @@ async def test_the_end_of_a_job_is_described_by_its_signal_or_its_last_line(line
     async with run(line) as report:
         assert await phases(report.steps()) == []
         assert said in await report.ending()
+
+
+async def test_the_last_line_is_quoted_though_it_is_read_after_the_end(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_lines = process._read_lines
+
+    async def late(child: process.Started, on_line: Callable[[bytes], None]) -> None:
+        await child.wait()
+        for _ in range(10):  # the report is asked for meanwhile
+            await asyncio.sleep(0)
+        await read_lines(child, on_line)
+
+    monkeypatch.setattr(process, "_read_lines", late)
+    async with run("echo why >&2; exit 1") as report:
+        assert await report.ending() == "why"
